@@ -1,1 +1,41 @@
-//! Placeholder.
+//! What is wrong in a file a person wrote, where, and what to do about it.
+//!
+//! Policy files and configuration files are read by different crates and refused in one voice:
+//! `file:line:col: code: what is wrong; what to do`. The text is for people, the code for scripts.
+//!
+//! Nothing here reads a file or knows what a file means; it never sees a report or a key, and it
+//! quotes names of keys, never values of secrets.
+
+mod position;
+mod toml_error;
+
+use std::fmt;
+
+pub use position::{locate, suggest};
+pub use toml_error::{from_toml, parse_toml};
+
+/// One finding in one file.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Diagnostic {
+    /// The file as the user named it.
+    pub file: String,
+    /// Line, counted from 1.
+    pub line: usize,
+    /// Column in characters, counted from 1.
+    pub col: usize,
+    /// A short stable code such as `E001`.
+    pub code: String,
+    /// What is wrong.
+    pub what: String,
+    /// What to do about it.
+    pub fix: String,
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, line, col, code, what, fix } = self;
+        write!(f, "{file}:{line}:{col}: {code}: {what}; {fix}")
+    }
+}
+
+impl std::error::Error for Diagnostic {}

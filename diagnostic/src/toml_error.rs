@@ -1,0 +1,85 @@
+//! Turns what the TOML reader says into a [`Diagnostic`].
+
+use serde::de::DeserializeOwned;
+
+use crate::{Diagnostic, locate, suggest};
+
+/// Reads `text` as TOML into `T`; the first error is located and explained.
+///
+/// # Errors
+/// A [`Diagnostic`] with `code`, for bad syntax, an unknown key, a wrong type or a missing key.
+pub fn parse_toml<T: DeserializeOwned>(file: &str, text: &str, code: &str) -> Result<T, Box<Diagnostic>> {
+    toml::from_str(text).map_err(|error| Box::new(from_toml(file, text, &error, code)))
+}
+
+/// The finding behind an error of the `toml` crate.
+#[must_use]
+pub fn from_toml(file: &str, text: &str, error: &toml::de::Error, code: &str) -> Diagnostic {
+    let (line, col) = locate(text, error.span().map_or(0, |span| span.start));
+    let message = error.message().trim().replace('\n', " ");
+    let (what, fix) = explain(&message);
+    Diagnostic { file: file.to_owned(), line, col, code: code.to_owned(), what, fix }
+}
+
+/// Serde's messages hold the unknown key and the known ones in backquotes: make advice of them.
+fn explain(message: &str) -> (String, String) {
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    if let Some((unknown, known)) = quoted.split_first().filter(|_| message.starts_with("unknown ")) {
+        let kind = if message.starts_with("unknown variant") { "value" } else { "key" };
+        let fix = match suggest(unknown, known.iter().copied()) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None if known.is_empty() => "remove it".to_owned(),
+            None => format!("known here: {}", known.join(", ")),
+        };
+        return (format!("unknown {kind} \"{unknown}\""), fix);
+    }
+    if let Some(missing) = quoted.first().filter(|_| message.starts_with("missing field")) {
+        return (format!("the key \"{missing}\" is missing"), format!("add {missing} = ..."));
+    }
+    (message.to_owned(), "correct this line".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_toml;
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only its shape is read")]
+    struct Sample {
+        listen: String,
+        limit: Option<u32>,
+    }
+
+    fn complaint(text: &str) -> String {
+        parse_toml::<Sample>("mica.toml", text, "C001").expect_err("the text is wrong on purpose").to_string()
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_place_and_the_nearest_key() {
+        assert_eq!(
+            complaint("listen = \"a\"\nlimt = 3\n"),
+            "mica.toml:2:1: C001: unknown key \"limt\"; did you mean \"limit\"?"
+        );
+    }
+
+    #[test]
+    fn a_missing_key_says_what_to_add() {
+        assert_eq!(
+            complaint("limit = 3\n"),
+            "mica.toml:1:1: C001: the key \"listen\" is missing; add listen = ..."
+        );
+    }
+
+    #[test]
+    fn a_wrong_type_points_at_the_value() {
+        let said = complaint("listen = \"a\"\nlimit = \"many\"\n");
+        assert!(said.starts_with("mica.toml:2:9: C001: "), "{said}");
+    }
+
+    #[test]
+    fn broken_syntax_points_at_the_line() {
+        let said = complaint("listen = \n");
+        assert!(said.starts_with("mica.toml:1:"), "{said}");
+    }
+}
