@@ -1,0 +1,91 @@
+//! The database of a role: open it, bring its schema up to date, run transactions on it.
+//!
+//! One schema and one set of queries serve SQLite and PostgreSQL. Queries are static text with `$1`;
+//! numbers are `i64`, everything else is text or bytes. The tables belong to the roles; this module only
+//! knows how to open, migrate, commit and retry, and must never learn what a row means.
+
+mod bulk;
+mod dialect;
+mod error;
+mod fields;
+mod open;
+mod tx;
+
+use std::time::Duration;
+
+use sqlx::AnyPool;
+use sqlx::migrate::Migrator;
+
+pub use self::bulk::Bound;
+pub use self::dialect::Dialect;
+pub use self::error::StoreError;
+pub use self::fields::{Fields, signed};
+pub use self::tx::Tx;
+use crate::wake::Wake;
+
+/// The database of one role. Clones share its connections.
+#[derive(Debug, Clone)]
+pub struct Store {
+    dialect: Dialect,
+    /// Of SQLite: the one connection that writes. Whoever waits for it waits in line.
+    writers: AnyPool,
+    readers: AnyPool,
+    wake: Wake,
+    schema_version: i64,
+}
+
+/// How many connections a store may hold, and how long a transaction waits for one.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// Connections to PostgreSQL, or reading connections to SQLite (which has exactly one that writes).
+    pub max_connections: u32,
+    /// How long a transaction waits for a connection before it fails as contended.
+    pub acquire_timeout: Duration,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { max_connections: 16, acquire_timeout: Duration::from_secs(20) }
+    }
+}
+
+impl Store {
+    /// Opens the database at `url` (`sqlite:PATH`, `sqlite://PATH` or `postgres://..`), creates the file
+    /// of an SQLite database, and applies the migrations that are missing.
+    pub async fn open(url: &str, migrator: &Migrator) -> Result<Self, StoreError> {
+        Self::open_with(url, migrator, &StoreOptions::default()).await
+    }
+
+    /// As [`Store::open`], with other limits.
+    pub async fn open_with(url: &str, migrator: &Migrator, options: &StoreOptions) -> Result<Self, StoreError> {
+        open::open(url, migrator, options).await
+    }
+
+    /// Which database answers.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// The newest migration that is applied; 0 when there is none.
+    pub fn schema_version(&self) -> i64 {
+        self.schema_version
+    }
+
+    /// The wake-ups of this store: [`Tx::wake`] calls them after the commit.
+    pub fn wake(&self) -> &Wake {
+        &self.wake
+    }
+
+    /// Does the database answer?
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.readers).await?;
+        Ok(())
+    }
+
+    /// Waits for running transactions and closes every connection. On SQLite the write-ahead log is
+    /// folded into the file.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writers.close().await;
+    }
+}
