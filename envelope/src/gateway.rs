@@ -1,0 +1,210 @@
+//! The gateway's end: open a request under the key that it names, seal the one answer.
+//!
+//! The first byte names the key; no other key is tried, because trying would let a relay sort clients by the key they
+//! hold (RFC 9458 7). From here on the gateway knows what was asked and must never learn who asked.
+
+use bytes::Bytes;
+use ohttp::{SymmetricSuite, hpke::Aead};
+use sha2::{Digest, Sha256};
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::{
+    client::{HEADER, TAG},
+    decode::decode_request,
+    encode::encode_response_padded,
+    error::{Invalid, KeyConfigError, OpenError, SealError},
+    key_config::{Kem, SUITES, is_supported_suite},
+    message::{InnerRequest, InnerResponse},
+    size::is_padded_length,
+};
+
+/// Opens sealed requests. The seam for another implementation of HPKE.
+pub trait Unwrap: Send + Sync {
+    /// Opens one sealed request.
+    fn open(&self, sealed: &[u8]) -> Result<Opened, OpenError>;
+}
+
+/// A request whose seal was good.
+pub struct Opened {
+    /// The inner request, or the rule it breaks. Either way the answer belongs inside the envelope (RFC 9458 5.2).
+    pub request: Result<InnerRequest, Invalid>,
+    /// Whether the sealed request had one of the shared sizes.
+    pub padded: bool,
+    /// Names this ciphertext: the same again is a retry or a replay.
+    pub enc: EncDigest,
+    /// Seals the answer.
+    pub sealer: Sealer,
+}
+
+/// Digest of an encapsulated key. No two requests share one unless one is a copy of the other (RFC 9458 6.5).
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EncDigest([u8; 16]);
+
+impl EncDigest {
+    /// The digest.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    fn of(enc: &[u8]) -> Self {
+        let mut short = [0; 16];
+        short.iter_mut().zip(Sha256::digest(enc)).for_each(|(to, from)| *to = from);
+        Self(short)
+    }
+}
+
+/// Input keying material of a gateway key: the secret that is kept. Wiped from memory when dropped.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct Ikm([u8; 32]);
+
+impl Ikm {
+    /// Fresh material from the operating system.
+    pub fn random() -> Self {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes)
+            .expect("an operating system that gives no randomness cannot run a gateway");
+        Self(bytes)
+    }
+
+    /// Material that was kept.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The secret bytes, to be kept.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+/// One key pair of a gateway with the suites it accepts.
+pub struct GatewayKey {
+    key_id: u8,
+    kem: Kem,
+    server: ohttp::Server,
+}
+
+impl GatewayKey {
+    /// A new key that is not kept anywhere.
+    pub fn generate(key_id: u8, kem: Kem) -> Result<Self, KeyConfigError> {
+        Self::from_ikm(key_id, kem, &Ikm::random())
+    }
+
+    /// The key pair that belongs to `ikm`, always the same.
+    pub fn from_ikm(key_id: u8, kem: Kem, ikm: &Ikm) -> Result<Self, KeyConfigError> {
+        let suites = SUITES.map(|(kdf, aead)| SymmetricSuite::new(kdf, aead)).to_vec();
+        let config = ohttp::KeyConfig::derive(key_id, kem.to_ohttp(), suites, ikm.as_bytes())
+            .map_err(|_| KeyConfigError::Unsupported)?;
+        let server = ohttp::Server::new(config).map_err(|_| KeyConfigError::Unsupported)?;
+        Ok(Self { key_id, kem, server })
+    }
+
+    /// The public configuration (RFC 9458 3.1).
+    pub fn config(&self) -> Result<Vec<u8>, KeyConfigError> {
+        self.server.config().encode().map_err(|_| KeyConfigError::Unsupported)
+    }
+}
+
+/// All keys of a gateway, in the order in which clients should prefer them.
+pub struct GatewayKeys {
+    keys: Vec<GatewayKey>,
+    config_list: Vec<u8>,
+}
+
+impl GatewayKeys {
+    /// Collects keys; their identifiers must differ.
+    pub fn new(keys: Vec<GatewayKey>) -> Result<Self, KeyConfigError> {
+        let mut ids: Vec<u8> = keys.iter().map(|key| key.key_id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        if keys.is_empty() || ids.len() != keys.len() {
+            return Err(KeyConfigError::Malformed("key identifiers must differ and there must be one"));
+        }
+        let mut config_list = Vec::new();
+        for key in &keys {
+            let config = key.config()?;
+            let length =
+                u16::try_from(config.len()).map_err(|_| KeyConfigError::Malformed("a key is too long"))?;
+            config_list.extend_from_slice(&length.to_be_bytes());
+            config_list.extend_from_slice(&config);
+        }
+        Ok(Self { keys, config_list })
+    }
+
+    /// The list that is published, byte for byte the same for everyone (`application/ohttp-keys`).
+    pub fn config_list(&self) -> &[u8] {
+        &self.config_list
+    }
+}
+
+impl Unwrap for GatewayKeys {
+    fn open(&self, sealed: &[u8]) -> Result<Opened, OpenError> {
+        let header = Header::read(sealed)?;
+        let key = self.keys.iter().find(|key| key.key_id == header.key_id).ok_or(OpenError::UnknownKey)?;
+        if key.kem.id() != header.kem {
+            return Err(OpenError::UnknownKey);
+        }
+        if !is_supported_suite(header.kdf, header.aead) {
+            return Err(OpenError::Suite);
+        }
+        let enc = sealed.get(HEADER..HEADER + key.kem.enc_length()).ok_or(OpenError::Truncated)?;
+        let (plaintext, context) = key.server.decapsulate(sealed).map_err(|_| OpenError::Seal)?;
+        Ok(Opened {
+            request: decode_request(Bytes::from(plaintext)).map(|decoded| decoded.message),
+            padded: is_padded_length(sealed.len()),
+            enc: EncDigest::of(enc),
+            sealer: Sealer { context, overhead: response_nonce(header.aead) + TAG },
+        })
+    }
+}
+
+/// Seals the answer to one request. It is consumed by that.
+pub struct Sealer {
+    context: ohttp::ServerResponse,
+    overhead: usize,
+}
+
+impl Sealer {
+    /// Pads and seals `response`. The result has one of the shared sizes.
+    pub fn seal(self, response: &InnerResponse) -> Result<Vec<u8>, SealError> {
+        self.seal_at_least(response, 0)
+    }
+
+    /// The same, with a size of at least `least`, so that short answers of every kind look alike.
+    pub fn seal_at_least(self, response: &InnerResponse, least: usize) -> Result<Vec<u8>, SealError> {
+        let plaintext = encode_response_padded(response, self.overhead, least)?;
+        self.context.encapsulate(&plaintext).map_err(|_| SealError::Key)
+    }
+
+    /// Bytes that sealing adds.
+    pub fn overhead(&self) -> usize {
+        self.overhead
+    }
+}
+
+/// The clear head of a sealed request.
+struct Header {
+    key_id: u8,
+    kem: u16,
+    kdf: u16,
+    aead: u16,
+}
+
+impl Header {
+    fn read(sealed: &[u8]) -> Result<Self, OpenError> {
+        match sealed {
+            &[key_id, k0, k1, d0, d1, a0, a1, ..] => Ok(Self {
+                key_id,
+                kem: u16::from_be_bytes([k0, k1]),
+                kdf: u16::from_be_bytes([d0, d1]),
+                aead: u16::from_be_bytes([a0, a1]),
+            }),
+            _ => Err(OpenError::Truncated),
+        }
+    }
+}
+
+/// Bytes of a response nonce: the larger of nonce and key of the AEAD (RFC 9458 4.4).
+fn response_nonce(aead: u16) -> usize {
+    Aead::try_from(aead).map_or(0, |aead| aead.n_k().max(aead.n_n()))
+}
