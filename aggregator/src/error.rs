@@ -1,0 +1,195 @@
+//! The three ways a request can go wrong, and the only place that maps them to HTTP.
+//!
+//! [`Reject`] is about one report and travels inside a message; [`Abort`] is the peer's doing and becomes an RFC 9457
+//! problem document (DAP 3.6); [`Fault`] is ours, is logged once, and tells the peer nothing but "not now".
+//! None of them may ever quote a report, a share, a token or an address.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use mica_dap::id::TaskId;
+use mica_dap::problem::Problem;
+use mica_dap::report_error::ReportError;
+use mica_service::store::StoreError;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// One report is refused, the others are not affected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reject(pub ReportError);
+
+/// The request is refused, and it is the peer who can do something about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Abort {
+    #[serde(rename = "type")]
+    type_: Cow<'static, str>,
+    title: Cow<'static, str>,
+    status: u16,
+    detail: Cow<'static, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    taskid: Option<String>,
+    #[serde(flatten)]
+    members: Map<String, Value>,
+    #[serde(skip)]
+    retry_after: Option<u64>,
+}
+
+impl Abort {
+    /// A problem of the DAP registry, answered with status 400.
+    pub fn new(problem: Problem, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::of(problem.urn(), problem.title(), StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// A refusal that DAP has no name for: `about:blank` with a plain status.
+    pub fn plain(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::of("about:blank", status.canonical_reason().unwrap_or("refused"), status, detail)
+    }
+
+    /// The budget does not allow the release; nothing was charged and nothing was drawn.
+    pub fn budget_exhausted(detail: String, members: Map<String, Value>) -> Self {
+        let title = "The privacy budget does not allow this release.";
+        let mut abort = Self::of(BUDGET_EXHAUSTED, title, StatusCode::FORBIDDEN, detail);
+        abort.members = members;
+        abort
+    }
+
+    /// Refused before any work was done; worth another try after this many seconds.
+    pub fn overloaded(retry_after: u64) -> Self {
+        let mut abort = Self::plain(StatusCode::SERVICE_UNAVAILABLE, "too much work is waiting already");
+        abort.retry_after = Some(retry_after);
+        abort
+    }
+
+    /// Names the task the problem is about.
+    #[must_use]
+    pub fn in_task(mut self, task: &TaskId) -> Self {
+        self.taskid = Some(task.to_string());
+        self
+    }
+
+    /// Answers with another status.
+    #[must_use]
+    pub fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = status.as_u16();
+        self
+    }
+
+    /// The problem type, which names the refusal in logs and metrics.
+    pub fn problem_type(&self) -> &str {
+        &self.type_
+    }
+
+    /// The problem document, to be kept with a job that failed.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("strings and numbers are always JSON")
+    }
+
+    /// A problem document that was kept, or that a peer sent.
+    pub fn from_json(text: &str) -> Option<Self> {
+        let abort: Self = serde_json::from_str(text).ok()?;
+        (400..500).contains(&abort.status).then_some(abort)
+    }
+
+    fn of(
+        type_: impl Into<Cow<'static, str>>,
+        title: impl Into<Cow<'static, str>>,
+        status: StatusCode,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            type_: type_.into(),
+            title: title.into(),
+            status: status.as_u16(),
+            detail: detail.into(),
+            taskid: None,
+            members: Map::new(),
+            retry_after: None,
+        }
+    }
+}
+
+impl fmt::Display for Abort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.type_, self.detail)
+    }
+}
+
+impl IntoResponse for Abort {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::BAD_REQUEST);
+        let mut response = (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], self.to_json()).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// Something of ours failed: the database, the pool, an invariant.
+#[derive(Debug)]
+pub struct Fault(anyhow::Error);
+
+impl Fault {
+    /// A fault with this cause.
+    pub fn new(cause: impl Into<anyhow::Error>) -> Self {
+        Self(cause.into())
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#}", self.0)
+    }
+}
+
+/// Why a handler did not answer with a success.
+#[derive(Debug)]
+pub enum ServerError {
+    /// The peer's doing.
+    Abort(Box<Abort>),
+    /// Ours.
+    Fault(Fault),
+}
+
+impl IntoResponse for ServerError {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Abort(abort) => abort.into_response(),
+            Self::Fault(fault) => {
+                if matches!(fault.0.downcast_ref(), Some(StoreError::Contended)) {
+                    return Abort::overloaded(1).into_response();
+                }
+                tracing::error!(cause = %fault, "a request failed through a fault of this server");
+                Abort::plain(StatusCode::INTERNAL_SERVER_ERROR, "the server failed").into_response()
+            }
+        }
+    }
+}
+
+impl From<Abort> for ServerError {
+    fn from(abort: Abort) -> Self {
+        Self::Abort(Box::new(abort))
+    }
+}
+
+impl From<Fault> for ServerError {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<StoreError> for ServerError {
+    fn from(error: StoreError) -> Self {
+        Self::Fault(Fault::new(error))
+    }
+}
+
+/// The problem type of a refusal by the budget: ours, for DAP's registry has none.
+pub const BUDGET_EXHAUSTED: &str = "urn:x-mica:problem:budget-exhausted";
+
+const PROBLEM_JSON: &str = "application/problem+json";

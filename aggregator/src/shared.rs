@@ -1,0 +1,68 @@
+//! What every handler and every job of one aggregator shares: one process, one role, one database.
+
+use mica_service::clock::Clock;
+use mica_service::compute::ComputePool;
+use mica_service::http::HttpClient;
+use mica_service::store::Store;
+use mica_service::wake::Wake;
+
+use crate::hpke_keys::KeyRing;
+use crate::task::{Role, Tasks};
+
+/// The parts of one running aggregator.
+pub struct Shared {
+    /// Which of the two it is.
+    pub role: Role,
+    /// Its database, which nobody else uses.
+    pub store: Store,
+    /// The time.
+    pub clock: Clock,
+    /// Where cryptography runs.
+    pub compute: ComputePool,
+    /// How peers are reached.
+    pub http: HttpClient,
+    /// The tasks it takes part in.
+    pub tasks: Tasks,
+    /// The keys clients seal to.
+    pub keys: KeyRing,
+    /// How much of anything it takes.
+    pub limits: Limits,
+}
+
+impl Shared {
+    /// The wake-ups of this process.
+    pub fn wake(&self) -> &Wake {
+        self.store.wake()
+    }
+}
+
+/// How much of anything is taken before the rest is refused.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The largest upload, in bytes.
+    pub upload_bytes: usize,
+    /// The most reports in one upload.
+    pub upload_reports: usize,
+    /// The most reports in one aggregation job.
+    pub job_reports: usize,
+    /// The most bytes of reports in one aggregation job. The helper takes jobs up to twice this, so that a leader
+    /// with the same setting never writes one that is refused.
+    pub job_bytes: usize,
+    /// How many reports may wait to be written before uploads are refused.
+    pub queued_reports: usize,
+    /// How many jobs are driven at the same time.
+    pub workers: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            upload_bytes: 4 << 20,
+            upload_reports: 1_000,
+            job_reports: 1_000,
+            job_bytes: 16 << 20,
+            queued_reports: 10_000,
+            workers: 2,
+        }
+    }
+}
