@@ -1,0 +1,110 @@
+//! Sealing a share so that only its recipient can open it (RFC 9180 base mode, DAP 4.4.2.1 and 4.6.7).
+//!
+//! A client seals one input share to each aggregator; each aggregator seals its aggregate share to the
+//! collector. The leader carries the helper's sealed shares and must never learn what is in them; whoever
+//! opens one learns nothing of it unless task, report and public share are the ones it was sealed for.
+//!
+//! The arithmetic is in `backend` alone, which can be exchanged.
+
+mod aad;
+mod backend;
+mod key;
+
+#[cfg(test)]
+mod tests;
+
+use crate::draft::Draft;
+use crate::hpke_config::{HpkeCiphertext, HpkeConfig};
+
+pub use aad::{AggregateShareAad, InputShareAad};
+pub use key::{HpkeKeypair, HpkePrivateKey};
+
+/// Who takes part in a task, by its number on the wire (DAP 4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Role {
+    /// Learns the result.
+    Collector = 0,
+    /// Measures.
+    Client = 1,
+    /// Holds the first share, and drives.
+    Leader = 2,
+    /// Holds the second share, and answers.
+    Helper = 3,
+}
+
+/// What is sealed, from whom to whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Label {
+    /// A client's share to this aggregator.
+    InputShare(Role),
+    /// This aggregator's share to the collector.
+    AggregateShare(Role),
+}
+
+impl Label {
+    /// The HPKE `info` that separates every use from every other.
+    pub fn info(self, draft: Draft) -> Vec<u8> {
+        let (name, sender, receiver) = match self {
+            Self::InputShare(receiver) => (" input share", Role::Client, receiver),
+            Self::AggregateShare(sender) => (" aggregate share", sender, Role::Collector),
+        };
+        [draft.tag().as_bytes(), name.as_bytes(), &[sender as u8, receiver as u8]].concat()
+    }
+}
+
+/// Sealing or opening failed; the reason says nothing about keys or contents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HpkeError {
+    /// The recipient's algorithms are not the mandatory suite (DAP 7).
+    #[error("unsupported HPKE suite: KEM {kem_id:#06x}, KDF {kdf_id:#06x}, AEAD {aead_id:#06x}")]
+    UnsupportedSuite {
+        /// The key encapsulation mechanism.
+        kem_id: u16,
+        /// The key derivation function.
+        kdf_id: u16,
+        /// The cipher.
+        aead_id: u16,
+    },
+    /// A public or private key is not one of the suite, or the two are not a pair.
+    #[error("not a usable HPKE key")]
+    InvalidKey,
+    /// The ciphertext names another key than the one at hand.
+    #[error("sealed to another HPKE configuration")]
+    WrongConfig,
+    /// The plaintext could not be sealed.
+    #[error("HPKE sealing failed")]
+    Seal,
+    /// The ciphertext is not what was sealed, or not for this key, label or additional data.
+    #[error("HPKE opening failed")]
+    Open,
+}
+
+/// Seals `plaintext` to the holder of the private key of `config`, with fresh randomness.
+pub fn seal(config: &HpkeConfig, info: &[u8], aad: &[u8], plaintext: &[u8]) -> Result<HpkeCiphertext, HpkeError> {
+    check_suite(config)?;
+    let (enc, payload) = backend::seal(&config.public_key, info, aad, plaintext)?;
+    Ok(HpkeCiphertext { config_id: config.id, enc, payload })
+}
+
+/// Opens what was sealed to `keypair` with the same `info` and `aad`.
+pub fn open(
+    keypair: &HpkeKeypair,
+    info: &[u8],
+    aad: &[u8],
+    ciphertext: &HpkeCiphertext,
+) -> Result<Vec<u8>, HpkeError> {
+    if ciphertext.config_id != keypair.config.id {
+        return Err(HpkeError::WrongConfig);
+    }
+    check_suite(&keypair.config)?;
+    backend::open(&keypair.private_key, info, aad, &ciphertext.enc, &ciphertext.payload)
+}
+
+fn check_suite(config: &HpkeConfig) -> Result<(), HpkeError> {
+    let HpkeConfig { kem_id, kdf_id, aead_id, .. } = *config;
+    if (kem_id, kdf_id, aead_id) == backend::SUITE {
+        return Ok(());
+    }
+    Err(HpkeError::UnsupportedSuite { kem_id, kdf_id, aead_id })
+}
