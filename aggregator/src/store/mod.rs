@@ -1,0 +1,55 @@
+//! What an aggregator remembers: one file per table, the row and its queries side by side.
+//!
+//! Every function takes the open transaction first; nothing here begins or commits one. A task is named by
+//! its key in the database (`i64`), times of reports count units of the task's precision, and `now`,
+//! `created_at` and the like are seconds since the Unix epoch, always an argument. Guarded updates answer
+//! whether they found the row in the state they require; the caller decides what a `false` means.
+//!
+//! In the order a report travels:
+//!
+//! * [`tasks`]: `insert_task`, `task_by_id`, `all_tasks`, `lock_task`, `share_task`
+//! * [`hpke_keys`]: `keys`, `insert_key`, `set_key_state`
+//! * [`report_ids`]: `insert_new`
+//! * [`segments`]: `insert_segment`, `unassigned`, `tasks_with_unassigned`, `assign`, `of_job`, `delete_of_job`,
+//!   `unsettled`
+//! * [`aggregation_jobs`]: `create`, `lease`, `freeze`, `set_location`, `fail_attempt`, `finish`, `active_count`,
+//!   `release_all_leases`, `sweep_finished`
+//! * [`helper_jobs`]: `insert`, `by_digest`, `by_id`, `set_response`, `delete`
+//! * [`buckets`]: `add`, `totals`, `scrub`
+//! * [`tallies`]: `add`, `of_task`
+//! * [`collection_jobs`]: `insert`, `by_id`, `live_by_request`, `lease`, `set_reserved`, `set_released`,
+//!   `set_failed`, `delete`, `retry_at`, `release_all_leases`
+//! * [`releases`]: `insert`, `by_id`, `by_batch_key`, `by_digest`, `by_share_id`, `set_state`, `replace_refunded`
+//! * [`closed_intervals`]: `close`, `reopen`, `overlapping`, `closed_times`
+//! * [`ledger`]: `budget_states`, `debit`, `credit`, `head`, `append`, `entries`
+//!
+//! Must never learn who sent a report. Unnoised sums live in [`buckets`] and leave it only through a release.
+
+pub mod aggregation_jobs;
+pub mod buckets;
+pub mod closed_intervals;
+pub mod collection_jobs;
+mod columns;
+pub mod helper_jobs;
+pub mod hpke_keys;
+pub mod lease;
+pub mod ledger;
+mod locks;
+pub mod releases;
+pub mod report_ids;
+pub mod scope;
+pub mod segments;
+pub mod tallies;
+pub mod tasks;
+
+pub use mica_service::store::{Store, StoreError, Tx};
+use sqlx::migrate::Migrator;
+
+pub use self::lease::LeaseToken;
+pub use self::scope::Scope;
+
+/// The schema of an aggregator: give it to [`Store::open`].
+pub fn migrator() -> &'static Migrator {
+    static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
+    &MIGRATOR
+}

@@ -1,0 +1,184 @@
+//! Leader: reports as they were received, many to a row, from the upload until their output shares are in the
+//! buckets.
+
+use mica_dap::time::{Interval, Time};
+use mica_service::store::{Fields, StoreError, Tx, signed};
+use sqlx::any::AnyRow;
+
+use super::scope::clamp;
+
+/// Reports that were accepted together.
+#[derive(Clone)]
+pub struct NewSegment {
+    /// The task.
+    pub task: i64,
+    /// How many reports are inside.
+    pub report_count: u64,
+    /// The time of the earliest.
+    pub min_time: Time,
+    /// The time of the latest.
+    pub max_time: Time,
+    /// The reports, encoded, one after the other.
+    pub reports: Vec<u8>,
+    /// When they were accepted.
+    pub created_at: u64,
+}
+
+/// What there is to know about a segment without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentHead {
+    /// The segment; grows with time.
+    pub id: i64,
+    /// How many reports are inside.
+    pub report_count: u64,
+    /// How many bytes they take.
+    pub bytes: u64,
+    /// The time of the earliest.
+    pub min_time: Time,
+    /// The time of the latest.
+    pub max_time: Time,
+    /// When they were accepted.
+    pub created_at: u64,
+}
+
+/// A segment of a job.
+#[derive(Clone)]
+pub struct Segment {
+    /// The segment.
+    pub id: i64,
+    /// How many reports are inside.
+    pub report_count: u64,
+    /// The reports, encoded, one after the other.
+    pub reports: Vec<u8>,
+}
+
+/// Stores a segment and returns its identifier.
+pub async fn insert_segment(tx: &mut Tx, segment: NewSegment) -> Result<i64, StoreError> {
+    let row = sqlx::query(
+        "-- insert_segment
+         INSERT INTO segments (task, report_count, min_time, max_time, reports, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6)
+         RETURNING id",
+    )
+    .bind(segment.task)
+    .bind(signed(segment.report_count)?)
+    .bind(signed(segment.min_time.0)?)
+    .bind(signed(segment.max_time.0)?)
+    .bind(segment.reports)
+    .bind(signed(segment.created_at)?)
+    .fetch_one(tx.connection())
+    .await?;
+    Fields::of("segments", &row).integer("id")
+}
+
+/// The oldest segments of a task that belong to no job, at most `limit`.
+pub async fn unassigned(tx: &mut Tx, task: i64, limit: u64) -> Result<Vec<SegmentHead>, StoreError> {
+    let rows = sqlx::query(
+        "-- unassigned_segments
+         SELECT id, report_count, CAST(length(reports) AS BIGINT) AS bytes, min_time, max_time, created_at
+         FROM segments WHERE task = $1 AND job IS NULL ORDER BY id LIMIT $2",
+    )
+    .bind(task)
+    .bind(signed(limit)?)
+    .fetch_all(tx.connection())
+    .await?;
+    rows.iter().map(read_head).collect()
+}
+
+/// The tasks that have segments without a job.
+pub async fn tasks_with_unassigned(tx: &mut Tx) -> Result<Vec<i64>, StoreError> {
+    let rows = sqlx::query(
+        "-- tasks_with_unassigned_segments
+         SELECT DISTINCT task FROM segments WHERE job IS NULL ORDER BY task",
+    )
+    .fetch_all(tx.connection())
+    .await?;
+    rows.iter().map(|row| Fields::of("segments", row).integer("task")).collect()
+}
+
+/// Gives segments to a job and returns how many it got: fewer than asked for when somebody else was faster,
+/// and then the caller must roll back.
+pub async fn assign(tx: &mut Tx, job: i64, segments: &[i64]) -> Result<u64, StoreError> {
+    let mut sorted = segments.to_vec();
+    sorted.sort_unstable();
+    sorted.dedup();
+    let mut rows = 0;
+    for chunk in sorted.chunks(CHUNK) {
+        rows += sqlx::query(
+            "-- assign_segments
+             WITH RECURSIVE position (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM position WHERE n + 1 < $3)
+             UPDATE segments SET job = $1
+             WHERE job IS NULL
+               AND id IN (SELECT CAST(substr($2, n * 20 + 1, 20) AS BIGINT) FROM position WHERE n < $3)",
+        )
+        .bind(job)
+        .bind(chunk.iter().map(|id| format!("{id:020}")).collect::<String>())
+        .bind(signed(chunk.len() as u64)?)
+        .execute(tx.connection())
+        .await?
+        .rows_affected();
+    }
+    Ok(rows)
+}
+
+/// The segments of a job with their reports, in the order they were accepted: always the same.
+pub async fn of_job(tx: &mut Tx, job: i64) -> Result<Vec<Segment>, StoreError> {
+    let rows = sqlx::query(
+        "-- segments_of_job
+         SELECT id, report_count, reports FROM segments WHERE job = $1 ORDER BY id",
+    )
+    .bind(job)
+    .fetch_all(tx.connection())
+    .await?;
+    rows.iter().map(read).collect()
+}
+
+/// Forgets the reports of a job that is settled; returns how many segments there were.
+pub async fn delete_of_job(tx: &mut Tx, job: i64) -> Result<u64, StoreError> {
+    let done = sqlx::query(
+        "-- delete_segments_of_job
+         DELETE FROM segments WHERE job = $1",
+    )
+    .bind(job)
+    .execute(tx.connection())
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Whether any report that may lie in `interval` is not in the buckets yet.
+pub async fn unsettled(tx: &mut Tx, task: i64, interval: Interval) -> Result<bool, StoreError> {
+    let row = sqlx::query(
+        "-- unsettled_segments
+         SELECT id FROM segments WHERE task = $1 AND min_time < $3 AND max_time >= $2 LIMIT 1",
+    )
+    .bind(task)
+    .bind(clamp(interval.start()))
+    .bind(clamp(interval.end()))
+    .fetch_optional(tx.connection())
+    .await?;
+    Ok(row.is_some())
+}
+
+fn read_head(row: &AnyRow) -> Result<SegmentHead, StoreError> {
+    let fields = Fields::of("segments", row);
+    Ok(SegmentHead {
+        id: fields.integer("id")?,
+        report_count: fields.unsigned("report_count")?,
+        bytes: fields.unsigned("bytes")?,
+        min_time: Time(fields.unsigned("min_time")?),
+        max_time: Time(fields.unsigned("max_time")?),
+        created_at: fields.unsigned("created_at")?,
+    })
+}
+
+fn read(row: &AnyRow) -> Result<Segment, StoreError> {
+    let fields = Fields::of("segments", row);
+    Ok(Segment {
+        id: fields.integer("id")?,
+        report_count: fields.unsigned("report_count")?,
+        reports: fields.bytes("reports")?,
+    })
+}
+
+/// Bounds the size of one statement's value.
+const CHUNK: usize = 8_192;
