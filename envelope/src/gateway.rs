@@ -59,6 +59,9 @@ pub struct Ikm([u8; 32]);
 
 impl Ikm {
     /// Fresh material from the operating system.
+    ///
+    /// # Panics
+    /// When the operating system has no randomness to give.
     pub fn random() -> Self {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes)

@@ -34,7 +34,7 @@ pub(crate) fn authority(value: &[u8]) -> Result<String, Invalid> {
 /// Path: begins with a slash; characters of RFC 3986 3.3 and 3.4, every percent sign followed by two digits.
 pub(crate) fn path(value: &[u8]) -> Result<&str, Invalid> {
     const WHY: &str = "path is not an absolute path";
-    if value.len() > MAX_PATH || value.first() != Some(&b'/') || !value.iter().all(is_path_byte) {
+    if value.len() > MAX_PATH || value.first() != Some(&b'/') || !value.iter().copied().all(is_path_byte) {
         return Err(Invalid(WHY));
     }
     let escapes_are_whole = value
@@ -100,8 +100,9 @@ const MAX_PATH: usize = 2048;
 const MAX_NAME: usize = 128;
 const MAX_VALUE: usize = 8 * 1024;
 
-const CONNECTION_FIELDS: [&str; 7] =
-    ["connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
+/// RFC 9113 8.2.2.
+const CONNECTION_FIELDS: [&str; 6] =
+    ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"];
 
 fn text<'a>(value: &'a [u8], why: &'static str) -> Result<&'a str, Invalid> {
     std::str::from_utf8(value).map_err(|_| Invalid(why))
@@ -112,8 +113,8 @@ fn is_token(value: &[u8]) -> bool {
         && value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
 }
 
-fn is_path_byte(byte: &u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(byte)
+fn is_path_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(&byte)
 }
 
 #[cfg(test)]

@@ -174,10 +174,11 @@ fn a_message_may_end_before_an_empty_section_and_nowhere_else() {
     for mode in [Mode::KnownLength, Mode::IndeterminateLength] {
         let mut message = upload();
         let whole = written(&message, mode);
-        // only the empty trailers (one byte in both framings) may be left out
-        for end in 0..whole.len() {
-            assert_eq!(decode_request(whole[..end].to_vec()).is_ok(), end == whole.len() - 1, "{end}");
-        }
+        // at the start of the field section, of the content and of the trailers, but never within one
+        let ends: Vec<usize> =
+            (0..whole.len()).filter(|&end| decode_request(whole[..end].to_vec()).is_ok()).collect();
+        assert_eq!(ends.len(), 3);
+        assert_eq!(ends[2], whole.len() - 1);
         message = Message::request(b"GET".to_vec(), b"https".to_vec(), b"a.example".to_vec(), b"/".to_vec());
         let whole = written(&message, mode);
         for cut in 1..=3 {
