@@ -1,2 +1,57 @@
-//! The binary.
-fn main() {}
+//! `cargo xtask`: everything one does to this repository other than run it.
+//!
+//! One file or folder per command. No report ever passes through here, and nothing here is part of a release.
+
+mod lint;
+mod process;
+mod steps;
+mod test;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+/// Tests, lints and measures mica.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run every test, on SQLite and on a private PostgreSQL cluster
+    Test(test::Options),
+    /// Check form, lints, docs, licences, sizes and house rules
+    Lint(lint::Options),
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<ExitCode> {
+    let cli = Cli::parse();
+    process::watch_signals()?;
+    let root = workspace_root()?;
+    match cli.command {
+        Command::Test(options) => Ok(test::run(&root, &options)),
+        Command::Lint(options) => lint::run(&root, &options),
+    }
+}
+
+/// The folder of the workspace's `Cargo.toml`: the parent of this package's own folder.
+fn workspace_root() -> Result<PathBuf> {
+    let package = std::env::var_os("CARGO_MANIFEST_DIR")
+        .context("run this as `cargo xtask`, so that cargo tells it where it is")?;
+    Path::new(&package).parent().map(Path::to_path_buf).context("the xtask package has no parent folder")
+}
