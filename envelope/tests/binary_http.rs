@@ -1,5 +1,7 @@
 //! Binary HTTP, read and written: every rule has a message that breaks it, and a second implementation agrees.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails may panic anywhere")]
+
 use std::io::Cursor;
 
 use bhttp::{Message, Mode, StatusCode};

@@ -1,5 +1,7 @@
 //! One exchange through the envelope, and every way in which a hop or a stranger could spoil it.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails may panic anywhere")]
+
 use mica_envelope::{
     ClientEnvelope, GatewayKey, GatewayKeys, InnerRequest, InnerResponse, Kem, KeyConfigError, KeyConfigList,
     OpenError, SIZE_BUCKETS, SealError, Unwrap,
@@ -34,10 +36,10 @@ fn a_request_and_its_answer_arrive() {
     for kem in [Kem::X25519HkdfSha256, Kem::P256HkdfSha256, Kem::XWing] {
         let gateway = GatewayKeys::new(vec![GatewayKey::generate(0, kem).unwrap()]).unwrap();
         let (sealed, opener) = ClientEnvelope::seal(&keys_of(&gateway), &request(900)).unwrap();
-        let opened = gateway.open(&sealed).unwrap();
-        assert!(opened.request.unwrap() == request(900));
-        assert!(opened.padded);
-        let answer = opened.sealer.seal(&response(201, 12)).unwrap();
+        let inside = gateway.open(&sealed).unwrap();
+        assert!(inside.request.unwrap() == request(900));
+        assert!(inside.padded);
+        let answer = inside.sealer.seal(&response(201, 12)).unwrap();
         assert!(opener.open(&answer).unwrap() == response(201, 12));
     }
 }
@@ -81,7 +83,7 @@ fn a_resent_ciphertext_is_recognised_and_answered_under_a_fresh_nonce() {
     let (sealed, opener) = ClientEnvelope::seal(&keys_of(&gateway), &request(1)).unwrap();
     let (first, second) = (gateway.open(&sealed).unwrap(), gateway.open(&sealed).unwrap());
     assert!(first.enc == second.enc);
-    let answers = [first, second].map(|opened| opened.sealer.seal(&response(200, 0)).unwrap());
+    let answers = [first, second].map(|inside| inside.sealer.seal(&response(200, 0)).unwrap());
     assert_ne!(answers[0], answers[1]);
     assert!(opener.open(&answers[1]).is_ok());
 }
@@ -146,10 +148,10 @@ fn a_good_seal_around_an_invalid_message_still_has_a_sealer() {
     let mut config = ohttp::KeyConfig::decode(&gateway.config_list()[2..]).unwrap();
     let client = ohttp::ClientRequest::from_config(&mut config).unwrap();
     let (sealed, opener) = client.encapsulate(b"no binary http").unwrap();
-    let opened = gateway.open(&sealed).unwrap();
-    assert!(opened.request.is_err());
-    assert!(!opened.padded);
-    let answer = opened.sealer.seal(&response(400, 0)).unwrap();
+    let inside = gateway.open(&sealed).unwrap();
+    assert!(inside.request.is_err());
+    assert!(!inside.padded);
+    let answer = inside.sealer.seal(&response(400, 0)).unwrap();
     assert!(opener.decapsulate(&answer).is_ok());
 }
 
@@ -196,7 +198,10 @@ fn the_first_supported_configuration_is_chosen() {
 #[test]
 fn a_configuration_without_a_supported_suite_is_passed_over() {
     let useless = x25519_with_suites(3, &[0, 3, 0, 2]);
-    assert_eq!(KeyConfigList::parse(list(&[useless.clone()])).err(), Some(KeyConfigError::Unsupported));
+    assert_eq!(
+        KeyConfigList::parse(list(std::slice::from_ref(&useless))).err(),
+        Some(KeyConfigError::Unsupported)
+    );
     assert_eq!(KeyConfigList::parse(list(&[useless, config(4, Kem::X25519HkdfSha256)])).unwrap().key_id(), 4);
 }
 
