@@ -1,0 +1,124 @@
+//! One connection, from its first byte to its last.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use http::Request;
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::rt::Executor;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+use tower::ServiceExt as _;
+use tracing::Instrument as _;
+
+use super::Limits;
+use super::pulse::{Pulse, TimedBody};
+use crate::shutdown::Shutdown;
+
+/// What all connections of one listener share.
+pub(super) struct Server {
+    http: Builder<InSpan>,
+    router: Router,
+    limits: Limits,
+    shutdown: Shutdown,
+}
+
+impl Server {
+    pub(super) fn new(router: Router, limits: Limits, shutdown: Shutdown) -> Self {
+        let mut http = Builder::new(InSpan);
+        http.http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.header_timeout)
+            .max_buf_size(HTTP1_BUFFER)
+            .max_headers(MAX_HEADERS);
+        http.http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(limits.idle_timeout / 4)
+            .keep_alive_timeout(limits.header_timeout)
+            .max_concurrent_streams(limits.max_streams)
+            .max_header_list_size(HTTP2_HEADERS)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW);
+        Self { http, router, limits, shutdown }
+    }
+
+    /// Serves until the peer leaves, stays silent for too long, or the server drains.
+    pub(super) async fn connection(&self, stream: TcpStream) {
+        let pulse = Pulse::new();
+        let service = service_fn(|request| self.answer(request, &pulse));
+        let mut connection = pin!(self.http.serve_connection(TokioIo::new(stream), service));
+        let mut first_request = pin!(sleep(self.limits.header_timeout));
+        let (mut waiting, mut draining, mut closing) = (true, false, false);
+        loop {
+            tokio::select! {
+                // Errors of a connection are the peer's affair: it left, or it does not speak HTTP.
+                _ = connection.as_mut() => return,
+                () = self.shutdown.wait(), if !draining => {
+                    draining = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = first_request.as_mut(), if waiting => {
+                    if !pulse.has_asked() {
+                        return;
+                    }
+                    waiting = false;
+                }
+                () = sleep(self.limits.idle_timeout), if !waiting => {
+                    if pulse.is_idle_for(self.limits.idle_timeout) {
+                        if closing {
+                            return;
+                        }
+                        closing = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                }
+            }
+        }
+    }
+
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        pulse: &Arc<Pulse>,
+    ) -> impl Future<Output = Result<Response, Infallible>> + Send + 'static {
+        let in_flight = pulse.request();
+        let time = self.limits.body_timeout;
+        let request = request.map(|body| {
+            if body.is_end_stream() { Body::empty() } else { Body::new(TimedBody::new(body, time)) }
+        });
+        let answer = self.router.clone().oneshot(request);
+        async move {
+            let response = answer.await;
+            drop(in_flight);
+            response
+        }
+    }
+}
+
+/// Runs the streams of an HTTP/2 connection inside the span of its listener.
+#[derive(Clone)]
+pub(super) struct InSpan;
+
+impl<F> Executor<F> for InSpan
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        tokio::spawn(stream.in_current_span());
+    }
+}
+
+const HTTP1_BUFFER: usize = 128 * 1024;
+const MAX_HEADERS: usize = 64;
+const HTTP2_HEADERS: u32 = 32 * 1024;
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;

@@ -1,0 +1,95 @@
+//! The server side of every HTTP connection: accept, guard, drain.
+//!
+//! An accept loop of our own, because a server that strangers can reach needs what convenience servers
+//! leave out: a deadline for headers, a deadline for bodies, a cap on connections, patience when file
+//! descriptors run out, and a drain that finishes what was begun. HTTP/1.1 and HTTP/2 with prior
+//! knowledge share the port.
+//!
+//! The address of whoever connects is dropped in the line that accepts: no handler and no log ever sees it.
+
+mod accept;
+mod connection;
+mod pulse;
+
+use std::fmt::Display;
+use std::io;
+use std::time::Duration;
+
+use axum::Router;
+use thiserror::Error;
+use tokio::net::{TcpListener, ToSocketAddrs};
+
+use crate::shutdown::Shutdown;
+
+/// What a listener allows.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections served at once; more of them wait in the queue of the operating system.
+    pub max_connections: usize,
+    /// How long the headers of a request may take, counted from the connection or from the last answer.
+    pub header_timeout: Duration,
+    /// How long the body of a request may take.
+    pub body_timeout: Duration,
+    /// A connection on which nothing happens for this long is closed.
+    pub idle_timeout: Duration,
+    /// Requests at once on one HTTP/2 connection.
+    pub max_streams: u32,
+    /// How long a drain waits for what was begun.
+    pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 1_024,
+            header_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(120),
+            max_streams: 256,
+            grace: Duration::from_secs(20),
+        }
+    }
+}
+
+/// How a drain ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Connections that were cut because the grace period was over.
+    pub cut: usize,
+}
+
+/// An address that cannot be listened on: one sentence with what to do.
+#[derive(Debug, Error)]
+#[error("cannot listen on {address}: {why}")]
+pub struct BindError {
+    /// The address as it was given.
+    pub address: String,
+    why: String,
+}
+
+/// Listens on `address`, for example `127.0.0.1:8080`; port 0 takes any free one.
+pub async fn bind(address: impl ToSocketAddrs + Display) -> Result<TcpListener, BindError> {
+    let name = address.to_string();
+    TcpListener::bind(address).await.map_err(|error| BindError { address: name, why: explain(&error) })
+}
+
+/// Serves `router` on `listener` until `shutdown`, then finishes the requests that were begun.
+///
+/// Limits on the size of bodies are layers of the router.
+pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdown: Shutdown) -> Drained {
+    accept::serve(listener, router, limits, shutdown).await
+}
+
+fn explain(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "address already in use; stop the other program or choose another port".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => "permission denied; choose a port above 1023".to_owned(),
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine has no such address; use one of its own, or 0.0.0.0 for all of them".to_owned()
+        }
+        io::ErrorKind::InvalidInput => "not an address; write it as 127.0.0.1:8080 or [::1]:8080".to_owned(),
+        _ => error.to_string(),
+    }
+}
