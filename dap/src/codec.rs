@@ -9,6 +9,8 @@
 pub struct Malformed(pub &'static str);
 
 /// A structure that can be written in the wire format.
+///
+/// Writing panics when a part is longer than its length field can say. Nothing that was decoded ever is.
 pub trait Encode {
     /// Appends the encoding to `out`.
     fn encode(&self, out: &mut Vec<u8>);
@@ -134,6 +136,20 @@ impl<'a> Reader<'a> {
             values.push(T::decode(self)?);
         }
         Ok(values)
+    }
+
+    /// Reads one value and says which bytes it was.
+    pub fn with_bytes<T: Decode>(&mut self) -> Result<(T, &'a [u8]), Malformed> {
+        let before = self.rest;
+        let value = T::decode(self)?;
+        let length = before.len() - self.rest.len();
+        let bytes = before.get(..length).expect("a reader only moves forward");
+        Ok((value, bytes))
+    }
+
+    /// Values of one type behind a two-byte length of all of them together, at most `limit` of them.
+    pub fn list16<T: Decode>(&mut self, limit: usize) -> Result<Vec<T>, Malformed> {
+        Reader::new(self.opaque16(0)?).list(limit)
     }
 
     fn opaque(&mut self, length: usize, min: usize) -> Result<&'a [u8], Malformed> {

@@ -33,7 +33,7 @@ pub fn strictly_increasing(extensions: &[Extension]) -> bool {
     extensions.is_sorted_by(|a, b| a.extension_type < b.extension_type)
 }
 
-/// Reads a list behind a two-byte length.
+/// Reads a list of extensions; its two-byte length is all that bounds their number.
 pub(crate) fn decode_extensions(reader: &mut Reader<'_>) -> Result<Vec<Extension>, Malformed> {
-    Reader::new(reader.opaque16(0)?).list(usize::MAX)
+    reader.list16(usize::MAX)
 }

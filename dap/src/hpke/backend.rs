@@ -20,7 +20,8 @@ type PrivateKey = <Kem as hpke::Kem>::PrivateKey;
 type EncappedKey = <Kem as hpke::Kem>::EncappedKey;
 
 /// The KEM, the KDF and the AEAD that this file implements.
-pub(super) const SUITE: (u16, u16, u16) = (HpkeConfig::KEM_X25519, HpkeConfig::KDF_SHA256, HpkeConfig::AEAD_AES_128_GCM);
+pub(super) const SUITE: (u16, u16, u16) =
+    (HpkeConfig::KEM_X25519, HpkeConfig::KDF_SHA256, HpkeConfig::AEAD_AES_128_GCM);
 
 /// The length of a private and of a public key.
 pub(super) const KEY_LENGTH: usize = 32;
@@ -70,8 +71,15 @@ pub(super) fn open(
 ) -> Result<Vec<u8>, HpkeError> {
     let private_key = decode(private_key);
     let enc = EncappedKey::from_bytes(enc).map_err(|_| HpkeError::Open)?;
-    hpke::single_shot_open::<AesGcm128, HkdfSha256, Kem>(&OpModeR::Base, &private_key, &enc, info, payload, aad)
-        .map_err(|_| HpkeError::Open)
+    hpke::single_shot_open::<AesGcm128, HkdfSha256, Kem>(
+        &OpModeR::Base,
+        &private_key,
+        &enc,
+        info,
+        payload,
+        aad,
+    )
+    .map_err(|_| HpkeError::Open)
 }
 
 fn decode(private_key: &HpkePrivateKey) -> PrivateKey {

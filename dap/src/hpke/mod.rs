@@ -81,7 +81,12 @@ pub enum HpkeError {
 }
 
 /// Seals `plaintext` to the holder of the private key of `config`, with fresh randomness.
-pub fn seal(config: &HpkeConfig, info: &[u8], aad: &[u8], plaintext: &[u8]) -> Result<HpkeCiphertext, HpkeError> {
+pub fn seal(
+    config: &HpkeConfig,
+    info: &[u8],
+    aad: &[u8],
+    plaintext: &[u8],
+) -> Result<HpkeCiphertext, HpkeError> {
     check_suite(config)?;
     let (enc, payload) = backend::seal(&config.public_key, info, aad, plaintext)?;
     Ok(HpkeCiphertext { config_id: config.id, enc, payload })

@@ -8,7 +8,8 @@ fn keypair() -> HpkeKeypair {
 /// RFC 9180 A.1.1, first encryption.
 #[test]
 fn the_vector_of_the_specification_opens() {
-    let private_key = hex::decode("4612c550263fc8ad58375df3f557aac531d26850903e55a9f23f21d8534e8ac8").unwrap();
+    let private_key =
+        hex::decode("4612c550263fc8ad58375df3f557aac531d26850903e55a9f23f21d8534e8ac8").unwrap();
     let public_key = "3948cfe0ad1ddb695d780e59077195da6c56506b027329794ab02bca80815c4d";
     let enc = hex::decode("37fda3567bdbd628e88668c3c8d7e97d1d1253b6d4ea6d44c150f741f1bf4431").unwrap();
     let sealed = "f938558b5d72f1a23810b4be2ab4f84331acc02fc97babc53a52ae8218a355a96d8770ac83d07bea87e13c512a";

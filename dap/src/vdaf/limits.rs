@@ -60,7 +60,9 @@ fn check_chunks(length: usize, encoded: usize, chunk_length: usize) -> Result<()
         return refuse("the length is 0");
     }
     if encoded > MAX_ENCODED_LENGTH {
-        return refuse(&format!("{encoded} field elements per measurement, at most {MAX_ENCODED_LENGTH} are served"));
+        return refuse(&format!(
+            "{encoded} field elements per measurement, at most {MAX_ENCODED_LENGTH} are served"
+        ));
     }
     if chunk_length == 0 {
         return refuse("chunk_length is 0");

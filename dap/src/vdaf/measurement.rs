@@ -37,8 +37,12 @@ impl Measurement {
     pub fn parse(config: &VdafConfig, text: &str) -> Result<Self, VdafError> {
         let text = text.trim();
         let measurement = match config {
-            VdafConfig::Count => Self::Bool(flag(text).ok_or_else(|| refused("a count takes true, false, 1 or 0"))?),
-            VdafConfig::Sum { .. } => Self::Integer(text.parse().map_err(|_| refused("a sum takes one number"))?),
+            VdafConfig::Count => {
+                Self::Bool(flag(text).ok_or_else(|| refused("a count takes true, false, 1 or 0"))?)
+            }
+            VdafConfig::Sum { .. } => {
+                Self::Integer(text.parse().map_err(|_| refused("a sum takes one number"))?)
+            }
             VdafConfig::SumVec { .. } => Self::Vector(list(text, |item| item.parse().ok(), "a number")?),
             VdafConfig::Histogram { .. } => {
                 Self::Bucket(text.parse().map_err(|_| refused("a histogram takes the number of one bucket"))?)
@@ -95,7 +99,8 @@ fn list<T>(text: &str, read: impl Fn(&str) -> Option<T>, expected: &str) -> Resu
     text.split(',')
         .enumerate()
         .map(|(index, item)| {
-            read(item.trim()).ok_or_else(|| refused(&format!("item {} is not {expected}; write them as 1,0,1", index + 1)))
+            read(item.trim())
+                .ok_or_else(|| refused(&format!("item {} is not {expected}; write them as 1,0,1", index + 1)))
         })
         .collect()
 }

@@ -39,7 +39,12 @@ pub use state::{
 /// [`leader_init`](Self::leader_init) yields the same bytes, which is why requests need not be stored.
 pub trait Vdaf: Send + Sync {
     /// Splits a measurement into one share per aggregator (DAP 4.4.2.1), with fresh randomness.
-    fn shard(&self, context: &[u8], measurement: &Measurement, nonce: &ReportId) -> Result<Sharded, VdafError>;
+    fn shard(
+        &self,
+        context: &[u8],
+        measurement: &Measurement,
+        nonce: &ReportId,
+    ) -> Result<Sharded, VdafError>;
 
     /// Whether a batch may be aggregated under this parameter; the Prio3 family takes only the empty one.
     fn check_aggregation_parameter(&self, parameter: &[u8]) -> Result<(), VdafError>;

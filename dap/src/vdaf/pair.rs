@@ -62,9 +62,10 @@ impl<S: Scheme> Pair<S> {
             PingPongState::Continued(Continued { message, verifier_state }) => {
                 Step::Continued { state: VerifyState::new(verifier_state), message: encoded(&message)? }
             }
-            PingPongState::FinishedWithOutbound { output_share, message } => {
-                Step::FinishedWithOutbound { output: OutputShare::new(output_share), message: encoded(&message)? }
-            }
+            PingPongState::FinishedWithOutbound { output_share, message } => Step::FinishedWithOutbound {
+                output: OutputShare::new(output_share),
+                message: encoded(&message)?,
+            },
             PingPongState::Finished { output_share } => Step::Finished(OutputShare::new(output_share)),
         })
     }
@@ -73,7 +74,8 @@ impl<S: Scheme> Pair<S> {
     fn signed(&self, element: S::Element, count: u64) -> Result<i128, VdafError> {
         let modulus: u128 = S::Element::modulus().into();
         let value = residue(element);
-        let largest_sum = u128::from(count).saturating_mul(u128::from(self.max_coordinate())).min(modulus - 1);
+        let largest_sum =
+            u128::from(count).saturating_mul(u128::from(self.max_coordinate())).min(modulus - 1);
         // Both summands are at most half the field, hence no overflow.
         let last_positive = (modulus - 1) / 2 + largest_sum / 2;
         let (magnitude, sign) = if value > last_positive { (modulus - value, -1) } else { (value, 1) };
@@ -82,12 +84,18 @@ impl<S: Scheme> Pair<S> {
 }
 
 impl<S: Scheme> Vdaf for Pair<S> {
-    fn shard(&self, context: &[u8], measurement: &Measurement, nonce: &ReportId) -> Result<Sharded, VdafError> {
+    fn shard(
+        &self,
+        context: &[u8],
+        measurement: &Measurement,
+        nonce: &ReportId,
+    ) -> Result<Sharded, VdafError> {
         measurement.check(&self.config)?;
         let wrong = || VdafError::Measurement(format!("not a measurement of {}", self.config.name()));
         let measurement = S::measurement(measurement).ok_or_else(wrong)?;
-        let (public_share, input_shares) = Client::shard(&self.scheme, context, &measurement, nonce.as_bytes())
-            .map_err(|why| VdafError::Measurement(why.to_string()))?;
+        let (public_share, input_shares) =
+            Client::shard(&self.scheme, context, &measurement, nonce.as_bytes())
+                .map_err(|why| VdafError::Measurement(why.to_string()))?;
         let [leader, helper] = input_shares.as_slice() else {
             return Err(VdafError::Foreign("number of shares"));
         };
@@ -181,7 +189,8 @@ impl<S: Scheme> Vdaf for Pair<S> {
             None => self.scheme.aggregate_init(&()),
         };
         for share in shares {
-            let share: &PrioOutputShare<S::Element> = share.inner().ok_or(VdafError::Foreign("output share"))?;
+            let share: &PrioOutputShare<S::Element> =
+                share.inner().ok_or(VdafError::Foreign("output share"))?;
             sum.accumulate(share).map_err(|_| VdafError::Foreign("output share"))?;
         }
         sum.get_encoded().map_err(|_| VdafError::AggregateShare)
@@ -221,7 +230,9 @@ impl<S: Scheme> Vdaf for Pair<S> {
 
     fn max_coordinate(&self) -> u64 {
         match self.config {
-            VdafConfig::Sum { max_measurement } | VdafConfig::SumVec { max_measurement, .. } => max_measurement,
+            VdafConfig::Sum { max_measurement } | VdafConfig::SumVec { max_measurement, .. } => {
+                max_measurement
+            }
             VdafConfig::Count | VdafConfig::Histogram { .. } | VdafConfig::MultihotCountVec { .. } => 1,
         }
     }
