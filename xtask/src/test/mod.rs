@@ -81,6 +81,7 @@ fn count_tests(command: &mut Command, tally: &mut Tally) -> Result<()> {
         bail!("{} tests failed; their output is above", tally.failed());
     }
     if !status.success() {
+        tally.count_crash();
         bail!(
             "cargo test ended with {status} although no test failed: a test program crashed, or a doctest did not build"
         );

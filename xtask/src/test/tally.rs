@@ -38,6 +38,11 @@ impl Tally {
         }
     }
 
+    /// Counts a test program that ended before it could count for itself.
+    pub(crate) fn count_crash(&mut self) {
+        self.failed += 1;
+    }
+
     /// Says what the last line has no word for.
     pub(crate) fn print_notes(&self) {
         if self.ignored > 0 {
