@@ -1,1 +1,42 @@
-//! Placeholder.
+//! How much noise, and may we?
+//!
+//! The differential-privacy stage of a report's journey: after both aggregators have summed a batch and before
+//! anything leaves for the collector. From a policy file and the task's VDAF this crate derives sensitivity, noise,
+//! charges, intervals and the statement that both aggregators agree on; its ledger grants or refuses a release;
+//! and its gate turns a grant into a noised share, once.
+//!
+//! Pure: no files, no clock, no database, and random numbers come from the caller. It sees one share of a total,
+//! which looks random; it never sees a report.
+//!
+//! ```text
+//! policy file ─▶ Policy ─▶ ReleasePlan ─▶ ledger::charge ─▶ Grant ─▶ perturb ─▶ Noised<share>
+//!                              └─▶ Statement ─▶ task_info
+//! ```
+
+mod canonical;
+pub mod conversion;
+mod explain;
+pub mod ledger;
+mod mechanism;
+mod plan;
+mod policy;
+mod rational;
+mod release;
+mod sensitivity;
+mod shape;
+mod statement;
+pub mod units;
+
+pub use ledger::{
+    BudgetState, ChainHead, ChargeError, ChargeRequest, Charged, EntryKind, Exhausted, LedgerEntry, ReleaseKey,
+};
+pub use mechanism::{CalibrationError, Mechanism, NoiseOf, UnknownMechanism};
+pub use plan::{Charge, FieldOverflow, PolicyRef, ReleasePlan, WithoutDp};
+pub use policy::{Budget, Decision, Policy, PrivacyUnit, Refusal, TaskFacts, Variant};
+pub use rational::{NotExact, Rational};
+pub use release::{Expired, Grant, Noised, Protection, perturb};
+pub use sensitivity::{NeighboringRelation, Sensitivity};
+pub use shape::Shape;
+pub use statement::{
+    Contribution, Enforcer, LONGEST_LABEL, LabelError, Loss, Statement, Terms, parse_task_info,
+};

@@ -1,0 +1,79 @@
+//! Reads a whole ledger again and finds what does not follow.
+
+use std::collections::BTreeMap;
+
+use super::{BudgetState, ChainHead, EntryKind, LedgerEntry, ReleaseKey};
+
+/// The ledger is not what its own rules would have written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("ledger entry {sequence}: {what}")]
+pub struct BrokenChain {
+    /// The first entry that does not follow.
+    pub sequence: u64,
+    /// What is wrong with it.
+    pub what: &'static str,
+}
+
+/// The charge that a release has open or settled on one budget.
+enum Standing {
+    Charged(i64),
+    Committed,
+    Refunded,
+}
+
+/// Checks every hash, link and rule of a ledger from its first entry, and sums up what each budget has spent.
+///
+/// An empty end cannot be seen from inside: compare the last entry with a head kept elsewhere to find a ledger
+/// that was cut or restored from an older copy.
+pub fn verify_chain(entries: &[LedgerEntry]) -> Result<Vec<BudgetState>, BrokenChain> {
+    let mut head = ChainHead::EMPTY;
+    let mut standings: BTreeMap<(&ReleaseKey, &str), Standing> = BTreeMap::new();
+    let mut budgets: BTreeMap<&str, BudgetState> = BTreeMap::new();
+    for entry in entries {
+        let broken = |what| BrokenChain { sequence: entry.sequence, what };
+        if Some(entry.sequence) != head.sequence.checked_add(1) {
+            return Err(broken("its number does not follow the entry before"));
+        }
+        if entry.prev_hash != head.hash {
+            return Err(broken("it is not linked to the entry before"));
+        }
+        if entry.entry_hash != entry.hash() {
+            return Err(broken("its content was changed"));
+        }
+        let slot = (&entry.key, entry.budget_id.as_str());
+        let standing = follow(standings.get(&slot), entry).map_err(broken)?;
+        standings.insert(slot, standing);
+        let budget = budgets.entry(&entry.budget_id).or_insert_with(|| BudgetState {
+            budget_id: entry.budget_id.clone(),
+            limit: entry.limit,
+            spent: 0,
+        });
+        budget.limit = entry.limit;
+        budget.spent = budget.spent.checked_add(entry.units).ok_or(broken("the sum overflows"))?;
+        if entry.kind == EntryKind::Charge && budget.spent > entry.limit {
+            return Err(broken("the budget was already exhausted"));
+        }
+        head = entry.head();
+    }
+    Ok(budgets.into_values().collect())
+}
+
+/// The standing of a charge after `entry`, if the entry is allowed to follow.
+fn follow(before: Option<&Standing>, entry: &LedgerEntry) -> Result<Standing, &'static str> {
+    match (entry.kind, before) {
+        (EntryKind::Charge, None | Some(Standing::Refunded)) if entry.units > 0 => {
+            Ok(Standing::Charged(entry.units))
+        }
+        (EntryKind::Charge, None | Some(Standing::Refunded)) => Err("a charge takes nothing"),
+        (EntryKind::Charge, Some(_)) => Err("the same release is charged twice"),
+        (EntryKind::Commit, Some(Standing::Charged(_))) if entry.units == 0 => Ok(Standing::Committed),
+        (EntryKind::Commit, Some(Standing::Charged(_))) => Err("a commit moves units"),
+        (EntryKind::Refund, Some(Standing::Charged(units))) if entry.units.checked_neg() == Some(*units) => {
+            Ok(Standing::Refunded)
+        }
+        (EntryKind::Refund, Some(Standing::Charged(_))) => Err("a refund differs from its charge"),
+        (EntryKind::Refund, Some(Standing::Committed)) => Err("a committed charge is refunded"),
+        (_, Some(Standing::Committed)) => Err("a charge is committed twice"),
+        (_, None | Some(Standing::Refunded)) => Err("there is no charge to settle"),
+    }
+}

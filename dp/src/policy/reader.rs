@@ -1,0 +1,271 @@
+//! Reads TOML with places: every value knows where it stands, every problem becomes a finding, none stops the
+//! reading.
+//!
+//! Numbers are taken from the text of the file, not from the binary number a TOML reader makes of them.
+
+use std::cell::RefCell;
+use std::num::NonZeroU32;
+
+use mica_diagnostic::{Diagnostic, locate, suggest};
+use toml_edit::{Item, TableLike, Value};
+
+use crate::rational::{NotExact, Rational};
+
+/// One file while it is read, and what was found so far.
+pub(super) struct Reader<'a> {
+    file: &'a str,
+    text: &'a str,
+    findings: RefCell<Vec<Diagnostic>>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(file: &'a str, text: &'a str) -> Self {
+        Self { file, text, findings: RefCell::default() }
+    }
+
+    /// Notes a finding at a byte of the file.
+    pub(super) fn report(&self, at: usize, code: &str, what: impl Into<String>, fix: impl Into<String>) {
+        let (line, col) = locate(self.text, at);
+        self.findings.borrow_mut().push(Diagnostic {
+            file: self.file.to_owned(),
+            line,
+            col,
+            code: code.to_owned(),
+            what: what.into(),
+            fix: fix.into(),
+        });
+    }
+
+    pub(super) fn line(&self, at: usize) -> usize {
+        locate(self.text, at).0
+    }
+
+    /// All findings in the order of the file.
+    pub(super) fn into_findings(self) -> Vec<Diagnostic> {
+        let mut findings = self.findings.into_inner();
+        findings.sort_by(|a, b| (a.line, a.col, &a.code).cmp(&(b.line, b.col, &b.code)));
+        findings.dedup();
+        findings
+    }
+
+    fn source(&self, item: &Item) -> &'a str {
+        item.span().and_then(|span| self.text.get(span)).unwrap_or("")
+    }
+}
+
+/// A value and the byte where it stands.
+#[derive(Clone, Debug)]
+pub(super) struct At<T> {
+    pub(super) value: T,
+    pub(super) at: usize,
+}
+
+/// A table of the file.
+pub(super) struct Section<'a> {
+    pub(super) reader: &'a Reader<'a>,
+    /// How messages call it: `[[release]] "x"`.
+    pub(super) name: String,
+    pub(super) at: usize,
+    table: &'a dyn TableLike,
+}
+
+impl<'a> Section<'a> {
+    pub(super) fn new(reader: &'a Reader<'a>, name: &str, at: usize, table: &'a dyn TableLike) -> Self {
+        let id = table.get("id").and_then(Item::as_str);
+        let name = id.map_or_else(|| name.to_owned(), |id| format!("{name} \"{id}\""));
+        Self { reader, name, at, table }
+    }
+
+    /// Refuses every key that is not in `known`; those in `later` with a message that says so.
+    pub(super) fn refuse_other_keys(&self, known: &[&str], later: &[&str]) {
+        for (key, _) in self.table.iter() {
+            let at = self.key_place(key);
+            if later.contains(&key) {
+                self.reader.report(
+                    at,
+                    "E001",
+                    format!("\"{key}\" in {} is not supported by this version of mica", self.name),
+                    "remove it: it would have no effect",
+                );
+            } else if !known.contains(&key) {
+                let fix = match suggest(key, known.iter().copied()) {
+                    Some(near) => format!("did you mean \"{near}\"?"),
+                    None => format!("known here: {}", known.join(", ")),
+                };
+                self.reader.report(at, "E001", format!("unknown field \"{key}\" in {}", self.name), fix);
+            }
+        }
+    }
+
+    /// Where a key stands; the section itself when it is not there.
+    pub(super) fn key_place(&self, key: &str) -> usize {
+        self.table
+            .get_key_value(key)
+            .and_then(|(key, item)| key.span().or_else(|| item.span()))
+            .map_or(self.at, |span| span.start)
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// Notes that a key is missing.
+    pub(super) fn missing(&self, key: &str, example: &str) {
+        self.reader.report(
+            self.at,
+            "E001",
+            format!("{} has no \"{key}\"", self.name),
+            format!("add {key} = {example}"),
+        );
+    }
+
+    pub(super) fn text(&self, key: &str) -> Option<At<String>> {
+        let item = self.table.get(key)?;
+        match item.as_str() {
+            Some(text) if !text.trim().is_empty() => Some(self.found(item, text.to_owned())),
+            Some(_) => {
+                let place = self.value_place(item);
+                self.reader.report(place, "E001", format!("\"{key}\" is empty"), "write a text between the quotes");
+                None
+            }
+            None => self.wrong_type(key, item, "a text in quotes"),
+        }
+    }
+
+    pub(super) fn required_text(&self, key: &str, example: &str) -> Option<At<String>> {
+        if !self.has(key) {
+            self.missing(key, example);
+        }
+        self.text(key)
+    }
+
+    /// One of a few words.
+    pub(super) fn choice<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Option<At<T>> {
+        let word = self.text(key)?;
+        if let Some((_, value)) = words.iter().find(|(known, _)| *known == word.value) {
+            return Some(At { value: *value, at: word.at });
+        }
+        let known: Vec<&str> = words.iter().map(|(known, _)| *known).collect();
+        let fix = match suggest(&word.value, known.iter().copied()) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => format!("use {}", known.join(" or ")),
+        };
+        self.reader.report(word.at, "E001", format!("\"{}\" is no value of {key}", word.value), fix);
+        None
+    }
+
+    /// An exact number above zero: a decimal, or a fraction as a text.
+    pub(super) fn positive(&self, key: &str) -> Option<At<Rational>> {
+        let item = self.table.get(key)?;
+        let at = self.value_place(item);
+        let source = match item.as_value() {
+            Some(Value::Integer(_) | Value::Float(_)) => self.reader.source(item),
+            Some(Value::String(text)) => text.value(),
+            _ => return self.wrong_type(key, item, "a number such as 0.25, or a fraction such as \"1/10\""),
+        };
+        match source.parse::<Rational>() {
+            Ok(value) if !value.is_zero() => Some(At { value, at }),
+            Err(NotExact::TooLong) => {
+                let fix = "write it with fewer digits";
+                self.reader.report(at, "E003", format!("{key} {source} has more digits than the ledger"), fix);
+                None
+            }
+            Err(NotExact::NotANumber) if item.is_str() => {
+                self.wrong_type(key, item, "a number such as 0.25, or a fraction such as \"1/10\"")
+            }
+            _ => {
+                let what = format!("{key} must be a finite number greater than 0, got {source}");
+                self.reader.report(at, "E002", what, "write a positive decimal or a fraction such as \"1/10\"");
+                None
+            }
+        }
+    }
+
+    /// A whole number that is zero or more.
+    pub(super) fn whole(&self, key: &str) -> Option<At<u64>> {
+        let item = self.table.get(key)?;
+        let at = self.value_place(item);
+        let Some(number) = item.as_integer() else {
+            // TOML ends at i64; the largest measurements do not.
+            return match item.as_str().map(str::parse::<u64>) {
+                Some(Ok(value)) => Some(At { value, at }),
+                _ => self.wrong_type(key, item, "a whole number"),
+            };
+        };
+        if let Ok(value) = u64::try_from(number) {
+            return Some(At { value, at });
+        }
+        self.reader.report(at, "E002", format!("{key} must not be negative, got {number}"), "write 1 or more");
+        None
+    }
+
+    /// A whole number from 1 to 2³² − 1. `code` is that of a zero.
+    pub(super) fn counting(&self, key: &str, code: &str) -> Option<At<NonZeroU32>> {
+        let whole = self.whole(key)?;
+        let number = u32::try_from(whole.value).ok().and_then(NonZeroU32::new);
+        if number.is_none() {
+            let what = format!("{key} must be from 1 to {}, got {}", u32::MAX, whole.value);
+            self.reader.report(whole.at, code, what, "write a whole number in that range");
+        }
+        number.map(|value| At { value, at: whole.at })
+    }
+
+    /// A calendar day, as the text `YYYY-MM-DD`.
+    pub(super) fn day(&self, key: &str) -> Option<At<toml_edit::Date>> {
+        let item = self.table.get(key)?;
+        let date = item.as_datetime().filter(|it| it.time.is_none()).and_then(|it| it.date);
+        match date {
+            Some(date) => Some(self.found(item, date)),
+            None => self.wrong_type(key, item, "a day such as 2027-06-30, without quotes"),
+        }
+    }
+
+    pub(super) fn section(&self, key: &str) -> Option<Section<'a>> {
+        let item = self.table.get(key)?;
+        match item.as_table_like() {
+            Some(table) => Some(Section::new(self.reader, key, self.key_place(key), table)),
+            None => self.wrong_type(key, item, "a table"),
+        }
+    }
+
+    /// The tables of `[[key]]`, or of a list of inline tables.
+    pub(super) fn sections(&self, key: &str) -> Vec<Section<'a>> {
+        let Some(item) = self.table.get(key) else { return Vec::new() };
+        let name = format!("[[{key}]]");
+        if let Some(tables) = item.as_array_of_tables() {
+            let place = |table: &toml_edit::Table| table.span().map_or(self.at, |span| span.start);
+            return tables.iter().map(|table| Section::new(self.reader, &name, place(table), table)).collect();
+        }
+        self.wrong_type::<()>(key, item, &format!("written as {name}"));
+        Vec::new()
+    }
+
+    /// A list of texts.
+    pub(super) fn texts(&self, key: &str) -> Option<At<Vec<At<String>>>> {
+        let item = self.table.get(key)?;
+        let Some(list) = item.as_array() else { return self.wrong_type(key, item, "a list of texts") };
+        let mut texts = Vec::new();
+        for value in list {
+            let at = value.span().map_or(self.at, |span| span.start);
+            match value.as_str() {
+                Some(text) => texts.push(At { value: text.to_owned(), at }),
+                None => return self.wrong_type(key, item, "a list of texts"),
+            }
+        }
+        Some(self.found(item, texts))
+    }
+
+    fn found<T>(&self, item: &Item, value: T) -> At<T> {
+        At { value, at: self.value_place(item) }
+    }
+
+    fn value_place(&self, item: &Item) -> usize {
+        item.span().map_or(self.at, |span| span.start)
+    }
+
+    fn wrong_type<T>(&self, key: &str, item: &Item, wanted: &str) -> Option<T> {
+        let what = format!("\"{key}\" in {} is a {}, not {wanted}", self.name, item.type_name());
+        self.reader.report(self.value_place(item), "E001", what, format!("write {key} as {wanted}"));
+        None
+    }
+}

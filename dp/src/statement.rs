@@ -1,0 +1,178 @@
+//! What both aggregators promise about a task, in one exact spelling.
+//!
+//! The hash of the statement is part of `task_info`, and so of the associated data of every report and every
+//! aggregate share: a party that holds another statement cannot decrypt. Limits, owners and reasons are not in it;
+//! each operator keeps its own, and the stricter one wins by refusing.
+
+use std::num::NonZeroU32;
+
+use crate::canonical::{Canonical, sha256};
+use crate::mechanism::Mechanism;
+use crate::policy::{PrivacyUnit, Variant};
+use crate::rational::Rational;
+use crate::sensitivity::NeighboringRelation;
+use crate::shape::Shape;
+
+/// Who keeps a client within its caps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enforcer {
+    /// The client's own software counts: an assumption about honest clients.
+    Client,
+    /// One-time tokens that both aggregators check.
+    PrivacyPass,
+    /// Nobody; the guarantee is then about single reports.
+    None,
+}
+
+impl Enforcer {
+    /// The name policy files and statements use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::PrivacyPass => "privacy-pass",
+            Self::None => "none",
+        }
+    }
+}
+
+/// How many reports one privacy unit contributes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contribution {
+    /// The most reports of one unit in one batch.
+    pub max_reports_per_batch: NonZeroU32,
+    /// The most reports of one unit in the life of the budget; one for the unit `report`.
+    pub max_reports_per_window: NonZeroU32,
+    /// Who enforces both.
+    pub enforced_by: Enforcer,
+}
+
+/// The privacy loss of one release.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// What it is counted in.
+    pub variant: Variant,
+    /// How much.
+    pub amount: Rational,
+}
+
+/// Everything a statement says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// What is measured.
+    pub shape: Shape,
+    /// Which batches are neighbours.
+    pub relation: NeighboringRelation,
+    /// Who the guarantee is about.
+    pub unit: PrivacyUnit,
+    /// The caps and their enforcer.
+    pub contribution: Contribution,
+    /// The loss of one release.
+    pub loss: Loss,
+    /// The noise of each aggregator.
+    pub mechanism: Mechanism,
+    /// The fewest reports in a batch.
+    pub min_batch_size: u64,
+}
+
+/// Terms in their one spelling, and its hash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statement {
+    json: String,
+    sha256: [u8; 32],
+}
+
+/// The label leaves no room for the hash in `task_info`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LabelError {
+    /// Longer than [`LONGEST_LABEL`].
+    #[error("a task label has at most {LONGEST_LABEL} bytes")]
+    TooLong,
+    /// A zero byte ends the label.
+    #[error("a task label has no zero byte")]
+    ZeroByte,
+}
+
+/// `task_info` has at most 255 bytes, and the hash with its mark takes 36 of them.
+pub const LONGEST_LABEL: usize = 255 - MARK.len() - 32;
+
+const MARK: &[u8; 4] = b"\0dp1";
+
+impl Statement {
+    /// Spells out `terms`.
+    pub fn new(terms: &Terms) -> Self {
+        let json = terms.canonical().to_json();
+        let sha256 = sha256(json.as_bytes());
+        Self { json, sha256 }
+    }
+
+    /// The statement as JSON: keys sorted, no white space (RFC 8785).
+    pub fn canonical_json(&self) -> &str {
+        &self.json
+    }
+
+    /// SHA-256 of [`Self::canonical_json`].
+    pub fn sha256(&self) -> [u8; 32] {
+        self.sha256
+    }
+
+    /// The hash as 64 hexadecimal digits.
+    pub fn sha256_hex(&self) -> String {
+        hex::encode(self.sha256)
+    }
+
+    /// The `task_info` of a task released under this statement: `label ‖ 0x00 ‖ "dp1" ‖ SHA-256`.
+    pub fn task_info(&self, label: &str) -> Result<Vec<u8>, LabelError> {
+        if label.len() > LONGEST_LABEL {
+            return Err(LabelError::TooLong);
+        }
+        if label.contains('\0') {
+            return Err(LabelError::ZeroByte);
+        }
+        Ok([label.as_bytes(), MARK, &self.sha256].concat())
+    }
+}
+
+/// The label and the statement hash in a `task_info`; nothing when it binds no statement.
+pub fn parse_task_info(task_info: &[u8]) -> Option<(&str, [u8; 32])> {
+    let (rest, hash) = task_info.split_last_chunk::<32>()?;
+    let label = std::str::from_utf8(rest.strip_suffix(MARK.as_slice())?).ok()?;
+    (!label.contains('\0')).then_some((label, *hash))
+}
+
+impl Terms {
+    fn canonical(&self) -> Canonical {
+        let (parameter, value) = self.mechanism.parameter();
+        let caps = &self.contribution;
+        Canonical::Object(vec![
+            ("schema", Canonical::text("dp-statement/1")),
+            ("vdaf", self.shape.canonical()),
+            ("neighboring_relation", Canonical::text(self.relation)),
+            ("privacy_unit", Canonical::text(self.unit.name())),
+            (
+                "contribution",
+                Canonical::Object(vec![
+                    ("max_reports_per_batch", Canonical::Whole(caps.max_reports_per_batch.get())),
+                    ("max_reports_per_window", Canonical::Whole(caps.max_reports_per_window.get())),
+                    ("enforced_by", Canonical::text(caps.enforced_by.name())),
+                ]),
+            ),
+            (
+                "loss_per_release",
+                Canonical::Object(vec![(self.loss.variant.amount(), Canonical::text(&self.loss.amount))]),
+            ),
+            (
+                "mechanism",
+                Canonical::Object(vec![
+                    ("name", Canonical::text(self.mechanism.name())),
+                    (parameter, Canonical::text(value)),
+                ]),
+            ),
+            ("noise_by", Canonical::text("each_aggregator")),
+            ("min_batch_size", Canonical::text(self.min_batch_size)),
+            (
+                "unprotected_quantities",
+                Canonical::List(vec![Canonical::text("interval"), Canonical::text("report_count")]),
+            ),
+        ])
+    }
+}
