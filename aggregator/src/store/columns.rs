@@ -1,6 +1,7 @@
 //! Columns that several tables read the same way.
 
-use mica_service::store::{Fields, StoreError};
+use mica_service::store::{Fields, StoreError, Tx};
+use sqlx::AssertSqlSafe;
 
 /// A BYTEA of exactly `N` bytes, or nothing where it is NULL.
 pub(super) fn optional_array<const N: usize>(
@@ -23,4 +24,14 @@ pub(super) fn state<S: Copy>(text: &str, states: &[S], word: impl Fn(&S) -> &'st
 /// Whether a guarded update found its row.
 pub(super) fn found(rows: u64) -> bool {
     rows == 1
+}
+
+/// A query whose SELECT, which `before` ends with, passes over rows that others are working on.
+pub(super) fn for_update_skip_locked(tx: &Tx, before: &'static str, after: &'static str) -> AssertSqlSafe<String> {
+    AssertSqlSafe([before, tx.for_update_skip_locked(), after].concat())
+}
+
+/// A query that locks the rows it selects.
+pub(super) fn for_update(tx: &Tx, select: &'static str) -> AssertSqlSafe<String> {
+    AssertSqlSafe([select, tx.for_update()].concat())
 }

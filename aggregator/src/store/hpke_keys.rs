@@ -54,8 +54,8 @@ pub async fn insert_key(tx: &mut Tx, key: &HpkeKeyRow) -> Result<bool, StoreErro
          ON CONFLICT (config_id) DO NOTHING",
     )
     .bind(i64::from(key.config_id))
-    .bind(key.config.clone())
-    .bind(key.private_key.to_vec())
+    .bind(key.config.as_slice())
+    .bind(key.private_key.as_slice())
     .bind(key.state.as_str())
     .bind(signed(key.created_at)?)
     .execute(tx.connection())

@@ -1,5 +1,6 @@
 //! The right to work on a job, for a while.
 
+use mica_service::store::{StoreError, signed};
 use rand::CryptoRng;
 
 /// Shows that its bearer took the job up last: an update by anybody else finds no row.
@@ -34,4 +35,11 @@ pub struct LeaseRequest {
     pub seconds: u64,
     /// Who takes it up.
     pub token: LeaseToken,
+}
+
+impl LeaseRequest {
+    /// When the lease ends, as a column holds it.
+    pub(super) fn until(&self) -> Result<i64, StoreError> {
+        signed(self.now.saturating_add(self.seconds))
+    }
 }

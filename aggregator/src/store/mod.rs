@@ -12,16 +12,16 @@
 //! * [`report_ids`]: `insert_new`
 //! * [`segments`]: `insert_segment`, `unassigned`, `tasks_with_unassigned`, `assign`, `of_job`, `delete_of_job`,
 //!   `unsettled`
-//! * [`aggregation_jobs`]: `create`, `lease`, `freeze`, `set_location`, `fail_attempt`, `finish`, `active_count`,
+//! * [`aggregation_jobs`]: `create`, `by_id`, `lease`, `freeze`, `set_location`, `fail_attempt`, `finish`, `active_count`,
 //!   `release_all_leases`, `sweep_finished`
 //! * [`helper_jobs`]: `insert`, `by_digest`, `by_id`, `set_response`, `delete`
-//! * [`buckets`]: `add`, `totals`, `scrub`
+//! * [`buckets`]: `add`, `report_count`, `totals`, `scrub`
 //! * [`tallies`]: `add`, `of_task`
 //! * [`collection_jobs`]: `insert`, `by_id`, `live_by_request`, `lease`, `set_reserved`, `set_released`,
 //!   `set_failed`, `delete`, `retry_at`, `release_all_leases`
 //! * [`releases`]: `insert`, `by_id`, `by_batch_key`, `by_digest`, `by_share_id`, `set_state`, `replace_refunded`
 //! * [`closed_intervals`]: `close`, `reopen`, `overlapping`, `closed_times`
-//! * [`ledger`]: `budget_states`, `debit`, `credit`, `head`, `append`, `entries`
+//! * [`ledger`]: `budget_states`, `budgets`, `debit`, `credit`, `head`, `append`, `entries`
 //!
 //! Must never learn who sent a report. Unnoised sums live in [`buckets`] and leave it only through a release.
 

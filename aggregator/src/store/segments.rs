@@ -53,7 +53,7 @@ pub struct Segment {
 }
 
 /// Stores a segment and returns its identifier.
-pub async fn insert_segment(tx: &mut Tx, segment: NewSegment) -> Result<i64, StoreError> {
+pub async fn insert_segment(tx: &mut Tx, segment: &NewSegment) -> Result<i64, StoreError> {
     let row = sqlx::query(
         "-- insert_segment
          INSERT INTO segments (task, report_count, min_time, max_time, reports, created_at)
@@ -64,7 +64,7 @@ pub async fn insert_segment(tx: &mut Tx, segment: NewSegment) -> Result<i64, Sto
     .bind(signed(segment.report_count)?)
     .bind(signed(segment.min_time.0)?)
     .bind(signed(segment.max_time.0)?)
-    .bind(segment.reports)
+    .bind(segment.reports.as_slice())
     .bind(signed(segment.created_at)?)
     .fetch_one(tx.connection())
     .await?;

@@ -69,16 +69,16 @@ pub async fn insert_task(tx: &mut Tx, task: &NewTask) -> Result<i64, StoreError>
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
          ON CONFLICT (task_id) DO NOTHING",
     )
-    .bind(task.task_id.as_bytes().to_vec())
+    .bind(task.task_id.as_bytes().as_slice())
     .bind(task.role.as_str())
     .bind(task.draft.to_string())
-    .bind(task.configuration.clone())
-    .bind(task.verify_key.to_vec())
+    .bind(task.configuration.as_slice())
+    .bind(task.verify_key.as_slice())
     .bind(signed(task.verification_key_id)?)
-    .bind(task.collector_hpke_config.clone())
-    .bind(task.peer_token.as_ref().map(|token| token.as_str().to_owned()))
-    .bind(task.peer_token_hash.map(|hash| hash.to_vec()))
-    .bind(task.collector_token_hash.map(|hash| hash.to_vec()))
+    .bind(task.collector_hpke_config.as_slice())
+    .bind(task.peer_token.as_ref().map(|token| token.as_str()))
+    .bind(task.peer_token_hash.as_ref().map(<[u8; 32]>::as_slice))
+    .bind(task.collector_token_hash.as_ref().map(<[u8; 32]>::as_slice))
     .bind(signed(task.created_at)?)
     .execute(tx.connection())
     .await?;
@@ -96,7 +96,7 @@ pub async fn task_by_id(tx: &mut Tx, task_id: &TaskId) -> Result<Option<TaskRow>
         "-- task_by_id
          SELECT * FROM tasks WHERE task_id = $1",
     )
-    .bind(task_id.as_bytes().to_vec())
+    .bind(task_id.as_bytes().as_slice())
     .fetch_optional(tx.connection())
     .await?;
     row.as_ref().map(read).transpose()

@@ -1,0 +1,279 @@
+//! Leader: what collectors asked for, and how far it is.
+//!
+//! pending -> reserved (charged, the helper is being asked) -> released, or failed, or deleted by the collector.
+//! Whoever works on a job holds its lease; a collector may delete it at any time, and then the lease is lost.
+
+use std::str::FromStr;
+
+use mica_dap::id::CollectionJobId;
+use mica_service::store::{Fields, StoreError, Tx, signed};
+use sha2::{Digest as _, Sha256};
+use sqlx::any::AnyRow;
+
+use super::columns::{self, found};
+use super::lease::{LeaseRequest, LeaseToken};
+
+/// How far a job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CollectionState {
+    /// Waits for its batch.
+    Pending,
+    /// Charged; the helper is being asked.
+    Reserved,
+    /// Answered.
+    Released,
+    /// Refused; nothing was charged.
+    Failed,
+    /// Forgotten at the collector's wish.
+    Deleted,
+}
+
+/// A job as a collector asks for it.
+#[derive(Clone)]
+pub struct NewCollectionJob {
+    /// The identifier in the job's path.
+    pub id: CollectionJobId,
+    /// The task.
+    pub task: i64,
+    /// The request, encoded.
+    pub request: Vec<u8>,
+    /// When it was made.
+    pub created_at: u64,
+}
+
+/// A stored job.
+#[derive(Clone)]
+pub struct CollectionJobRow {
+    /// The identifier in the job's path.
+    pub id: CollectionJobId,
+    /// The task.
+    pub task: i64,
+    /// The request, encoded.
+    pub request: Vec<u8>,
+    /// How far it is.
+    pub state: CollectionState,
+    /// The release, once reserved.
+    pub release: Option<i64>,
+    /// The answer, encoded, once released.
+    pub response: Option<Vec<u8>>,
+    /// The problem document, JSON, once failed.
+    pub problem: Option<String>,
+    /// How often it was taken up, this time included.
+    pub attempts: u64,
+    /// Nobody else takes it up before.
+    pub lease_until: u64,
+    /// It is not worth looking at before.
+    pub next_try_at: u64,
+    /// When it was asked for.
+    pub created_at: u64,
+}
+
+/// Stores a job that anybody may take up at once. False when a live job of the task has the same request (or the
+/// identifier is taken).
+pub async fn insert(tx: &mut Tx, job: &NewCollectionJob) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "-- insert_collection_job
+         INSERT INTO collection_jobs
+             (id, task, request, request_digest, state, attempts, lease_until, next_try_at, created_at)
+         VALUES ($1, $2, $3, $4, 'pending', 0, 0, $5, $5)
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(job.id.as_bytes().as_slice())
+    .bind(job.task)
+    .bind(job.request.as_slice())
+    .bind(Sha256::digest(&job.request).as_slice())
+    .bind(signed(job.created_at)?)
+    .execute(tx.connection())
+    .await?;
+    Ok(found(done.rows_affected()))
+}
+
+/// The job under that path of the task, in whatever state.
+pub async fn by_id(tx: &mut Tx, task: i64, id: &CollectionJobId) -> Result<Option<CollectionJobRow>, StoreError> {
+    let row = sqlx::query(
+        "-- collection_job_by_id
+         SELECT * FROM collection_jobs WHERE id = $1 AND task = $2",
+    )
+    .bind(id.as_bytes().as_slice())
+    .bind(task)
+    .fetch_optional(tx.connection())
+    .await?;
+    row.as_ref().map(read).transpose()
+}
+
+/// The job of the same request that is pending, reserved or released.
+pub async fn live_by_request(
+    tx: &mut Tx,
+    task: i64,
+    request: &[u8],
+) -> Result<Option<CollectionJobRow>, StoreError> {
+    let row = sqlx::query(
+        "-- live_collection_job_by_request
+         SELECT * FROM collection_jobs
+         WHERE task = $1 AND request_digest = $2 AND state IN ('pending', 'reserved', 'released')",
+    )
+    .bind(task)
+    .bind(Sha256::digest(request).as_slice())
+    .fetch_optional(tx.connection())
+    .await?;
+    row.as_ref().map(read).transpose()
+}
+
+/// Takes up the job that is due longest, if any is.
+pub async fn lease(tx: &mut Tx, request: LeaseRequest) -> Result<Option<CollectionJobRow>, StoreError> {
+    let query = columns::for_update_skip_locked(
+        tx,
+        "-- lease_collection_job
+         UPDATE collection_jobs SET attempts = attempts + 1, lease_until = $1, lease_token = $2
+         WHERE id = (SELECT id FROM collection_jobs
+                     WHERE state IN ('pending', 'reserved') AND lease_until <= $3 AND next_try_at <= $3
+                     ORDER BY next_try_at, created_at LIMIT 1",
+        ")
+         RETURNING *",
+    );
+    let row = sqlx::query(query)
+        .bind(request.until()?)
+        .bind(request.token.as_bytes().as_slice())
+        .bind(signed(request.now)?)
+        .fetch_optional(tx.connection())
+        .await?;
+    row.as_ref().map(read).transpose()
+}
+
+/// Notes the release of a pending job. False when the lease is lost or the job is not pending.
+pub async fn set_reserved(
+    tx: &mut Tx,
+    id: &CollectionJobId,
+    token: LeaseToken,
+    release: i64,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "-- set_collection_job_reserved
+         UPDATE collection_jobs SET state = 'reserved', release_id = $3
+         WHERE id = $1 AND lease_token = $2 AND state = 'pending'",
+    )
+    .bind(id.as_bytes().as_slice())
+    .bind(token.as_bytes().as_slice())
+    .bind(release)
+    .execute(tx.connection())
+    .await?;
+    Ok(found(done.rows_affected()))
+}
+
+/// Answers a reserved job. False when the lease is lost or the job is not reserved.
+pub async fn set_released(
+    tx: &mut Tx,
+    id: &CollectionJobId,
+    token: LeaseToken,
+    response: &[u8],
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "-- set_collection_job_released
+         UPDATE collection_jobs SET state = 'released', response = $3, lease_token = NULL
+         WHERE id = $1 AND lease_token = $2 AND state = 'reserved'",
+    )
+    .bind(id.as_bytes().as_slice())
+    .bind(token.as_bytes().as_slice())
+    .bind(response)
+    .execute(tx.connection())
+    .await?;
+    Ok(found(done.rows_affected()))
+}
+
+/// Refuses a job that is pending or reserved. False when the lease is lost or the job is over.
+pub async fn set_failed(
+    tx: &mut Tx,
+    id: &CollectionJobId,
+    token: LeaseToken,
+    problem: &str,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "-- set_collection_job_failed
+         UPDATE collection_jobs SET state = 'failed', problem = $3, lease_token = NULL
+         WHERE id = $1 AND lease_token = $2 AND state IN ('pending', 'reserved')",
+    )
+    .bind(id.as_bytes().as_slice())
+    .bind(token.as_bytes().as_slice())
+    .bind(problem)
+    .execute(tx.connection())
+    .await?;
+    Ok(found(done.rows_affected()))
+}
+
+/// Forgets a job and its answer at the collector's wish; its release and its charge stay. False when there is none.
+pub async fn delete(tx: &mut Tx, task: i64, id: &CollectionJobId) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "-- delete_collection_job
+         UPDATE collection_jobs SET state = 'deleted', response = NULL, problem = NULL, lease_token = NULL
+         WHERE id = $1 AND task = $2 AND state <> 'deleted'",
+    )
+    .bind(id.as_bytes().as_slice())
+    .bind(task)
+    .execute(tx.connection())
+    .await?;
+    Ok(found(done.rows_affected()))
+}
+
+/// Gives a job back until `next_try_at`. False when the lease is lost.
+pub async fn retry_at(
+    tx: &mut Tx,
+    id: &CollectionJobId,
+    token: LeaseToken,
+    next_try_at: u64,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "-- retry_collection_job
+         UPDATE collection_jobs SET next_try_at = $3, lease_until = 0, lease_token = NULL
+         WHERE id = $1 AND lease_token = $2 AND state IN ('pending', 'reserved')",
+    )
+    .bind(id.as_bytes().as_slice())
+    .bind(token.as_bytes().as_slice())
+    .bind(signed(next_try_at)?)
+    .execute(tx.connection())
+    .await?;
+    Ok(found(done.rows_affected()))
+}
+
+/// Ends every lease, for a process that knows that it is the only one.
+pub async fn release_all_leases(tx: &mut Tx) -> Result<u64, StoreError> {
+    let done = sqlx::query(
+        "-- release_all_collection_job_leases
+         UPDATE collection_jobs SET lease_until = 0, lease_token = NULL, next_try_at = 0
+         WHERE state IN ('pending', 'reserved') AND (lease_until > 0 OR next_try_at > 0)",
+    )
+    .execute(tx.connection())
+    .await?;
+    Ok(done.rows_affected())
+}
+
+fn read(row: &AnyRow) -> Result<CollectionJobRow, StoreError> {
+    let fields = Fields::of("collection_jobs", row);
+    Ok(CollectionJobRow {
+        id: CollectionJobId::new(fields.array("id")?),
+        task: fields.integer("task")?,
+        request: fields.bytes("request")?,
+        state: fields.parsed("state")?,
+        release: fields.column("release_id")?,
+        response: fields.optional_bytes("response")?,
+        problem: fields.column("problem")?,
+        attempts: fields.unsigned("attempts")?,
+        lease_until: fields.unsigned("lease_until")?,
+        next_try_at: fields.unsigned("next_try_at")?,
+        created_at: fields.unsigned("created_at")?,
+    })
+}
+
+impl FromStr for CollectionState {
+    type Err = columns::UnknownState;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let states = [Self::Pending, Self::Reserved, Self::Released, Self::Failed, Self::Deleted];
+        columns::state(text, &states, |state| match state {
+            Self::Pending => "pending",
+            Self::Reserved => "reserved",
+            Self::Released => "released",
+            Self::Failed => "failed",
+            Self::Deleted => "deleted",
+        })
+    }
+}
