@@ -146,7 +146,8 @@ async fn migrate_once(
         // Another replica may be migrating: that can take longer than any lock should.
         sqlx::query("SET lock_timeout = 0").execute(&mut *connection).await?;
     }
-    migrator.run(&mut *connection).await
+    // Not `run`: with its `Acquire` the future could not be spawned.
+    migrator.run_direct(None, connection, false).await
 }
 
 /// The same migrations in the words of the database. Their checksums stay those of the files, so that a
