@@ -261,24 +261,30 @@ CREATE TABLE budgets (
 
 -- Every movement of a privacy budget, each bound to the one before; nothing is ever changed or removed.
 CREATE TABLE ledger (
-    -- The order of the chain.
-    seq BIGSERIAL PRIMARY KEY,
+    -- The order of the chain, from 1, without gaps.
+    seq BIGINT PRIMARY KEY,
     -- The budget.
     budget_id TEXT NOT NULL,
     -- The identifier of the task, 32 bytes.
     task BYTEA NOT NULL,
     -- The batch that was released.
     batch_key BYTEA NOT NULL,
+    -- SHA-256 of the aggregation parameter it was released under.
+    parameter_sha256 BYTEA NOT NULL,
     -- What happened.
     kind TEXT NOT NULL CHECK (kind IN ('charge', 'commit', 'refund')),
     -- How much, in units of 1e-12.
     units BIGINT NOT NULL,
+    -- The policy's limit at that time, in the same units.
+    limit_units BIGINT NOT NULL,
     -- The policy that allowed it.
     policy_id TEXT NOT NULL,
     -- Its version.
     policy_version BIGINT NOT NULL,
     -- SHA-256 of its text.
     policy_sha256 BYTEA NOT NULL,
+    -- The part of the policy that the task matched.
+    policy_release TEXT NOT NULL,
     -- The mechanism that drew the noise.
     mechanism TEXT NOT NULL,
     -- The entry_hash of the entry before. Unique: the chain cannot fork.
@@ -288,3 +294,4 @@ CREATE TABLE ledger (
     -- When it happened.
     created_at BIGINT NOT NULL
 );
+CREATE INDEX ledger_task_batch ON ledger (task, batch_key);

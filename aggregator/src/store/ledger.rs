@@ -3,7 +3,7 @@
 //!
 //! Whoever charges reads [`budget_states`] or [`head`] first: both wait for whoever else is charging.
 
-use mica_dap::id::TaskId;
+use mica_dp::{ChainHead, EntryKind, LedgerEntry, PolicyRef, ReleaseKey};
 use mica_service::store::{Fields, StoreError, Tx, signed};
 use sqlx::any::AnyRow;
 
@@ -19,35 +19,6 @@ pub struct BudgetRow {
     pub limit: i64,
     /// What is spent.
     pub spent: i64,
-}
-
-/// A movement of a budget.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EntryRow {
-    /// The budget.
-    pub budget_id: String,
-    /// The task.
-    pub task: TaskId,
-    /// The batch that was released.
-    pub batch_key: Vec<u8>,
-    /// charge, commit or refund.
-    pub kind: String,
-    /// How much, in units of 1e-12.
-    pub units: i64,
-    /// The policy that allowed it.
-    pub policy_id: String,
-    /// The policy's version.
-    pub policy_version: u64,
-    /// SHA-256 of the policy's text.
-    pub policy_sha256: [u8; 32],
-    /// The mechanism that drew the noise.
-    pub mechanism: String,
-    /// The hash of the entry before.
-    pub prev_hash: [u8; 32],
-    /// The hash of this entry.
-    pub entry_hash: [u8; 32],
-    /// When it happened.
-    pub created_at: u64,
 }
 
 /// The budgets of these identifiers and limits, in the given order, each created when it is new. Locked until the
@@ -130,34 +101,40 @@ pub async fn credit(tx: &mut Tx, budget_id: &str, units: i64) -> Result<bool, St
     Ok(found(done.rows_affected()))
 }
 
-/// The hash of the last entry, None when there is none. Nobody else appends until the transaction ends.
-pub async fn head(tx: &mut Tx) -> Result<Option<[u8; 32]>, StoreError> {
+/// Where the chain ends. Nobody else appends until the transaction ends.
+pub async fn head(tx: &mut Tx) -> Result<ChainHead, StoreError> {
     locks::exclusive(tx, Lock::Ledger).await?;
     let row = sqlx::query(
         "-- ledger_head
-         SELECT entry_hash FROM ledger ORDER BY seq DESC LIMIT 1",
+         SELECT seq, entry_hash FROM ledger ORDER BY seq DESC LIMIT 1",
     )
     .fetch_optional(tx.connection())
     .await?;
-    row.map(|row| Fields::of("ledger", &row).array("entry_hash")).transpose()
+    let Some(row) = row else { return Ok(ChainHead::EMPTY) };
+    let fields = Fields::of("ledger", &row);
+    Ok(ChainHead { sequence: fields.unsigned("seq")?, hash: fields.array("entry_hash")? })
 }
 
 /// Appends an entry. One that does not follow [`head`] is a `Conflict`.
-pub async fn append(tx: &mut Tx, entry: &EntryRow) -> Result<(), StoreError> {
+pub async fn append(tx: &mut Tx, entry: &LedgerEntry) -> Result<(), StoreError> {
     sqlx::query(
         "-- append_to_ledger
-         INSERT INTO ledger (budget_id, task, batch_key, kind, units, policy_id, policy_version, policy_sha256,
-             mechanism, prev_hash, entry_hash, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+         INSERT INTO ledger (seq, budget_id, task, batch_key, parameter_sha256, kind, units, limit_units, policy_id,
+             policy_version, policy_sha256, policy_release, mechanism, prev_hash, entry_hash, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
     )
+    .bind(signed(entry.sequence)?)
     .bind(entry.budget_id.as_str())
-    .bind(entry.task.as_bytes().as_slice())
-    .bind(entry.batch_key.as_slice())
-    .bind(entry.kind.as_str())
+    .bind(entry.key.task_id().as_slice())
+    .bind(entry.key.batch())
+    .bind(entry.key.aggregation_parameter_sha256().as_slice())
+    .bind(entry.kind.name())
     .bind(entry.units)
-    .bind(entry.policy_id.as_str())
-    .bind(signed(entry.policy_version)?)
-    .bind(entry.policy_sha256.as_slice())
+    .bind(entry.limit)
+    .bind(entry.policy.id.as_str())
+    .bind(i64::from(entry.policy.version))
+    .bind(entry.policy.sha256.as_slice())
+    .bind(entry.release_id.as_str())
     .bind(entry.mechanism.as_str())
     .bind(entry.prev_hash.as_slice())
     .bind(entry.entry_hash.as_slice())
@@ -168,11 +145,25 @@ pub async fn append(tx: &mut Tx, entry: &EntryRow) -> Result<(), StoreError> {
 }
 
 /// Every entry, in the order of the chain.
-pub async fn entries(tx: &mut Tx) -> Result<Vec<EntryRow>, StoreError> {
+pub async fn entries(tx: &mut Tx) -> Result<Vec<LedgerEntry>, StoreError> {
     let rows = sqlx::query(
         "-- ledger_entries
          SELECT * FROM ledger ORDER BY seq",
     )
+    .fetch_all(tx.connection())
+    .await?;
+    rows.iter().map(read_entry).collect()
+}
+
+/// The entries of one release, in the order of the chain.
+pub async fn entries_of(tx: &mut Tx, release: &ReleaseKey) -> Result<Vec<LedgerEntry>, StoreError> {
+    let rows = sqlx::query(
+        "-- ledger_entries_of_release
+         SELECT * FROM ledger WHERE task = $1 AND batch_key = $2 AND parameter_sha256 = $3 ORDER BY seq",
+    )
+    .bind(release.task_id().as_slice())
+    .bind(release.batch())
+    .bind(release.aggregation_parameter_sha256().as_slice())
     .fetch_all(tx.connection())
     .await?;
     rows.iter().map(read_entry).collect()
@@ -187,20 +178,25 @@ fn read_budget(row: &AnyRow) -> Result<BudgetRow, StoreError> {
     })
 }
 
-fn read_entry(row: &AnyRow) -> Result<EntryRow, StoreError> {
+fn read_entry(row: &AnyRow) -> Result<LedgerEntry, StoreError> {
     let fields = Fields::of("ledger", row);
-    Ok(EntryRow {
+    let version = u32::try_from(fields.unsigned("policy_version")?).map_err(|_| fields.corrupt("policy_version"))?;
+    Ok(LedgerEntry {
+        sequence: fields.unsigned("seq")?,
+        kind: EntryKind::from_name(&fields.text("kind")?).ok_or_else(|| fields.corrupt("kind"))?,
         budget_id: fields.text("budget_id")?,
-        task: TaskId::new(fields.array("task")?),
-        batch_key: fields.bytes("batch_key")?,
-        kind: fields.text("kind")?,
         units: fields.integer("units")?,
-        policy_id: fields.text("policy_id")?,
-        policy_version: fields.unsigned("policy_version")?,
-        policy_sha256: fields.array("policy_sha256")?,
+        limit: fields.integer("limit_units")?,
+        key: ReleaseKey::from_parts(
+            fields.array("task")?,
+            fields.bytes("batch_key")?,
+            fields.array("parameter_sha256")?,
+        ),
+        release_id: fields.text("policy_release")?,
         mechanism: fields.text("mechanism")?,
+        policy: PolicyRef { id: fields.text("policy_id")?, version, sha256: fields.array("policy_sha256")? },
+        created_at: fields.unsigned("created_at")?,
         prev_hash: fields.array("prev_hash")?,
         entry_hash: fields.array("entry_hash")?,
-        created_at: fields.unsigned("created_at")?,
     })
 }

@@ -21,7 +21,7 @@
 //!   `set_failed`, `delete`, `retry_at`, `release_all_leases`
 //! * [`releases`]: `insert`, `by_id`, `by_batch_key`, `by_digest`, `by_share_id`, `set_state`, `replace_refunded`
 //! * [`closed_intervals`]: `close`, `reopen`, `overlapping`, `closed_times`
-//! * [`ledger`]: `budget_states`, `budgets`, `debit`, `credit`, `head`, `append`, `entries`
+//! * [`ledger`]: `budget_states`, `budgets`, `debit`, `credit`, `head`, `append`, `entries`, `entries_of`
 //!
 //! Must never learn who sent a report. Unnoised sums live in [`buckets`] and leave it only through a release.
 
