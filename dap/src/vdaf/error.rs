@@ -1,5 +1,7 @@
 //! Why a VDAF operation failed, sorted by who is to blame.
 
+use crate::report_error::ReportError;
+
 /// A VDAF operation failed. The texts never quote a share, a measurement or a message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VdafError {
@@ -32,4 +34,14 @@ pub enum VdafError {
         /// The number of noise values that were given.
         given: usize,
     },
+}
+
+impl VdafError {
+    /// What the peer is told of a report that failed so, in any step of its verification.
+    pub const fn report_error(&self) -> ReportError {
+        match self {
+            Self::InputShare => ReportError::InvalidMessage,
+            _ => ReportError::VdafVerifyError,
+        }
+    }
 }

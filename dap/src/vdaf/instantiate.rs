@@ -42,6 +42,6 @@ impl VdafConfig {
     }
 }
 
-fn refused(why: impl ToString) -> VdafError {
+fn refused<E: std::error::Error>(why: E) -> VdafError {
     VdafError::Configuration(why.to_string())
 }

@@ -6,7 +6,7 @@
 //! sends tells nothing but whether the report is valid.
 //!
 //! [`Vdaf`] speaks bytes, so that nobody else carries the type parameters of the library below;
-//! [`scheme`] and [`pair`] are the only files that name them. The rounds and the aggregation parameter
+//! `scheme` and `pair` are the only files that name them. The rounds and the aggregation parameter
 //! of VDAFs with more than one round are part of the trait, although today's five take one round and
 //! only the empty parameter.
 
@@ -15,6 +15,7 @@ mod instantiate;
 mod limits;
 mod measurement;
 mod pair;
+mod residue;
 mod scheme;
 mod state;
 

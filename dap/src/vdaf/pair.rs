@@ -6,12 +6,12 @@
 use std::io::Cursor;
 
 use num_bigint::{BigInt, BigUint};
-use num_traits::{Euclid as _, ToPrimitive as _};
 use prio::codec::{Decode as _, Encode as _, ParameterizedDecode as _};
 use prio::field::{FieldElement as _, FieldElementWithInteger};
 use prio::topology::ping_pong::{Continued, PingPongMessage, PingPongState, PingPongTopology as _};
 use prio::vdaf::{Aggregatable as _, AggregateShare, Client, OutputShare as PrioOutputShare};
 
+use super::residue::{in_field, signed};
 use super::scheme::Scheme;
 use super::state::{
     HelperStep, InputShareRef, LeaderInit, LeaderStep, OutputShare, Sharded, Step, VerifyKey, VerifyState,
@@ -68,18 +68,6 @@ impl<S: Scheme> Pair<S> {
             },
             PingPongState::Finished { output_share } => Step::Finished(OutputShare::new(output_share)),
         })
-    }
-
-    /// The sign of one coordinate of a result; see [`Vdaf::unshard_signed`].
-    fn signed(&self, element: S::Element, count: u64) -> Result<i128, VdafError> {
-        let modulus: u128 = S::Element::modulus().into();
-        let value = residue(element);
-        let largest_sum =
-            u128::from(count).saturating_mul(u128::from(self.max_coordinate())).min(modulus - 1);
-        // Both summands are at most half the field, hence no overflow.
-        let last_positive = (modulus - 1) / 2 + largest_sum / 2;
-        let (magnitude, sign) = if value > last_positive { (modulus - value, -1) } else { (value, 1) };
-        i128::try_from(magnitude).map(|magnitude| sign * magnitude).map_err(|_| VdafError::AggregateShare)
     }
 }
 
@@ -216,7 +204,8 @@ impl<S: Scheme> Vdaf for Pair<S> {
     fn unshard_signed(&self, leader: &[u8], helper: &[u8], count: u64) -> Result<Vec<i128>, VdafError> {
         let mut sum = self.aggregate_share(leader)?;
         sum.merge(&self.aggregate_share(helper)?).map_err(|_| VdafError::AggregateShare)?;
-        sum.as_ref().iter().map(|element| self.signed(*element, count)).collect()
+        let largest_sum = u128::from(count).saturating_mul(u128::from(self.max_coordinate()));
+        sum.as_ref().iter().map(|element| signed(*element, largest_sum)).collect()
     }
 
     fn field_modulus(&self) -> BigUint {
@@ -244,17 +233,4 @@ fn encoded(message: &PingPongMessage) -> Result<Vec<u8>, VdafError> {
 
 fn decoded(message: &[u8]) -> Result<PingPongMessage, VdafError> {
     PingPongMessage::get_decoded(message).map_err(|_| VdafError::Verification("decoding of a message"))
-}
-
-fn residue<F: FieldElementWithInteger<Integer: Into<u128>>>(element: F) -> u128 {
-    F::Integer::from(element).into()
-}
-
-/// An integer of any sign and size as an element of the field.
-fn in_field<F: FieldElementWithInteger<Integer: TryFrom<u128>>>(value: &BigInt, modulus: &BigInt) -> F {
-    let residue = value.rem_euclid(modulus).to_u128();
-    let Some(integer) = residue.and_then(|residue| F::Integer::try_from(residue).ok()) else {
-        unreachable!("a residue is below the modulus, which fits the integers of the field");
-    };
-    F::from(integer)
 }
