@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use crate::codec::{Decode, Encode, Malformed, Reader, put_list16, put_opaque32};
+use crate::codec::{Decode, Encode, Malformed, Reader, hide_from_debug, put_list16, put_opaque32};
 use crate::extension::{Extension, decode_extensions, strictly_increasing};
 use crate::hpke_config::HpkeCiphertext;
 use crate::id::{BatchId, ReportId};
@@ -261,6 +261,17 @@ impl Encode for AggregationJobContinueReq {
         self.verify_continues.iter().for_each(|next| next.encode(out));
     }
 }
+
+hide_from_debug!(
+    ReportShare,
+    VerifyInit,
+    AggregationJobInitReq,
+    VerifyResult,
+    VerifyResp,
+    AggregationJobResp,
+    VerifyContinue,
+    AggregationJobContinueReq,
+);
 
 fn at_least_one<T>(values: Vec<T>) -> Result<Vec<T>, Malformed> {
     if values.is_empty() { Err(Malformed("a job step of no report")) } else { Ok(values) }

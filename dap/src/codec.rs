@@ -160,6 +160,18 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Gives types a `Debug` that shows their name only: what they hold belongs into no log.
+macro_rules! hide_from_debug {
+    ($($name:ident),+ $(,)?) => {
+        $(impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(concat!(stringify!($name), "(..)"))
+            }
+        })+
+    };
+}
+pub(crate) use hide_from_debug;
+
 /// Writes an `opaque<..2^8-1>`.
 ///
 /// # Panics

@@ -5,7 +5,7 @@
 
 use zeroize::Zeroize;
 
-use crate::codec::{Decode, Encode, Malformed, Reader, put_list16, put_opaque32};
+use crate::codec::{Decode, Encode, Malformed, Reader, hide_from_debug, put_list16, put_opaque32};
 use crate::draft::Draft;
 use crate::extension::{Extension, decode_extensions, strictly_increasing};
 use crate::hpke_config::HpkeCiphertext;
@@ -42,7 +42,7 @@ impl Decode for ReportMetadata {
     }
 }
 
-/// One measurement, cut and sealed. It has no `Debug`: it belongs into no log.
+/// One measurement, cut and sealed. Its `Debug` hides it: it belongs into no log.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Report {
     /// What both aggregators see in clear.
@@ -188,9 +188,18 @@ impl Decode for PlaintextInputShare {
     }
 }
 
+hide_from_debug!(Report, UploadRequest, PlaintextInputShare);
+
+impl std::fmt::Debug for ReportRef<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ReportRef(..)")
+    }
+}
+
 impl Drop for PlaintextInputShare {
     fn drop(&mut self) {
         self.payload.zeroize();
+        self.private_extensions.iter_mut().for_each(|extension| extension.data.zeroize());
     }
 }
 

@@ -103,7 +103,7 @@ pub fn open(
         return Err(HpkeError::WrongConfig);
     }
     check_suite(&keypair.config)?;
-    backend::open(&keypair.private_key, info, aad, &ciphertext.enc, &ciphertext.payload)
+    backend::open(keypair, info, aad, &ciphertext.enc, &ciphertext.payload)
 }
 
 fn check_suite(config: &HpkeConfig) -> Result<(), HpkeError> {

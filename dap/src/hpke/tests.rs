@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::id::TaskId;
 
@@ -139,6 +141,19 @@ fn additional_data_are_those_of_the_protocol() {
     };
     assert_eq!(aad.encoded().len(), 167);
     assert_eq!(sha256(&aad.encoded()), "5f1c70096b404c983f792497f36b1cd59e88bef6a862ea6258f5bad0ddb513b4");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_bytes_of_a_stranger_open_or_kill_us(
+        enc in proptest::collection::vec(any::<u8>(), 0..40),
+        payload in proptest::collection::vec(any::<u8>(), 0..100),
+    ) {
+        let sealed = HpkeCiphertext { config_id: 7, enc, payload };
+        prop_assert_eq!(open(&keypair(), b"info", b"aad", &sealed), Err(HpkeError::Open));
+    }
 }
 
 fn sha256(bytes: &[u8]) -> String {

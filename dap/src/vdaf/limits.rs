@@ -10,7 +10,8 @@ use super::VdafError;
 use crate::vdaf_config::VdafConfig;
 
 /// The most field elements that one encoded measurement may take: vector length times bits per element,
-/// plus the bits of a multihot weight. It bounds an input share to about 1.6 MB.
+/// plus the bits of a multihot weight. With the recommended chunk length it bounds an input
+/// share to 1.6 MB, with the longest chunk to 4.8 MB.
 pub const MAX_ENCODED_LENGTH: usize = 100_000;
 
 /// The most gadget calls, `encoded length / chunk length` rounded up, that are served for any chunk length.
