@@ -22,6 +22,9 @@ use crate::steps::Steps;
 /// Tells the tests where PostgreSQL is: the URL of a database in which they may create others.
 const POSTGRES_URL: &str = "MICA_TEST_POSTGRES";
 
+/// Tells the tests that it is all right to leave PostgreSQL out; without it they fail when they miss it.
+const SQLITE_ONLY: &str = "MICA_TEST_SQLITE_ONLY";
+
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Leave out the tests that need PostgreSQL
@@ -59,11 +62,16 @@ fn build(root: &Path, options: &Options) -> Result<()> {
 
 fn run_tests(root: &Path, options: &Options, steps: &mut Steps, tally: &mut Tally) -> Option<()> {
     let mut command = cargo_test(root, options);
-    command.arg("--no-fail-fast").arg("--").args(&options.filters).args(&options.passed_on);
+    command
+        .env_remove(SQLITE_ONLY)
+        .arg("--no-fail-fast")
+        .arg("--")
+        .args(&options.filters)
+        .args(&options.passed_on);
     // Lives until the tests have ended, and is stopped and removed when it is dropped.
     let mut _cluster = None;
     if options.sqlite_only {
-        command.env_remove(POSTGRES_URL);
+        command.env_remove(POSTGRES_URL).env(SQLITE_ONLY, "1");
         eprintln!("warning: --sqlite-only: what needs PostgreSQL is not tested");
     } else if std::env::var_os(POSTGRES_URL).is_some() {
         eprintln!("== PostgreSQL: the one that {POSTGRES_URL} names");
