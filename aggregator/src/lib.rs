@@ -1,1 +1,28 @@
-//! Placeholder.
+//! Leader and helper: the two aggregators that verify and add what nobody alone can read.
+//!
+//! In the order a report travels: the leader's [`leader`] upload writes it down as it came, the jobs of both roles
+//! verify it together and add it to the bucket of its time, and [`release`] lets a batch go: ledger, noise and the
+//! noised share in one transaction, once. Neither role ever learns who sent a report (the relay dropped that), or a
+//! value (it holds one share of it).
+
+pub mod aggregator;
+pub mod auth;
+pub mod config;
+pub mod error;
+mod extract;
+mod helper;
+pub mod hpke_keys;
+mod jobs;
+mod leader;
+mod open;
+mod release;
+mod router;
+pub mod shared;
+pub mod store;
+pub mod task;
+pub mod task_file;
+
+pub use aggregator::{Aggregator, BuildError};
+pub use config::Config;
+pub use task::Role;
+pub use task_file::TaskFile;

@@ -7,6 +7,7 @@ use mica_service::store::Store;
 use mica_service::wake::Wake;
 
 use crate::hpke_keys::KeyRing;
+use crate::leader::segment_writer::SegmentWriter;
 use crate::task::{Role, Tasks};
 
 /// The parts of one running aggregator.
@@ -27,6 +28,8 @@ pub struct Shared {
     pub keys: KeyRing,
     /// How much of anything it takes.
     pub limits: Limits,
+    /// Where the leader's uploads are written.
+    pub uploads: SegmentWriter,
 }
 
 impl Shared {

@@ -1,0 +1,92 @@
+//! The configuration file of one aggregator: where it listens, where it keeps things, which tasks it
+//! serves and under which policy.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::shared::Limits;
+
+/// `leader.toml` or `helper.toml`. Paths are taken from the folder of the file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The address to listen on, such as `127.0.0.1:8481`.
+    pub listen: SocketAddr,
+    /// `sqlite:FILE` or `postgres://...`.
+    pub database: String,
+    /// The policy file: how much noise, and how much budget.
+    pub policy: PathBuf,
+    /// Task files for this role, written by `mica task new`.
+    pub tasks: Vec<PathBuf>,
+    /// The largest upload in bytes.
+    #[serde(default = "default_upload_bytes")]
+    pub max_upload_bytes: usize,
+    /// The most reports in one aggregation job.
+    #[serde(default = "default_job_reports")]
+    pub max_job_reports: usize,
+    /// The most bytes of reports in one aggregation job; stay below what the helper accepts.
+    #[serde(default = "default_job_bytes")]
+    pub max_job_bytes: usize,
+}
+
+impl Config {
+    /// The same configuration with relative paths taken from `folder`.
+    #[must_use]
+    pub fn relative_to(mut self, folder: &Path) -> Self {
+        self.policy = folder.join(&self.policy);
+        for task in &mut self.tasks {
+            *task = folder.join(&task);
+        }
+        if let Some(file) = self.database.strip_prefix("sqlite:").filter(|file| !file.starts_with('/')) {
+            self.database = format!("sqlite:{}", folder.join(file).display());
+        }
+        self
+    }
+
+    /// The limits this configuration sets; the rest keep their defaults.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        Limits {
+            upload_bytes: self.max_upload_bytes,
+            job_reports: self.max_job_reports,
+            job_bytes: self.max_job_bytes,
+            ..Limits::default()
+        }
+    }
+}
+
+fn default_upload_bytes() -> usize {
+    Limits::default().upload_bytes
+}
+
+fn default_job_reports() -> usize {
+    Limits::default().job_reports
+}
+
+fn default_job_bytes() -> usize {
+    Limits::default().job_bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_taken_from_the_folder_of_the_file() {
+        let text = "listen = \"127.0.0.1:1\"\ndatabase = \"sqlite:leader.db\"\npolicy = \"p.toml\"\ntasks = [\"/abs/t.toml\", \"t.toml\"]\n";
+        let config: Config = toml::from_str(text).expect("valid");
+        let config = config.relative_to(Path::new("/etc/mica"));
+        assert_eq!(config.database, "sqlite:/etc/mica/leader.db");
+        assert_eq!(config.policy, Path::new("/etc/mica/p.toml"));
+        assert_eq!(config.tasks, [Path::new("/abs/t.toml"), Path::new("/etc/mica/t.toml")]);
+        assert_eq!(config.limits().job_reports, Limits::default().job_reports);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused() {
+        let text = "listen = \"127.0.0.1:1\"\ndatabase = \"sqlite:x\"\npolicy = \"p\"\ntasks = []\nlimt = 1\n";
+        assert!(toml::from_str::<Config>(text).is_err());
+    }
+}

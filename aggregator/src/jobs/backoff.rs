@@ -1,0 +1,26 @@
+//! How long to wait before the next try: longer each time, never the same for two drivers.
+
+use rand::RngExt as _;
+
+/// Seconds until the next try after `attempts` that failed: 1, 2, 4 .. 60, and up to half of it again.
+pub(super) fn seconds(attempts: u64) -> u64 {
+    let base = 1_u64 << attempts.saturating_sub(1).min(6);
+    let base = base.min(LONGEST);
+    base + rand::rng().random_range(0..=base / 2)
+}
+
+const LONGEST: u64 = 60;
+
+#[cfg(test)]
+mod tests {
+    use super::seconds;
+
+    #[test]
+    fn waits_grow_and_stay_bounded() {
+        assert!((1..=1).contains(&seconds(0)));
+        assert!((4..=6).contains(&seconds(3)));
+        for attempts in 7..100 {
+            assert!((60..=90).contains(&seconds(attempts)), "{attempts}");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The workers: woken when there is work, looking by themselves now and then, quiet otherwise.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mica_service::shutdown::Shutdown;
+use mica_service::store::StoreError;
+use tokio::task::JoinSet;
+
+use super::{AGGREGATION, COLLECTION, Held, JobError, LEASE_SECONDS, Outcome, backoff};
+use crate::leader::{aggregate, collection, form_jobs};
+use crate::shared::Shared;
+use crate::store::lease::{LeaseRequest, LeaseToken};
+use crate::store;
+use crate::store::aggregation_jobs::JobRow;
+use crate::store::collection_jobs::CollectionJobRow;
+
+/// Runs the leader's workers until `shutdown`; each finishes the step it is in.
+pub(crate) async fn drive(shared: Arc<Shared>, shutdown: Shutdown) {
+    let mut workers = JoinSet::new();
+    for _ in 0..shared.limits.workers.max(1) {
+        workers.spawn(aggregation_worker(Arc::clone(&shared), shutdown.clone()));
+    }
+    workers.spawn(collection_worker(Arc::clone(&shared), shutdown));
+    while workers.join_next().await.is_some() {}
+}
+
+async fn aggregation_worker(shared: Arc<Shared>, shutdown: Shutdown) {
+    let mut sleeper = shared.wake().sleeper(AGGREGATION);
+    while !shutdown.is_triggered() {
+        match step_aggregation(&shared).await {
+            Ok(Outcome::Worked) => continue,
+            Ok(Outcome::Idle) => {}
+            Err(error) => tracing::error!(%error, "aggregation could not look for work"),
+        }
+        tokio::select! {
+            _ = sleeper.sleep(POLL) => {}
+            () = shutdown.wait() => {}
+        }
+    }
+}
+
+async fn collection_worker(shared: Arc<Shared>, shutdown: Shutdown) {
+    let mut sleeper = shared.wake().sleeper(COLLECTION);
+    while !shutdown.is_triggered() {
+        if let Err(error) = step_collections(&shared).await {
+            tracing::error!(%error, "collection could not look for work");
+        }
+        tokio::select! {
+            _ = sleeper.sleep(POLL) => {}
+            () = shutdown.wait() => {}
+        }
+    }
+}
+
+/// Forms a job if there are segments without one, then leases the oldest job and takes it as far as it goes.
+pub(crate) async fn step_aggregation(shared: &Arc<Shared>) -> Result<Outcome, StoreError> {
+    form_jobs::form(shared).await?;
+    let request = lease_request(shared);
+    let leased = shared
+        .store
+        .tx("lease_aggregation_job", move |mut tx| async move {
+            let job = store::aggregation_jobs::lease(&mut tx, request).await?;
+            Ok((tx, job))
+        })
+        .await?;
+    let Some(row) = leased else { return Ok(Outcome::Idle) };
+    let job = Held { row, token: request.token };
+    settle_aggregation(shared, &job, aggregate::run(shared, &job).await).await?;
+    Ok(Outcome::Worked)
+}
+
+async fn settle_aggregation(shared: &Shared, job: &Held<JobRow>, done: Result<(), JobError>) -> Result<(), StoreError> {
+    let why = match done {
+        Ok(()) | Err(JobError::LeaseLost) => return Ok(()),
+        Err(error) => error,
+    };
+    let retry_at = shared.clock.now() + wait(&why, job.row.attempts);
+    tracing::warn!(job = job.row.id, attempts = job.row.attempts, %why, "an aggregation job is tried again later");
+    let why = why.to_string();
+    let why = &why;
+    shared
+        .store
+        .tx("fail_aggregation_job", move |mut tx| async move {
+            store::aggregation_jobs::fail_attempt(&mut tx, job.row.id, job.token, why, retry_at).await?;
+            Ok((tx, ()))
+        })
+        .await
+}
+
+/// Steps every collection that is due, each once.
+pub(crate) async fn step_collections(shared: &Arc<Shared>) -> Result<(), StoreError> {
+    let mut stepped = Vec::new();
+    loop {
+        let request = lease_request(shared);
+        let leased = shared
+            .store
+            .tx("lease_collection_job", move |mut tx| async move {
+                let job = store::collection_jobs::lease(&mut tx, request).await?;
+                Ok((tx, job))
+            })
+            .await?;
+        let Some(row) = leased else { return Ok(()) };
+        let job = Held { row, token: request.token };
+        let again = stepped.contains(&job.row.id);
+        stepped.push(job.row.id);
+        settle_collection(shared, &job, collection::step(shared, &job).await).await?;
+        if again {
+            return Ok(());
+        }
+    }
+}
+
+async fn settle_collection(
+    shared: &Shared,
+    job: &Held<CollectionJobRow>,
+    done: Result<collection::Progress, JobError>,
+) -> Result<(), StoreError> {
+    let now = shared.clock.now();
+    let retry_at = match done {
+        Ok(collection::Progress::Settled) | Err(JobError::LeaseLost) => return Ok(()),
+        Ok(collection::Progress::Waiting) => now,
+        Err(error) => {
+            tracing::warn!(attempts = job.row.attempts, why = %error, "a collection is tried again later");
+            now + wait(&error, job.row.attempts)
+        }
+    };
+    shared
+        .store
+        .tx("retry_collection_job", move |mut tx| async move {
+            store::collection_jobs::retry_at(&mut tx, &job.row.id, job.token, retry_at).await?;
+            Ok((tx, ()))
+        })
+        .await
+}
+
+fn lease_request(shared: &Shared) -> LeaseRequest {
+    LeaseRequest { now: shared.clock.now(), seconds: LEASE_SECONDS, token: LeaseToken::random(&mut rand::rng()) }
+}
+
+/// Seconds until the next try: what the peer asked for, or longer each time.
+fn wait(why: &JobError, attempts: u64) -> u64 {
+    match why {
+        JobError::Deferred(seconds) => *seconds,
+        _ => backoff::seconds(attempts),
+    }
+}
+
+/// How often workers look by themselves. Wake-ups make this the exception.
+const POLL: Duration = Duration::from_millis(500);

@@ -1,0 +1,77 @@
+//! Work that outlives a request: aggregation jobs and collections, driven at the leader.
+//!
+//! A job is a row. Whoever drives it holds a lease on the row, does one step and settles it in a transaction that is
+//! guarded by the lease; a step that dies is taken up again by the next driver, with the same bytes towards the
+//! helper. A job that the helper may have committed is never given up, because the two aggregators could not agree on
+//! the batch any more.
+
+mod backoff;
+mod driver;
+
+use std::fmt;
+
+use mica_service::store::StoreError;
+
+use crate::store::LeaseToken;
+
+pub(crate) use driver::drive;
+
+/// Sleepers under this name form and run aggregation jobs.
+pub(crate) const AGGREGATION: &str = "aggregation";
+/// Sleepers under this name step collections.
+pub(crate) const COLLECTION: &str = "collection";
+
+/// How long a driver may hold a job without settling it, in seconds. Longer than any one exchange with the helper.
+pub(crate) const LEASE_SECONDS: u64 = 30;
+
+/// A row and the lease that this process holds on it.
+pub(crate) struct Held<R> {
+    pub(crate) row: R,
+    pub(crate) token: LeaseToken,
+}
+
+/// What came of one look for work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Something was done; there may be more.
+    Worked,
+    /// Nothing to do right now.
+    Idle,
+}
+
+/// Why a step did not settle its job; it stays as it is and is tried again.
+#[derive(Debug)]
+pub(crate) enum JobError {
+    /// The peer or the network; the text is kept with the job, so that it can be seen why it is stuck.
+    Retry(String),
+    /// The peer needs so many more seconds; it said so itself.
+    Deferred(u64),
+    /// Our database.
+    Store(StoreError),
+    /// Another driver holds the job by now: nothing was done, and nothing needs to be.
+    LeaseLost,
+}
+
+impl JobError {
+    /// A reason to try again later.
+    pub(crate) fn retry(why: impl Into<String>) -> Self {
+        Self::Retry(why.into())
+    }
+}
+
+impl From<StoreError> for JobError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl fmt::Display for JobError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Retry(why) => f.write_str(why),
+            Self::Deferred(seconds) => write!(f, "the helper asks to come back in {seconds} s"),
+            Self::Store(error) => write!(f, "{error}"),
+            Self::LeaseLost => f.write_str("another driver holds the job"),
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Collection jobs as the collector sees them (DAP 4.6.1 to 4.6.3): ask, poll, delete.
+//!
+//! The same bytes are the same job while it lives, so a collector that lost an answer asks again. A job that failed does
+//! not count as living: the batch may be complete by then.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderValue, StatusCode, header};
+use mica_dap::codec::Decode as _;
+use mica_dap::collection::{CollectionJobReq, QueriedBatch};
+use mica_dap::id::CollectionJobId;
+use mica_dap::media::Media;
+use mica_dap::problem::Problem;
+use mica_dap::resource;
+use mica_dap::time::Interval;
+
+use crate::error::{Abort, ServerError};
+use crate::extract::{self, Authorized, Resource};
+use crate::jobs::COLLECTION;
+use crate::shared::Shared;
+use crate::store::collection_jobs::{self, CollectionJobRow, CollectionState, NewCollectionJob};
+use crate::store::closed_intervals;
+use crate::task::Task;
+
+/// `POST /tasks/{task}/collection_jobs`.
+pub(crate) async fn create(
+    State(shared): State<Arc<Shared>>,
+    Authorized(task): Authorized,
+    request: Request,
+) -> Result<Response, ServerError> {
+    let body = extract::body(request, Media::CollectionJobReq, LARGEST_REQUEST).await?;
+    let query = check(&task, &body)?;
+    let now = shared.clock.now();
+    let fresh = CollectionJobId::random(&mut rand::rng());
+    let (task_too, body) = (&task, &body);
+    let found = shared
+        .store
+        .tx("create_collection_job", move |mut tx| async move {
+            if let Some(job) = collection_jobs::live_by_request(&mut tx, task_too.key, body).await? {
+                return Ok((tx, Some(job)));
+            }
+            if closed_intervals::overlapping(&mut tx, task_too.key, query).await? {
+                return Ok((tx, None));
+            }
+            let job =
+                NewCollectionJob { id: fresh, task: task_too.key, request: body.to_vec(), created_at: now };
+            collection_jobs::insert(&mut tx, &job).await?;
+            let job = collection_jobs::by_id(&mut tx, task_too.key, &fresh).await?;
+            tx.wake(COLLECTION);
+            Ok((tx, job))
+        })
+        .await?;
+    let job = found.ok_or_else(|| refuse(&task, Problem::BatchOverlap, "a part of this interval was collected"))?;
+    let mut response = answer(&job)?;
+    let location = resource::Resource::CollectionJob(task.id, job.id).absolute_path(task.configuration.leader_url());
+    let location = HeaderValue::from_str(&location)
+        .map_err(|_| refuse(&task, Problem::InvalidMessage, "the leader's endpoint cannot be written in a header"))?;
+    response.headers_mut().insert(header::LOCATION, location);
+    Ok(response)
+}
+
+/// `GET /tasks/{task}/collection_jobs/{id}`.
+pub(crate) async fn poll(
+    State(shared): State<Arc<Shared>>,
+    Authorized(task): Authorized,
+    Resource(id): Resource<CollectionJobId>,
+) -> Result<Response, ServerError> {
+    let key = task.key;
+    let job = shared
+        .store
+        .read("collection_job", move |mut tx| async move {
+            let job = collection_jobs::by_id(&mut tx, key, &id).await?;
+            Ok((tx, job))
+        })
+        .await?;
+    answer(&job.ok_or_else(|| unknown(&task))?)
+}
+
+/// `DELETE /tasks/{task}/collection_jobs/{id}`. What was collected stays collected.
+pub(crate) async fn delete(
+    State(shared): State<Arc<Shared>>,
+    Authorized(task): Authorized,
+    Resource(id): Resource<CollectionJobId>,
+) -> Result<Response, ServerError> {
+    let key = task.key;
+    let deleted = shared
+        .store
+        .tx("delete_collection_job", move |mut tx| async move {
+            let deleted = collection_jobs::delete(&mut tx, key, &id).await?;
+            Ok((tx, deleted))
+        })
+        .await?;
+    if deleted { Ok(StatusCode::OK.into_response()) } else { Err(unknown(&task).into()) }
+}
+
+/// The checks of DAP 4.6.1 that need no database, in its order.
+fn check(task: &Task, body: &[u8]) -> Result<Interval, ServerError> {
+    let request = CollectionJobReq::decoded(body)
+        .map_err(|error| refuse(task, Problem::InvalidMessage, &format!("the request cannot be read: {error}")))?;
+    task.vdaf
+        .check_aggregation_parameter(request.agg_param())
+        .map_err(|_| refuse(task, Problem::InvalidAggregationParameter, "this task takes no aggregation parameter"))?;
+    let queried = request
+        .query()
+        .queried(task.configuration.batch_mode())
+        .map_err(|problem| refuse(task, problem, "the query does not fit the batch mode of the task"))?;
+    request
+        .check_extensions()
+        .map_err(|problem| refuse(task, problem, "no extension of collection jobs is known here"))?;
+    match queried {
+        QueriedBatch::TimeInterval(interval) => Ok(interval),
+        QueriedBatch::LeaderSelected => {
+            Err(refuse(task, Problem::InvalidMessage, "leader-selected batches are not served").into())
+        }
+    }
+}
+
+/// The state of a job, as an answer.
+fn answer(job: &CollectionJobRow) -> Result<Response, ServerError> {
+    match job.state {
+        CollectionState::Pending | CollectionState::Reserved => {
+            let retry_after = [(header::RETRY_AFTER, HeaderValue::from_static("1"))];
+            Ok((StatusCode::OK, retry_after).into_response())
+        }
+        CollectionState::Released => {
+            let response = job.response.clone().ok_or_else(|| corrupt("response"))?;
+            Ok(extract::message(Media::CollectionJobResp, response))
+        }
+        CollectionState::Failed => {
+            let abort = job.problem.as_deref().and_then(Abort::from_json).ok_or_else(|| corrupt("problem"))?;
+            Err(abort.into())
+        }
+        CollectionState::Deleted => {
+            Err(Abort::plain(StatusCode::NOT_FOUND, "the collection job was deleted").into())
+        }
+    }
+}
+
+fn corrupt(column: &str) -> ServerError {
+    crate::store::StoreError::corrupt("collection_jobs", column).into()
+}
+
+fn unknown(task: &Task) -> Abort {
+    Abort::plain(StatusCode::NOT_FOUND, "there is no such collection job").in_task(&task.id)
+}
+
+fn refuse(task: &Task, problem: Problem, detail: &str) -> Abort {
+    Abort::new(problem, detail.to_owned()).in_task(&task.id)
+}
+
+/// A request is a query, a parameter and extensions: far less than this.
+const LARGEST_REQUEST: usize = 1 << 20;

@@ -1,0 +1,92 @@
+//! From segments to jobs: what was written together is verified together.
+//!
+//! A job takes whole segments of one task, in the order they were written, up to the size that the helper accepts.
+//! Nothing waits for a job to be full: under light load every segment is a job, and under heavy load the segments
+//! that gathered while other jobs were being driven share one.
+
+use crate::shared::{Limits, Shared};
+use crate::store;
+use crate::store::segments::SegmentHead;
+use mica_service::store::StoreError;
+
+/// Gives every waiting segment a job.
+pub(crate) async fn form(shared: &Shared) -> Result<(), StoreError> {
+    let tasks = shared
+        .store
+        .read("tasks_with_waiting_segments", |mut tx| async move {
+            let tasks = store::segments::tasks_with_unassigned(&mut tx).await?;
+            Ok((tx, tasks))
+        })
+        .await?;
+    for task in tasks {
+        while form_one(shared, task).await? {}
+    }
+    Ok(())
+}
+
+/// Forms one job of `task`. False: nothing was waiting, or somebody else was faster.
+async fn form_one(shared: &Shared, task: i64) -> Result<bool, StoreError> {
+    let now = shared.clock.now();
+    let limits = &shared.limits;
+    shared
+        .store
+        .tx("form_job", move |mut tx| async move {
+            let waiting = store::segments::unassigned(&mut tx, task, SEGMENTS).await?;
+            let chosen = choose(&waiting, limits);
+            if chosen.is_empty() {
+                return Ok((tx, false));
+            }
+            let reports = chosen.iter().map(|segment| segment.report_count).sum();
+            let ids: Vec<i64> = chosen.iter().map(|segment| segment.id).collect();
+            let job = store::aggregation_jobs::create(&mut tx, task, reports, now).await?;
+            let mine = store::segments::assign(&mut tx, job, &ids).await? == ids.len() as u64;
+            if !mine {
+                // Another replica took one of them while we looked: it forms the job, we look again later.
+                tx.abandon();
+            }
+            Ok((tx, mine))
+        })
+        .await
+}
+
+/// The first segments that fit into one job together; at least one.
+fn choose<'s>(waiting: &'s [SegmentHead], limits: &Limits) -> &'s [SegmentHead] {
+    let mut reports = 0;
+    let mut bytes = 0;
+    let fitting = waiting
+        .iter()
+        .take_while(|segment| {
+            reports += segment.report_count;
+            bytes += segment.bytes;
+            reports <= limits.job_reports as u64 && bytes <= limits.job_bytes as u64
+        })
+        .count();
+    &waiting[..fitting.max(1).min(waiting.len())]
+}
+
+/// The most segments looked at for one job.
+const SEGMENTS: u64 = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(counts: &[u64]) -> Vec<SegmentHead> {
+        (1..).zip(counts).map(|(id, count)| SegmentHead { id, report_count: *count, bytes: count * 10 }).collect()
+    }
+
+    #[test]
+    fn a_job_takes_as_many_segments_as_fit() {
+        let limits = Limits { job_reports: 10, job_bytes: 1_000, ..Limits::default() };
+        assert_eq!(choose(&waiting(&[4, 4, 4]), &limits).len(), 2);
+        let limits = Limits { job_reports: 100, job_bytes: 45, ..Limits::default() };
+        assert_eq!(choose(&waiting(&[4, 4, 4]), &limits).len(), 1);
+    }
+
+    #[test]
+    fn a_segment_larger_than_a_job_is_a_job_by_itself() {
+        let limits = Limits { job_reports: 10, ..Limits::default() };
+        assert_eq!(choose(&waiting(&[50, 1]), &limits).len(), 1);
+        assert!(choose(&[], &limits).is_empty());
+    }
+}

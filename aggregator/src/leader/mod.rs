@@ -1,0 +1,10 @@
+//! The leader, in the order a report travels through it: upload, job, verification with the helper, sum, collection.
+
+pub(crate) mod aggregate;
+pub(crate) mod collect;
+pub(crate) mod collection;
+pub(crate) mod finish;
+pub(crate) mod form_jobs;
+mod peer;
+pub(crate) mod segment_writer;
+pub(crate) mod upload;

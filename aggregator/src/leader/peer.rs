@@ -1,0 +1,97 @@
+//! How the leader asks the helper: one request, one answer, and what kind of answer it was.
+//!
+//! Nothing is resent here. A request that got no answer may have been served, so the job that sent it repeats it later
+//! with the same bytes. Credentials never follow a `Location` to another origin.
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use mica_dap::media::Media;
+use mica_dap::resource;
+
+use crate::error::Abort;
+use crate::jobs::JobError;
+use crate::shared::Shared;
+use crate::task::Task;
+
+/// What the helper said.
+pub(crate) enum Answer {
+    /// The representation that was asked for.
+    Ready(Bytes),
+    /// Not yet (DAP 3.1): ask `location`, not before `seconds` have passed.
+    Deferred { location: Option<String>, seconds: u64 },
+    /// A definitive refusal: repeating the same bytes will not help.
+    Refused(Box<Abort>),
+}
+
+/// Posts a message and expects `expected` in return.
+pub(crate) async fn post(
+    shared: &Shared,
+    task: &Task,
+    url: &str,
+    (media, body): (Media, Vec<u8>),
+    expected: Media,
+) -> Result<Answer, JobError> {
+    let request = request(task, Method::POST, url)
+        .header(header::CONTENT_TYPE, media.header())
+        .body(Bytes::from(body))
+        .map_err(|_| JobError::retry("the helper's endpoint is not a URL that can be asked"))?;
+    exchange(shared, task, request, expected).await
+}
+
+/// Asks again for what was deferred.
+pub(crate) async fn poll(shared: &Shared, task: &Task, url: &str, expected: Media) -> Result<Answer, JobError> {
+    let request = request(task, Method::GET, url)
+        .body(Bytes::new())
+        .map_err(|_| JobError::retry("the helper's endpoint is not a URL that can be asked"))?;
+    exchange(shared, task, request, expected).await
+}
+
+fn request(task: &Task, method: Method, url: &str) -> http::request::Builder {
+    let request = Request::builder().method(method).uri(url);
+    match task.token_to_helper() {
+        Some(token) => request.header(header::AUTHORIZATION, token.header()),
+        None => request,
+    }
+}
+
+async fn exchange(
+    shared: &Shared,
+    task: &Task,
+    request: Request<Bytes>,
+    expected: Media,
+) -> Result<Answer, JobError> {
+    let response =
+        shared.http.send(request).await.map_err(|error| JobError::retry(format!("the helper: {error}")))?;
+    if response.status().is_success() {
+        return success(task, response, expected);
+    }
+    let status = response.status();
+    let refusal = std::str::from_utf8(response.body()).ok().and_then(Abort::from_json);
+    match refusal {
+        // A problem with a name of its own is about this request; a bare status may pass.
+        Some(abort) if status.is_client_error() && abort.problem_type() != "about:blank" && !may_pass(status) => {
+            Ok(Answer::Refused(Box::new(abort)))
+        }
+        _ => Err(JobError::retry(format!("the helper answered {status}"))),
+    }
+}
+
+fn may_pass(status: StatusCode) -> bool {
+    matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+}
+
+/// Ready or deferred is told by the body alone, never by the kind of success (DAP 3.1, 3.3).
+fn success(task: &Task, response: Response<Bytes>, expected: Media) -> Result<Answer, JobError> {
+    if response.body().is_empty() {
+        let text = |name| response.headers().get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+        let location = text(header::LOCATION)
+            .and_then(|location| resource::follow(task.configuration.helper_url(), &task.id, location));
+        let seconds = text(header::RETRY_AFTER).and_then(|seconds| seconds.parse().ok()).unwrap_or(1);
+        return Ok(Answer::Deferred { location, seconds: u64::clamp(seconds, 1, 3_600) });
+    }
+    let media = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if !media.is_some_and(|media| expected.matches(media)) {
+        return Err(JobError::retry("the helper answered with another media type"));
+    }
+    Ok(Answer::Ready(response.into_body()))
+}

@@ -1,0 +1,312 @@
+//! The group commit of uploads: while one commit is on its way to the disk, the next segment fills.
+//!
+//! There is no timer: a lone report is written at once, and under load a commit carries as many reports as arrived
+//! during the one before it. One row per segment, and the answer to a client only after the commit.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use mica_dap::id::ReportId;
+use mica_dap::report_error::ReportError;
+use mica_dap::time::Time;
+use mica_service::clock::Clock;
+use mica_service::store::{Store, StoreError, Tx};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::error::{Abort, ServerError};
+use crate::jobs::AGGREGATION;
+use crate::shared::Limits;
+use crate::store;
+use crate::task::Task;
+
+/// A report that passed the checks of the upload, as it came.
+pub(crate) struct Candidate {
+    pub(crate) id: ReportId,
+    pub(crate) time: Time,
+    pub(crate) bytes: Bytes,
+}
+
+/// What became of a candidate: written down, or refused.
+pub(crate) type Verdict = Result<(), ReportError>;
+
+struct Upload {
+    task: Arc<Task>,
+    reports: Vec<Candidate>,
+    refused: Vec<ReportError>,
+    answer: oneshot::Sender<Result<Vec<Verdict>, StoreError>>,
+}
+
+/// Takes uploads from many requests and writes them in groups. One per process.
+pub struct SegmentWriter {
+    queue: mpsc::Sender<Upload>,
+    room: Arc<Semaphore>,
+    most: usize,
+    pace: Arc<Pace>,
+}
+
+impl SegmentWriter {
+    /// A writer, and what it does for a living: run it until every `SegmentWriter` is gone.
+    pub(crate) fn new(store: Store, clock: Clock, limits: Limits) -> (Self, Writing) {
+        let (queue, incoming) = mpsc::channel(limits.queued_reports.max(1));
+        let pace = Arc::new(Pace::default());
+        let most = limits.queued_reports.max(1);
+        let writer = Self { queue, room: Arc::new(Semaphore::new(most)), most, pace: Arc::clone(&pace) };
+        (writer, Writing { incoming, pace, store, clock, limits })
+    }
+
+    /// Writes the candidates of one request, and counts what was refused before; returns after the commit, with a
+    /// verdict for each candidate in order.
+    pub(crate) async fn write(
+        &self,
+        task: Arc<Task>,
+        reports: Vec<Candidate>,
+        refused: Vec<ReportError>,
+    ) -> Result<Vec<Verdict>, ServerError> {
+        let wanted = u32::try_from((reports.len() + refused.len()).min(self.most)).unwrap_or(u32::MAX);
+        let Ok(_room) = Arc::clone(&self.room).try_acquire_many_owned(wanted) else {
+            return Err(Abort::overloaded(self.pace.seconds_for(self.most)).into());
+        };
+        let (answer, answered) = oneshot::channel();
+        let upload = Upload { task, reports, refused, answer };
+        self.queue.send(upload).await.map_err(|_| Abort::overloaded(1))?;
+        Ok(answered.await.map_err(|_| Abort::overloaded(1))??)
+    }
+}
+
+/// The receiving end of a [`SegmentWriter`].
+pub(crate) struct Writing {
+    incoming: mpsc::Receiver<Upload>,
+    pace: Arc<Pace>,
+    store: Store,
+    clock: Clock,
+    limits: Limits,
+}
+
+impl Writing {
+    /// Writes group after group until every writer is gone and the queue is empty.
+    pub(crate) async fn run(mut self) {
+        while let Some(first) = self.incoming.recv().await {
+            let group = self.fill(first);
+            let reports: usize = group.iter().map(|upload| upload.reports.len()).sum();
+            let started = Instant::now();
+            let outcome = self.commit(&group).await;
+            self.pace.measure(reports, started.elapsed());
+            answer(group, outcome);
+        }
+    }
+
+    /// Everything that waited while the last commit was under way, up to the size of a group.
+    fn fill(&mut self, first: Upload) -> Vec<Upload> {
+        let mut reports = first.reports.len();
+        let mut group = vec![first];
+        while reports < GROUP {
+            let Ok(next) = self.incoming.try_recv() else { break };
+            reports += next.reports.len();
+            group.push(next);
+        }
+        group
+    }
+
+    /// One transaction for the whole group: verdicts per upload, in the order of its reports.
+    async fn commit(&self, group: &[Upload]) -> Result<Vec<Vec<Verdict>>, StoreError> {
+        let now = self.clock.now();
+        let limits = &self.limits;
+        self.store
+            .tx("upload", move |mut tx| async move {
+                let mut verdicts: Vec<Vec<Verdict>> = group.iter().map(|_| Vec::new()).collect();
+                for (task, uploads) in by_task(group) {
+                    let reports: Vec<&Candidate> = uploads.iter().flat_map(|(_, upload)| &upload.reports).collect();
+                    let written = write_task(&mut tx, task, &reports, limits, now).await?;
+                    let refused = uploads.iter().flat_map(|(_, upload)| upload.refused.iter().copied());
+                    count(&mut tx, task, &written, refused).await?;
+                    let mut outcome = written.into_iter();
+                    for (at, upload) in uploads {
+                        if let Some(verdicts) = verdicts.get_mut(at) {
+                            *verdicts = outcome.by_ref().take(upload.reports.len()).collect();
+                        }
+                    }
+                }
+                tx.wake(AGGREGATION);
+                Ok((tx, verdicts))
+            })
+            .await
+    }
+}
+
+fn answer(group: Vec<Upload>, outcome: Result<Vec<Vec<Verdict>>, StoreError>) {
+    match outcome {
+        Ok(verdicts) => {
+            for (upload, verdicts) in group.into_iter().zip(verdicts) {
+                // A client that left does not undo what was written.
+                let _ = upload.answer.send(Ok(verdicts));
+            }
+        }
+        Err(error) => {
+            for upload in group {
+                let _ = upload.answer.send(Err(error.clone()));
+            }
+        }
+    }
+}
+
+/// The uploads of each task, tasks in the order of their keys so that two writers cannot wait for each other.
+fn by_task(group: &[Upload]) -> Vec<(&Task, Vec<(usize, &Upload)>)> {
+    let mut tasks: BTreeMap<i64, (&Task, Vec<(usize, &Upload)>)> = BTreeMap::new();
+    for (at, upload) in group.iter().enumerate() {
+        tasks.entry(upload.task.key).or_insert_with(|| (&upload.task, Vec::new())).1.push((at, upload));
+    }
+    tasks.into_values().collect()
+}
+
+async fn write_task(
+    tx: &mut Tx,
+    task: &Task,
+    reports: &[&Candidate],
+    limits: &Limits,
+    now: u64,
+) -> Result<Vec<Verdict>, StoreError> {
+    store::tasks::share_task(tx, task.key).await?;
+    let mut verdicts = close_late(tx, task, reports).await?;
+    let open: Vec<(&mut Verdict, ReportId)> =
+        verdicts.iter_mut().zip(reports).filter(|(verdict, _)| verdict.is_ok()).map(|(v, r)| (v, r.id)).collect();
+    let ids: Vec<ReportId> = open.iter().map(|(_, id)| *id).collect();
+    let new = store::report_ids::insert_new(tx, task.key, &ids).await?;
+    for ((verdict, _), _) in open.into_iter().zip(new).filter(|(_, new)| !new) {
+        *verdict = Err(ReportError::ReportReplayed);
+    }
+    let accepted: Vec<&Candidate> =
+        reports.iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_ok()).map(|(report, _)| *report).collect();
+    for segment in segments(&accepted, limits) {
+        insert(tx, task, segment, now).await?;
+    }
+    Ok(verdicts)
+}
+
+/// One summed update for everything that became of the reports of a task in this group.
+async fn count(
+    tx: &mut Tx,
+    task: &Task,
+    verdicts: &[Verdict],
+    refused: impl Iterator<Item = ReportError>,
+) -> Result<(), StoreError> {
+    let mut tally: BTreeMap<&str, u64> = BTreeMap::new();
+    for verdict in verdicts.iter().copied().chain(refused.map(Err)) {
+        *tally.entry(verdict.map_or_else(ReportError::label, |()| UPLOADED)).or_default() += 1;
+    }
+    store::tallies::add(tx, task.key, &tally.into_iter().collect::<Vec<_>>()).await
+}
+
+/// Refuses what belongs to a batch that has been collected (DAP 4.4.2).
+async fn close_late(tx: &mut Tx, task: &Task, reports: &[&Candidate]) -> Result<Vec<Verdict>, StoreError> {
+    let mut verdicts = vec![Ok(()); reports.len()];
+    let Some(first) = reports.iter().map(|report| report.time).min() else { return Ok(verdicts) };
+    let last = reports.iter().map(|report| report.time).max().unwrap_or(first);
+    let closed = store::closed_intervals::closed_times(tx, task.key, first, last).await?;
+    for (verdict, report) in verdicts.iter_mut().zip(reports) {
+        if closed.iter().any(|interval| interval.contains(report.time)) {
+            *verdict = Err(ReportError::ReportReplayed);
+        }
+    }
+    Ok(verdicts)
+}
+
+/// Cuts accepted reports into segments, none larger than one aggregation job.
+fn segments<'r>(accepted: &'r [&'r Candidate], limits: &Limits) -> Vec<&'r [&'r Candidate]> {
+    let mut cut = Vec::new();
+    let mut rest = accepted;
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fitting = rest
+            .iter()
+            .take(limits.job_reports)
+            .take_while(|report| {
+                bytes += report.bytes.len();
+                bytes <= limits.job_bytes
+            })
+            .count();
+        let (segment, after) = rest.split_at(fitting.max(1));
+        cut.push(segment);
+        rest = after;
+    }
+    cut
+}
+
+async fn insert(tx: &mut Tx, task: &Task, reports: &[&Candidate], now: u64) -> Result<(), StoreError> {
+    let times = || reports.iter().map(|report| report.time);
+    let (Some(min_time), Some(max_time)) = (times().min(), times().max()) else { return Ok(()) };
+    let mut bytes = Vec::with_capacity(reports.iter().map(|report| report.bytes.len()).sum());
+    for report in reports {
+        bytes.extend_from_slice(&report.bytes);
+    }
+    let segment = store::segments::NewSegment {
+        task: task.key,
+        report_count: reports.len() as u64,
+        min_time,
+        max_time,
+        reports: bytes,
+        created_at: now,
+    };
+    store::segments::insert_segment(tx, &segment).await?;
+    Ok(())
+}
+
+/// How fast reports are being written, for an honest `Retry-After`.
+#[derive(Default)]
+struct Pace(std::sync::atomic::AtomicU64);
+
+impl Pace {
+    /// Keeps a moving average of the microseconds per report.
+    fn measure(&self, reports: usize, took: Duration) {
+        let each = u64::try_from(took.as_micros()).unwrap_or(u64::MAX) / (reports.max(1) as u64);
+        let before = self.0.load(std::sync::atomic::Ordering::Relaxed);
+        let after = if before == 0 { each } else { before - before / 8 + each / 8 };
+        self.0.store(after, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// How long the whole queue takes to be written, at least one second.
+    fn seconds_for(&self, reports: usize) -> u64 {
+        let each = self.0.load(std::sync::atomic::Ordering::Relaxed);
+        (each.saturating_mul(reports as u64) / 1_000_000).clamp(1, 60)
+    }
+}
+
+/// The tally of reports that were written down.
+pub(crate) const UPLOADED: &str = "uploaded";
+
+/// Larger groups gain nothing and make the first of them wait longer.
+const GROUP: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(length: usize) -> Candidate {
+        Candidate { id: ReportId::new([0; 16]), time: Time(1), bytes: Bytes::from(vec![0; length]) }
+    }
+
+    #[test]
+    fn segments_stay_within_one_job_and_lose_nothing() {
+        let reports: Vec<Candidate> = (0..10).map(|_| candidate(100)).collect();
+        let reports: Vec<&Candidate> = reports.iter().collect();
+        let limits = Limits { job_reports: 4, job_bytes: 350, ..Limits::default() };
+        let lengths: Vec<usize> = segments(&reports, &limits).iter().map(|segment| segment.len()).collect();
+        assert_eq!(lengths, [3, 3, 3, 1]);
+    }
+
+    #[test]
+    fn a_report_larger_than_a_job_gets_a_segment_of_its_own() {
+        let (small, large) = (candidate(10), candidate(1_000));
+        let limits = Limits { job_bytes: 100, ..Limits::default() };
+        assert_eq!(segments(&[&large, &small], &limits).len(), 2);
+    }
+
+    #[test]
+    fn the_time_to_retry_follows_the_measured_pace() {
+        let pace = Pace::default();
+        assert_eq!(pace.seconds_for(10_000), 1);
+        pace.measure(10, Duration::from_millis(10));
+        assert_eq!(pace.seconds_for(5_000), 5);
+    }
+}

@@ -1,0 +1,194 @@
+//! The task file: all that one aggregator must be told about one task, and no more than it.
+//!
+//! `mica task new` writes one for the leader and one for the helper. Each holds the verification key, which
+//! clients must never learn, and only the tokens of its own role; the collector's private key is in neither.
+
+use std::path::Path;
+
+use mica_dap::Draft;
+use mica_dap::codec::{Decode, Encode};
+use mica_dap::hpke_config::HpkeConfig;
+use mica_dap::id::{TaskId, from_base64url, to_base64url};
+use mica_dap::task::TaskConfiguration;
+use mica_diagnostic::{Diagnostic, parse_toml};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::Role;
+use crate::auth::{Bearer, TokenHash};
+
+/// The `schema` line every task file begins with.
+pub const SCHEMA: &str = "mica-task/1";
+
+/// One task as one aggregator is told of it.
+pub struct TaskFile {
+    /// The side this file is for.
+    pub role: Role,
+    /// The task.
+    pub task_id: TaskId,
+    /// The draft the task speaks.
+    pub draft: Draft,
+    /// The configuration, byte for byte as every party binds it.
+    pub configuration: TaskConfiguration,
+    /// The key of the verification; secret from clients.
+    pub verify_key: Zeroizing<[u8; 32]>,
+    /// The name of that key on the wire.
+    pub verification_key_id: u8,
+    /// Where aggregate shares are sealed to.
+    pub collector: HpkeConfig,
+    /// What this side knows of the tokens.
+    pub tokens: Tokens,
+}
+
+/// The tokens of a task as each side holds them: a secret to present, or only the hash of one to expect.
+pub enum Tokens {
+    /// Leader: the token it presents to the helper, and the hash of the collector's.
+    Leader {
+        /// Sent to the helper.
+        to_helper: Bearer,
+        /// Expected of the collector.
+        of_collector: TokenHash,
+    },
+    /// Helper: the hash of the leader's token.
+    Helper {
+        /// Expected of the leader.
+        of_leader: TokenHash,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Text {
+    schema: String,
+    role: String,
+    task_id: String,
+    task_config: String,
+    draft: String,
+    verify_key: String,
+    verification_key_id: u8,
+    collector_hpke_config: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer_token: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer_token_sha256: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    collector_token_sha256: Option<String>,
+}
+
+impl TaskFile {
+    /// Reads a task file.
+    ///
+    /// # Errors
+    /// A finding with file, line and column, when it cannot be read or is not a task of `mica-task/1`.
+    pub fn load(path: &Path) -> Result<Self, Box<Diagnostic>> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            finding(&name, &format!("cannot read the task file: {error}"), "write it with `mica task new`")
+        })?;
+        Self::parse(&name, &text)
+    }
+
+    /// Reads the text of a task file called `name`.
+    ///
+    /// # Errors
+    /// As [`TaskFile::load`].
+    pub fn parse(name: &str, text: &str) -> Result<Self, Box<Diagnostic>> {
+        let raw: Text = parse_toml(name, text, "T001")?;
+        resolve(&raw).map_err(|what| {
+            let at = text.lines().position(|line| line.starts_with(what.key)).unwrap_or(0);
+            let mut finding = finding(name, &what.why, "write the file with `mica task new`");
+            finding.line = at + 1;
+            finding
+        })
+    }
+
+    /// The text of the file. It holds secrets: write it for its owner's eyes only.
+    #[must_use]
+    pub fn to_toml(&self) -> Zeroizing<String> {
+        let (peer_token, peer_hash, collector_hash) = match &self.tokens {
+            Tokens::Leader { to_helper, of_collector } => {
+                (Some(to_helper.expose().to_owned()), None, Some(of_collector.to_hex()))
+            }
+            Tokens::Helper { of_leader } => (None, Some(of_leader.to_hex()), None),
+        };
+        let text = Text {
+            schema: SCHEMA.to_owned(),
+            role: self.role.to_string(),
+            task_id: self.task_id.to_string(),
+            task_config: to_base64url(self.configuration.bytes()),
+            draft: self.draft.to_string(),
+            verify_key: to_base64url(&*self.verify_key),
+            verification_key_id: self.verification_key_id,
+            collector_hpke_config: to_base64url(&self.collector.encoded()),
+            peer_token,
+            peer_token_sha256: peer_hash,
+            collector_token_sha256: collector_hash,
+        };
+        Zeroizing::new(toml::to_string(&text).expect("strings and small numbers are always TOML"))
+    }
+}
+
+struct Wrong {
+    key: &'static str,
+    why: String,
+}
+
+fn wrong(key: &'static str, why: &str) -> Wrong {
+    Wrong { key, why: format!("{key} {why}") }
+}
+
+fn resolve(raw: &Text) -> Result<TaskFile, Wrong> {
+    if raw.schema != SCHEMA {
+        return Err(wrong("schema", &format!("is \"{}\", this version reads \"{SCHEMA}\"", raw.schema)));
+    }
+    let role: Role = raw.role.parse().map_err(|_| wrong("role", "is neither leader nor helper"))?;
+    let draft: Draft = raw.draft.parse().map_err(|_| wrong("draft", "is neither \"18\" nor \"19\""))?;
+    let task_id = raw.task_id.parse().map_err(|_| wrong("task_id", "is not a task identifier in base64url"))?;
+    let configuration = from_base64url(&raw.task_config)
+        .and_then(|bytes| TaskConfiguration::parse(&bytes, draft).ok())
+        .ok_or_else(|| wrong("task_config", "is not a task configuration in base64url"))?;
+    let verify_key = from_base64url(&raw.verify_key)
+        .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
+        .ok_or_else(|| wrong("verify_key", "is not 32 bytes in base64url"))?;
+    let collector = from_base64url(&raw.collector_hpke_config)
+        .and_then(|bytes| HpkeConfig::decoded(&bytes).ok())
+        .ok_or_else(|| wrong("collector_hpke_config", "is not an HPKE configuration in base64url"))?;
+    Ok(TaskFile {
+        role,
+        task_id,
+        draft,
+        configuration,
+        verify_key: Zeroizing::new(verify_key),
+        verification_key_id: raw.verification_key_id,
+        collector,
+        tokens: tokens(raw, role)?,
+    })
+}
+
+fn tokens(raw: &Text, role: Role) -> Result<Tokens, Wrong> {
+    let hash = |key, text: &Option<String>| {
+        text.as_deref().and_then(TokenHash::from_hex).ok_or_else(|| wrong(key, "must be 64 hexadecimal digits"))
+    };
+    match role {
+        Role::Leader => Ok(Tokens::Leader {
+            to_helper: raw
+                .peer_token
+                .as_deref()
+                .and_then(Bearer::new)
+                .ok_or_else(|| wrong("peer_token", "is missing, or cannot be a bearer token"))?,
+            of_collector: hash("collector_token_sha256", &raw.collector_token_sha256)?,
+        }),
+        Role::Helper => Ok(Tokens::Helper { of_leader: hash("peer_token_sha256", &raw.peer_token_sha256)? }),
+    }
+}
+
+fn finding(name: &str, what: &str, fix: &str) -> Box<Diagnostic> {
+    Box::new(Diagnostic {
+        file: name.to_owned(),
+        line: 1,
+        col: 1,
+        code: "T001".to_owned(),
+        what: what.to_owned(),
+        fix: fix.to_owned(),
+    })
+}
