@@ -82,7 +82,8 @@ impl ComputePool {
                 break;
             }
             let f = Arc::clone(&f);
-            outcomes.push(self.hand_over(move || part.into_iter().map(|item| f(item)).collect::<Vec<O>>()).await);
+            outcomes
+                .push(self.hand_over(move || part.into_iter().map(|item| f(item)).collect::<Vec<O>>()).await);
         }
         for outcome in outcomes {
             results.extend(received(outcome).await);

@@ -9,6 +9,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::uri::Authority;
 use http::{Request, Response, Uri};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
@@ -133,7 +134,8 @@ impl HttpClient {
 
     async fn exchange(&self, origin: &str, request: Request<Bytes>) -> Result<Response<Bytes>, PeerError> {
         let unreachable = |why| PeerError::Unreachable { origin: origin.to_owned(), why };
-        let too_large = || PeerError::TooLarge { origin: origin.to_owned(), limit: self.options.max_response };
+        let too_large =
+            || PeerError::TooLarge { origin: origin.to_owned(), limit: self.options.max_response };
         let limit = self.options.max_response;
         let response = self.client.request(request.map(Full::new)).await;
         let (head, body) = response.map_err(|error| unreachable(explain(&error)))?.into_parts();
@@ -149,7 +151,7 @@ impl HttpClient {
 }
 
 fn origin_of(uri: &Uri) -> Result<String, PeerError> {
-    let host = uri.authority().map(|authority| authority.as_str()).filter(|name| !name.contains('@'));
+    let host = uri.authority().map(Authority::as_str).filter(|name| !name.contains('@'));
     match (uri.scheme_str(), host) {
         (Some("http"), Some(host)) => Ok(format!("http://{host}")),
         (Some("https"), Some(host)) => Err(PeerError::BadUrl(format!(

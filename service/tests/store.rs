@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mica_service::store::{Dialect, Fields, Store, StoreError, signed};
+use mica_service::store::{Dialect, Fields, Store, StoreError, Tx, signed};
 use mica_service::testing::{TestDatabase, databases, sqlite};
 use sqlx::migrate::Migrator;
 
@@ -39,11 +39,13 @@ async fn available(store: &Store, id: i64) -> i64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn twenty_tasks_racing_for_ten_grants_get_exactly_ten() {
     for database in databases().await {
-        let store = database.open(&MIGRATIONS).await.unwrap();
+        // Two replicas, so that SQLite's own lock is raced for as well as our line of writers.
+        let (store, replica) =
+            (database.open(&MIGRATIONS).await.unwrap(), database.open(&MIGRATIONS).await.unwrap());
         let id = grant(&store, "racing", 10).await.unwrap();
         let racers: Vec<_> = (0..20_i64)
             .map(|task| {
-                let store = store.clone();
+                let store = if task % 2 == 0 { store.clone() } else { replica.clone() };
                 tokio::spawn(async move { spend(&store, id, task).await.unwrap() })
             })
             .collect();
@@ -59,11 +61,12 @@ async fn twenty_tasks_racing_for_ten_grants_get_exactly_ten() {
 async fn spend(store: &Store, id: i64, task: i64) -> Result<bool, StoreError> {
     store
         .tx("spend", move |mut tx| async move {
-            let changed = sqlx::query("UPDATE grants SET available = available - 1 WHERE id = $1 AND available > 0")
-                .bind(id)
-                .execute(tx.connection())
-                .await?
-                .rows_affected();
+            let changed =
+                sqlx::query("UPDATE grants SET available = available - 1 WHERE id = $1 AND available > 0")
+                    .bind(id)
+                    .execute(tx.connection())
+                    .await?
+                    .rows_affected();
             if changed == 1 {
                 sqlx::query("INSERT INTO spent (grant_id, task) VALUES ($1, $2)")
                     .bind(id)
@@ -199,7 +202,8 @@ async fn many_rows_go_in_with_few_statements_and_replays_are_counted_out() {
                 let first = tx.insert_many(insert, 2, early, |q, task| q.bind(id).bind(*task)).await?;
                 let second = tx.insert_many(insert, 2, tasks, |q, task| q.bind(id).bind(*task)).await?;
                 let again = [5_i64, 2_000];
-                let new = tx.insert_many_returning(returning, 2, &again, |q, task| q.bind(id).bind(*task)).await?;
+                let new =
+                    tx.insert_many_returning(returning, 2, &again, |q, task| q.bind(id).bind(*task)).await?;
                 let new: Result<Vec<i64>, _> =
                     new.iter().map(|row| Fields::of("spent", row).integer("task")).collect();
                 Ok((tx, (first, second, new?)))
@@ -269,7 +273,63 @@ async fn rows_taken_by_one_worker_are_passed_over_by_the_next() {
     }
 }
 
-async fn take(tx: &mut mica_service::store::Tx) -> Result<String, StoreError> {
+#[tokio::test]
+async fn two_transactions_that_lock_each_other_out_both_succeed_in_the_end() {
+    for database in databases().await {
+        let store = database.open(&MIGRATIONS).await.unwrap();
+        let ids = [grant(&store, "left", 10).await.unwrap(), grant(&store, "right", 10).await.unwrap()];
+        let crossing = |first: i64, second: i64| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                store
+                    .tx("crossing", move |mut tx| async move {
+                        lower(&mut tx, first).await?;
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                        lower(&mut tx, second).await?;
+                        Ok((tx, ()))
+                    })
+                    .await
+            })
+        };
+        let (one, other) = (crossing(ids[0], ids[1]), crossing(ids[1], ids[0]));
+        one.await.unwrap().unwrap();
+        other.await.unwrap().unwrap();
+        for id in ids {
+            assert_eq!(available(&store, id).await, 8, "{}", database.kind);
+        }
+    }
+}
+
+async fn lower(tx: &mut Tx, id: i64) -> Result<(), StoreError> {
+    let query = sqlx::query("UPDATE grants SET available = available - 1 WHERE id = $1");
+    query.bind(id).execute(tx.connection()).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn connections_that_the_server_closed_meanwhile_are_replaced() {
+    for database in databases().await {
+        let store = database.open(&MIGRATIONS).await.unwrap();
+        let id = grant(&store, "closed", 2).await.unwrap();
+        if store.dialect() == Dialect::Postgres {
+            // From a connection of its own; it closes those that the store keeps for later.
+            let other = database.open(&MIGRATIONS).await.unwrap();
+            let closed = other.tx("closing", |mut tx| async move {
+                sqlx::query(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                     WHERE datname = current_database() AND pid <> pg_backend_pid()",
+                )
+                .execute(tx.connection())
+                .await?;
+                Ok((tx, ()))
+            });
+            closed.await.unwrap();
+        }
+        assert!(spend(&store, id, 1).await.unwrap(), "{}", database.kind);
+    }
+}
+
+async fn take(tx: &mut Tx) -> Result<String, StoreError> {
     let lock = tx.for_update_skip_locked();
     let sql = format!("SELECT name FROM grants WHERE state = 'open' ORDER BY id LIMIT 1{lock}");
     let row = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_one(tx.connection()).await?;

@@ -43,8 +43,8 @@ impl Default for Limits {
         Self {
             max_connections: 1_024,
             header_timeout: Duration::from_secs(30),
-            body_timeout: Duration::from_secs(60),
-            idle_timeout: Duration::from_secs(120),
+            body_timeout: Duration::from_mins(1),
+            idle_timeout: Duration::from_mins(2),
             max_streams: 256,
             grace: Duration::from_secs(20),
         }

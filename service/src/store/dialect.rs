@@ -86,7 +86,9 @@ impl Dialect {
                     .collect(),
             ),
             Self::Postgres => Cow::Owned(
-                sql.split_inclusive('\n').map(|line| line.strip_prefix("-- postgres: ").unwrap_or(line)).collect(),
+                sql.split_inclusive('\n')
+                    .map(|line| line.strip_prefix("-- postgres: ").unwrap_or(line))
+                    .collect(),
             ),
         }
     }
@@ -119,7 +121,9 @@ mod tests {
     #[test]
     fn sqlite_gets_its_own_column_types() {
         let sql = Dialect::Sqlite.translate(SQL);
-        assert!(sql.contains("id INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL, x_BYTEA TEXT, y BLOB)"));
+        assert!(
+            sql.contains("id INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL, x_BYTEA TEXT, y BLOB)")
+        );
         assert!(sql.contains("\n-- postgres: ALTER"));
     }
 

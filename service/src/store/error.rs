@@ -1,7 +1,7 @@
 //! What can go wrong between a role and its database, in sentences an operator can act on.
 //!
 //! Must never carry: values of rows. Databases like to quote them in the detail of a message
-//! ("Key (report_id)=(..) already exists"), so only the message and the code are kept.
+//! (`Key (id)=(..) already exists`), so only the message and the code are kept.
 
 use thiserror::Error;
 

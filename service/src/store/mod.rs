@@ -57,7 +57,11 @@ impl Store {
     }
 
     /// As [`Store::open`], with other limits.
-    pub async fn open_with(url: &str, migrator: &Migrator, options: &StoreOptions) -> Result<Self, StoreError> {
+    pub async fn open_with(
+        url: &str,
+        migrator: &Migrator,
+        options: &StoreOptions,
+    ) -> Result<Self, StoreError> {
         open::open(url, migrator, options).await
     }
 

@@ -1,5 +1,6 @@
 //! From a URL to a store: file, connections, migrations.
 
+use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +12,11 @@ use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions as _, Connectio
 use super::{Dialect, Store, StoreError, StoreOptions};
 use crate::wake::Wake;
 
-pub(super) async fn open(url: &str, migrator: &Migrator, options: &StoreOptions) -> Result<Store, StoreError> {
+pub(super) async fn open(
+    url: &str,
+    migrator: &Migrator,
+    options: &StoreOptions,
+) -> Result<Store, StoreError> {
     sqlx::any::install_default_drivers();
     let (dialect, connect) = parse(url)?;
     let schema_version = migrate(dialect, &connect, migrator).await?;
@@ -35,7 +40,9 @@ fn parse(url: &str) -> Result<(Dialect, AnyConnectOptions), StoreError> {
     };
     // The URL may hold a password: it is not repeated.
     let options: AnyConnectOptions = url.parse().map_err(|_| {
-        StoreError::BadUrl("the URL of the database is malformed; a password in it must be percent-encoded".to_owned())
+        StoreError::BadUrl(
+            "the URL of the database is malformed; a password in it must be percent-encoded".to_owned(),
+        )
     })?;
     Ok((dialect, options.disable_statement_logging()))
 }
@@ -80,7 +87,7 @@ fn percent_encode(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"/._-".contains(&byte) {
             url.push(char::from(byte));
         } else {
-            url.push_str(&format!("%{byte:02X}"));
+            write!(url, "%{byte:02X}").expect("a string can always be written to");
         }
         url
     })
@@ -104,7 +111,11 @@ fn pool(dialect: Dialect, connect: AnyConnectOptions, options: &StoreOptions, wr
 
 /// Brings the schema up to date and returns its version. Several processes may do so at once: on
 /// PostgreSQL sqlx takes a lock, on SQLite the one that comes second tries again and finds nothing to do.
-async fn migrate(dialect: Dialect, connect: &AnyConnectOptions, migrator: &Migrator) -> Result<i64, StoreError> {
+async fn migrate(
+    dialect: Dialect,
+    connect: &AnyConnectOptions,
+    migrator: &Migrator,
+) -> Result<i64, StoreError> {
     let migrator = translate(dialect, migrator);
     let latest = migrator.iter().map(|migration| migration.version).max().unwrap_or(0);
     let mut attempts = 0;

@@ -19,12 +19,20 @@ pub struct Tx {
 impl Store {
     /// Runs `body` in a transaction that may write, commits it and returns the value.
     ///
-    /// ```ignore
-    /// let granted = store.tx("charge", move |mut tx| async move {
-    ///     let rows = sqlx::query("UPDATE grants SET left = left - 1 WHERE left > 0")
-    ///         .execute(tx.connection()).await?.rows_affected();
-    ///     Ok((tx, rows == 1))
-    /// }).await?;
+    /// ```
+    /// # use mica_service::store::{Store, StoreError};
+    /// # async fn charge(store: &Store) -> Result<bool, StoreError> {
+    /// let granted = store
+    ///     .tx("charge", move |mut tx| async move {
+    ///         let rows = sqlx::query("UPDATE grants SET available = available - 1 WHERE available > 0")
+    ///             .execute(tx.connection())
+    ///             .await?
+    ///             .rows_affected();
+    ///         Ok((tx, rows == 1))
+    ///     })
+    ///     .await?;
+    /// # Ok(granted)
+    /// # }
     /// ```
     ///
     /// When the database says that others got in the way, everything is rolled back and `body` runs

@@ -1,0 +1,150 @@
+//! The HTTP client, against servers that misbehave.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use mica_service::http::{HttpClient, HttpOptions, Peer, PeerError};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Answers each request on a connection with the next of `answers`, then closes it. Counts requests.
+async fn server(answers: &'static [&'static [u8]]) -> (SocketAddr, Arc<AtomicUsize>, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (connections, requests) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let counters = (Arc::clone(&connections), Arc::clone(&requests));
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            counters.0.fetch_add(1, Ordering::SeqCst);
+            let requests = Arc::clone(&counters.1);
+            tokio::spawn(async move {
+                for answer in answers {
+                    if !read_request(&mut stream).await {
+                        return;
+                    }
+                    requests.fetch_add(1, Ordering::SeqCst);
+                    stream.write_all(answer).await.unwrap();
+                }
+            });
+        }
+    });
+    (address, connections, requests)
+}
+
+async fn read_request(stream: &mut TcpStream) -> bool {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+async fn get(client: &HttpClient, address: SocketAddr) -> Result<http::Response<Bytes>, PeerError> {
+    let request = Request::get(format!("http://{address}/secret/path?q=1")).body(Bytes::new()).unwrap();
+    client.send(request).await
+}
+
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+#[tokio::test]
+async fn connections_are_used_again() {
+    let (address, connections, requests) = server(&[OK, OK, OK]).await;
+    let client = HttpClient::new(HttpOptions::default());
+    for _ in 0..3 {
+        assert_eq!(get(&client, address).await.unwrap().body(), "ok");
+    }
+    assert_eq!((connections.load(Ordering::SeqCst), requests.load(Ordering::SeqCst)), (1, 3));
+}
+
+#[tokio::test]
+async fn a_request_on_a_connection_that_breaks_is_not_sent_again() {
+    // The second request on the connection is read, and answered with nothing but the end.
+    let (address, _, requests) = server(&[OK, b""]).await;
+    let client = HttpClient::new(HttpOptions::default());
+    assert!(get(&client, address).await.is_ok());
+    let broken = get(&client, address).await.unwrap_err();
+    assert!(matches!(broken, PeerError::Unreachable { .. }), "{broken:?}");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(requests.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn redirects_are_answers_and_not_followed() {
+    let (address, _, requests) =
+        server(&[b"HTTP/1.1 307 x\r\nLocation: /\r\nContent-Length: 0\r\n\r\n"]).await;
+    let answer = get(&HttpClient::new(HttpOptions::default()), address).await.unwrap();
+    assert_eq!((answer.status().as_u16(), requests.load(Ordering::SeqCst)), (307, 1));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_large_is_refused_announced_or_not() {
+    let client = HttpClient::new(HttpOptions { max_response: 10, ..HttpOptions::default() });
+    let announced: &[&[u8]] = &[b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n"];
+    let chunked: &[&[u8]] =
+        &[b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\n123456\r\n6\r\n123456\r\n0\r\n\r\n"];
+    for answers in [announced, chunked] {
+        let (address, ..) = server(answers).await;
+        let refused = get(&client, address).await.unwrap_err();
+        assert_eq!(refused, PeerError::TooLarge { origin: format!("http://{address}"), limit: 10 });
+    }
+}
+
+#[tokio::test]
+async fn the_timeout_covers_the_whole_answer() {
+    let client =
+        HttpClient::new(HttpOptions { timeout: Duration::from_millis(300), ..HttpOptions::default() });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        assert!(read_request(&mut stream).await);
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n").await.unwrap();
+        while stream.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    assert!(matches!(get(&client, address).await, Err(PeerError::Timeout { .. })));
+}
+
+#[tokio::test]
+async fn errors_name_the_origin_and_nothing_else() {
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    for h2_prior_knowledge in [false, true] {
+        let client = HttpClient::new(HttpOptions { h2_prior_knowledge, ..HttpOptions::default() });
+        let refused = get(&client, free).await.unwrap_err();
+        assert_eq!(refused.to_string(), format!("cannot reach http://{free}: connection refused"));
+        assert!(!format!("{refused:?}").contains("secret"));
+    }
+    let client = HttpClient::new(HttpOptions::default());
+    let request = Request::get("http://no-such-host.invalid/secret").body(Bytes::new()).unwrap();
+    let refused = client.send(request).await.unwrap_err().to_string();
+    assert!(refused.starts_with("cannot reach http://no-such-host.invalid: "), "{refused}");
+}
+
+#[tokio::test]
+async fn https_is_refused_with_the_reason() {
+    let client = HttpClient::new(HttpOptions::default());
+    let request = Request::get("https://leader.example/x").body(Bytes::new()).unwrap();
+    let refused = client.send(request).await.unwrap_err().to_string();
+    assert!(refused.contains("does not speak TLS yet"), "{refused}");
+    assert_eq!(Peer::parse("https://leader.example/").unwrap_err().to_string(), refused);
+}
+
+#[test]
+fn a_peer_is_an_origin_and_a_path() {
+    let peer = Peer::parse("http://leader.example:8080/dap/").unwrap();
+    assert_eq!(peer.origin(), "http://leader.example:8080");
+    assert_eq!(peer.url("tasks/x/reports"), "http://leader.example:8080/dap/tasks/x/reports");
+    assert_eq!(Peer::parse("http://a").unwrap().url("/hpke_config"), "http://a/hpke_config");
+    for bad in ["", "/path", "ftp://a/", "http://u:p@a/", "http://a/?x", "leader.example"] {
+        assert!(Peer::parse(bad).is_err(), "{bad}");
+    }
+}
