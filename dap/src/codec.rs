@@ -143,7 +143,7 @@ impl<'a> Reader<'a> {
         let before = self.rest;
         let value = T::decode(self)?;
         let length = before.len() - self.rest.len();
-        let bytes = before.get(..length).expect("a reader only moves forward");
+        let bytes = before.get(..length).ok_or(Malformed("cut short"))?;
         Ok((value, bytes))
     }
 

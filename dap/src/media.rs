@@ -75,13 +75,14 @@ impl Media {
     pub fn parse(header: &str) -> Option<Self> {
         let (essence, parameters) = header.split_once(';').unwrap_or((header, ""));
         let essence = essence.trim_matches(WHITE_SPACE);
-        let mut rest = parameters;
+        let mut rest = skip_empty(parameters);
         let mut message = None;
-        while let Some((name, value, after)) = next_parameter(rest)? {
+        while !rest.is_empty() {
+            let (name, value, after) = next_parameter(rest)?;
             if name.eq_ignore_ascii_case("message") && message.replace(value).is_some() {
                 return None;
             }
-            rest = after;
+            rest = skip_empty(after);
         }
         if essence.eq_ignore_ascii_case("application/problem+json") {
             return Some(Self::Problem);
@@ -98,26 +99,25 @@ impl Media {
     }
 }
 
-/// The next `name=value` of a parameter list, and what follows it. The outer `None` is a list that does not
-/// follow RFC 9110 5.6.6, the inner one its end.
-fn next_parameter(list: &str) -> Option<Option<(&str, String, &str)>> {
-    let list = list.trim_start_matches(|letter| letter == ';' || WHITE_SPACE.contains(&letter));
-    if list.is_empty() {
-        return Some(None);
-    }
+/// The next `name=value` of a parameter list that is not empty, and what follows it, as RFC 9110 5.6.6 has it.
+fn next_parameter(list: &str) -> Option<(&str, String, &str)> {
     let (name, rest) = list.split_once('=')?;
     if !is_token(name) {
         return None;
     }
-    let (value, after) = match rest.strip_prefix('"') {
-        Some(quoted) => unquote(quoted)?,
-        None => {
-            let (value, after) = rest.split_at(rest.find([';', ' ', '\t']).unwrap_or(rest.len()));
-            (is_token(value).then(|| value.to_owned())?, after)
-        }
+    let (value, after) = if let Some(quoted) = rest.strip_prefix('"') {
+        unquote(quoted)?
+    } else {
+        let (value, after) = rest.split_at(rest.find([';', ' ', '\t']).unwrap_or(rest.len()));
+        (is_token(value).then(|| value.to_owned())?, after)
     };
     let after = after.trim_start_matches(WHITE_SPACE);
-    (after.is_empty() || after.starts_with(';')).then_some(Some((name, value, after)))
+    (after.is_empty() || after.starts_with(';')).then_some((name, value, after))
+}
+
+/// A parameter list without the empty parameters that it begins with.
+fn skip_empty(list: &str) -> &str {
+    list.trim_start_matches(|letter| letter == ';' || WHITE_SPACE.contains(&letter))
 }
 
 /// The text up to the closing quote, and what follows it.

@@ -3,8 +3,7 @@
 //! A document goes back to whoever asked, so it says what is wrong with the request and nothing of what
 //! is stored.
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::id::TaskId;
 
@@ -111,22 +110,17 @@ impl Problem {
 }
 
 /// The body of a response of status 4xx or 5xx.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProblemDocument {
     /// The problem type: a URN of [`Problem`], or `about:blank` where the status says it all.
-    #[serde(rename = "type")]
     pub type_: String,
     /// One sentence for people.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
     /// The HTTP status.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
     /// What is wrong in this one request.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// The task, as unpadded base64url.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub taskid: Option<String>,
 }
 
@@ -174,7 +168,18 @@ impl ProblemDocument {
 
     /// The document as JSON.
     pub fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("strings and a number always serialize")
+        let mut members = Map::new();
+        members.insert("type".to_owned(), self.type_.clone().into());
+        let texts = [("title", &self.title), ("detail", &self.detail), ("taskid", &self.taskid)];
+        for (name, text) in texts {
+            if let Some(text) = text {
+                members.insert(name.to_owned(), text.clone().into());
+            }
+        }
+        if let Some(status) = self.status {
+            members.insert("status".to_owned(), status.into());
+        }
+        Value::Object(members).to_string().into_bytes()
     }
 
     /// Reads a peer's document. As RFC 9457 3.1 wants it, members that are unknown or of the wrong type

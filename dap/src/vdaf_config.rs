@@ -101,9 +101,7 @@ impl VdafConfig {
             Self::Count | Self::Sum { .. } => 1,
             Self::SumVec { length, .. }
             | Self::Histogram { length, .. }
-            | Self::MultihotCountVec { length, .. } => {
-                usize::try_from(length).expect("a pointer has at least 32 bits")
-            }
+            | Self::MultihotCountVec { length, .. } => usize::try_from(length).unwrap_or(usize::MAX),
         }
     }
 
