@@ -30,7 +30,8 @@ impl Bearer {
     /// The value of the `Authorization` header.
     pub fn header(&self) -> http::HeaderValue {
         let text = Zeroizing::new(format!("Bearer {}", self.expose()));
-        let mut value = http::HeaderValue::from_str(&text).expect("a token has only letters that a header may have");
+        let mut value =
+            http::HeaderValue::from_str(&text).expect("a token has only letters that a header may have");
         value.set_sensitive(true);
         value
     }

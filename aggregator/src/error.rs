@@ -12,7 +12,7 @@ use http::{HeaderValue, StatusCode, header};
 use mica_dap::id::TaskId;
 use mica_dap::problem::Problem;
 use mica_dap::report_error::ReportError;
-use mica_service::store::StoreError;
+use mica_service::store::{StoreError, Tx};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -37,9 +37,10 @@ pub struct Abort {
 }
 
 impl Abort {
-    /// A problem of the DAP registry, answered with status 400.
+    /// A problem of the DAP registry.
     pub fn new(problem: Problem, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self::of(problem.urn(), problem.title(), StatusCode::BAD_REQUEST, detail)
+        let status = StatusCode::from_u16(problem.status()).unwrap_or(StatusCode::BAD_REQUEST);
+        Self::of(problem.urn(), problem.title(), status, detail)
     }
 
     /// A refusal that DAP has no name for: `about:blank` with a plain status.
@@ -66,13 +67,6 @@ impl Abort {
     #[must_use]
     pub fn in_task(mut self, task: &TaskId) -> Self {
         self.taskid = Some(task.to_string());
-        self
-    }
-
-    /// Answers with another status.
-    #[must_use]
-    pub fn with_status(mut self, status: StatusCode) -> Self {
-        self.status = status.as_u16();
         self
     }
 
@@ -186,6 +180,28 @@ impl From<Fault> for ServerError {
 impl From<StoreError> for ServerError {
     fn from(error: StoreError) -> Self {
         Self::Fault(Fault::new(error))
+    }
+}
+
+/// For the body of a transaction: only a failure of the database makes it fail, and be tried again; anything else rolls
+/// it back and is its value.
+pub(crate) fn settle<T>(
+    mut tx: Tx,
+    result: Result<T, ServerError>,
+) -> Result<(Tx, Result<T, ServerError>), StoreError> {
+    match result {
+        Err(ServerError::Fault(Fault(cause))) => match cause.downcast::<StoreError>() {
+            Ok(error) => Err(error),
+            Err(cause) => {
+                tx.abandon();
+                Ok((tx, Err(ServerError::Fault(Fault(cause)))))
+            }
+        },
+        Err(abort) => {
+            tx.abandon();
+            Ok((tx, Err(abort)))
+        }
+        Ok(value) => Ok((tx, Ok(value))),
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{FromRequestParts, RawPathParams, Request};
+use axum::response::Response;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
@@ -15,6 +16,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use mica_dap::id::TaskId;
 use mica_dap::media::Media;
 use mica_dap::problem::Problem;
+use mica_dap::resource;
 
 use crate::error::{Abort, ServerError};
 use crate::shared::Shared;
@@ -34,9 +36,9 @@ impl FromRequestParts<Arc<Shared>> for Addressed {
 
     async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, ServerError> {
         let id: Option<TaskId> = path_part(parts, "task").await;
-        let task = id.and_then(|id| shared.tasks.by_id(&id)).ok_or_else(|| {
-            Abort::new(Problem::UnrecognizedTask, "there is no such task here").with_status(StatusCode::NOT_FOUND)
-        })?;
+        let task = id
+            .and_then(|id| shared.tasks.by_id(&id))
+            .ok_or_else(|| Abort::new(Problem::UnrecognizedTask, "there is no such task here"))?;
         Ok(Self(Arc::clone(task)))
     }
 }
@@ -66,7 +68,8 @@ impl<T: FromStr> FromRequestParts<Arc<Shared>> for Resource<T> {
 /// 415 for another media type, 413 for a longer body, 400 for one that breaks off.
 pub(crate) async fn body(request: Request, media: Media, limit: usize) -> Result<Bytes, ServerError> {
     check_media(request.headers(), media)?;
-    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let announced =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: u64| length > limit as u64) {
         return Err(too_large().into());
     }
@@ -78,9 +81,17 @@ pub(crate) async fn body(request: Request, media: Media, limit: usize) -> Result
 }
 
 /// A success with a message in it.
-pub(crate) fn message(media: Media, bytes: impl Into<Body>) -> axum::response::Response {
-    let mut response = axum::response::Response::new(bytes.into());
+pub(crate) fn message(media: Media, bytes: impl Into<Body>) -> Response {
+    let mut response = Response::new(bytes.into());
     response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(media.header()));
+    response
+}
+
+/// The same answer, with the place where this resource is found from now on.
+pub(crate) fn located(mut response: Response, task: &Task, resource: &resource::Resource) -> Response {
+    let path = resource.absolute_path(task.endpoint());
+    let location = http::HeaderValue::from_str(&path).expect("an endpoint is checked to be printable ASCII");
+    response.headers_mut().insert(header::LOCATION, location);
     response
 }
 

@@ -3,11 +3,12 @@
 //! The same code for both aggregators. It learns one share of a measurement, which alone tells nothing, and must never
 //! log or print it.
 
-use mica_dap::Draft;
-use mica_dap::codec::Decode as _;
-use mica_dap::hpke::{self, HpkeCiphertext, Label};
+use mica_dap::codec::{Decode as _, Encode as _};
+use mica_dap::hpke::{self, InputShareAad, Label};
+use mica_dap::hpke_config::HpkeCiphertext;
 use mica_dap::report::{PlaintextInputShare, ReportMetadata, check_extensions};
 use mica_dap::report_error::ReportError;
+pub(crate) use mica_dap::report_error::Stage;
 use mica_dap::time::Time;
 use zeroize::Zeroizing;
 
@@ -18,15 +19,6 @@ use crate::task::{Role, Task};
 pub(crate) struct OpenedShare {
     /// The encoded share.
     pub(crate) input_share: Zeroizing<Vec<u8>>,
-}
-
-/// Where in its life a report is looked at: the codes differ (DAP 4.4.2.2 and 4.5.3.4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
-    /// At the leader, when it arrives.
-    Upload,
-    /// At either aggregator, in a job.
-    Aggregation,
 }
 
 /// Opens the share of this aggregator and reads it as far as DAP goes.
@@ -40,18 +32,25 @@ pub(crate) fn open_share(
     public_share: &[u8],
     ciphertext: &HpkeCiphertext,
 ) -> Result<OpenedShare, ReportError> {
-    let keypair = keys.find(ciphertext.config_id).ok_or(unknown_key(task, Stage::Aggregation))?;
+    let keypair =
+        keys.find(ciphertext.config_id).ok_or(task.draft.unknown_hpke_config(Stage::Aggregation))?;
     let role = match task.role {
         Role::Leader => hpke::Role::Leader,
         Role::Helper => hpke::Role::Helper,
     };
     let info = Label::InputShare(role).info(task.draft);
-    let aad = hpke::input_share_aad(&task.id, &task.configuration, metadata, public_share);
-    let plaintext = hpke::open(keypair, &info, &aad, ciphertext).map_err(|_| ReportError::HpkeDecryptError)?;
+    let aad = InputShareAad {
+        task_id: &task.id,
+        task_configuration: task.configuration.bytes(),
+        metadata: &metadata.encoded(),
+        public_share,
+    };
+    let plaintext =
+        hpke::open(keypair, &info, &aad.encoded(), ciphertext).map_err(|_| ReportError::HpkeDecryptError)?;
     let plaintext = Zeroizing::new(plaintext);
-    let share = PlaintextInputShare::decoded(&plaintext).map_err(|_| ReportError::InvalidMessage)?;
+    let mut share = PlaintextInputShare::decoded(&plaintext).map_err(|_| ReportError::InvalidMessage)?;
     check_extensions(&metadata.public_extensions, &share.private_extensions, task.draft)?;
-    Ok(OpenedShare { input_share: Zeroizing::new(share.payload) })
+    Ok(OpenedShare { input_share: Zeroizing::new(std::mem::take(&mut share.payload)) })
 }
 
 /// Whether a report of this time is taken now.
@@ -67,20 +66,8 @@ pub(crate) fn check_time(task: &Task, stage: Stage, time: Time, now: u64) -> Res
     if interval.contains(time) {
         return Ok(());
     }
-    Err(match (stage, task.draft) {
-        (Stage::Upload, _) | (_, Draft::V19) => ReportError::ReportDropped,
-        (Stage::Aggregation, Draft::V18) if time < interval.start() => ReportError::TaskNotStarted,
-        (Stage::Aggregation, Draft::V18) => ReportError::TaskExpired,
-    })
-}
-
-/// The code for a share that is sealed to no key of ours.
-pub(crate) fn unknown_key(task: &Task, stage: Stage) -> ReportError {
-    match (task.draft, stage) {
-        (Draft::V18, Stage::Upload) => ReportError::OutdatedConfig,
-        (Draft::V18, Stage::Aggregation) => ReportError::HpkeDecryptError,
-        (Draft::V19, _) => ReportError::HpkeUnknownConfigId,
-    }
+    let early = time < interval.start();
+    Err(if early { task.draft.before_the_task(stage) } else { task.draft.after_the_task(stage) })
 }
 
 /// How far the clock of a client may be ahead of ours.

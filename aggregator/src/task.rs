@@ -5,54 +5,19 @@
 //! configuration is bound to, never gets as far as taking a report.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use mica_dap::Draft;
-use mica_dap::hpke::HpkeConfig;
+use mica_dap::hpke_config::HpkeConfig;
 use mica_dap::id::TaskId;
-use mica_dap::task::TaskConfiguration;
+use mica_dap::task::{BatchMode, TaskConfiguration};
 use mica_dap::vdaf::{Vdaf, VerifyKey, vdaf_context};
+use mica_dp::{Decision, Policy, TaskFacts, parse_task_info};
 use thiserror::Error;
 
 use crate::auth::{Bearer, TokenHash};
+pub use crate::store::tasks::Role;
 use crate::task_file::{TaskFile, Tokens};
-
-/// Which of the two aggregators this process is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// Takes uploads and drives.
-    Leader,
-    /// Answers the leader.
-    Helper,
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Leader => "leader",
-            Self::Helper => "helper",
-        })
-    }
-}
-
-impl FromStr for Role {
-    type Err = UnknownRole;
-
-    fn from_str(text: &str) -> Result<Self, UnknownRole> {
-        match text {
-            "leader" => Ok(Self::Leader),
-            "helper" => Ok(Self::Helper),
-            _ => Err(UnknownRole),
-        }
-    }
-}
-
-/// The text names neither aggregator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("a role is leader or helper")]
-pub struct UnknownRole;
 
 /// A task that this process takes part in.
 pub struct Task {
@@ -128,13 +93,17 @@ impl Task {
         }
     }
 
-    /// The path under which this side serves the task's resources: `/api/dap/`, or `/`. Ends in a slash.
-    pub fn base_path(&self) -> String {
-        let url = match self.role {
+    /// This side's endpoint, as configured.
+    pub fn endpoint(&self) -> &str {
+        match self.role {
             Role::Leader => self.configuration.leader_url(),
             Role::Helper => self.configuration.helper_url(),
-        };
-        base_path(url)
+        }
+    }
+
+    /// The path under which this side serves the task's resources: `/api/dap/`, or `/`. Ends in a slash.
+    pub fn base_path(&self) -> String {
+        base_path(self.endpoint())
     }
 }
 
@@ -179,4 +148,60 @@ pub struct TaskError {
     pub task: TaskId,
     /// Why.
     pub why: String,
+}
+
+/// What the policy says about the task, provided that it is what every report of the task is bound to.
+fn decide(file: &TaskFile, policy: &Policy) -> Result<Decision, String> {
+    let configuration = &file.configuration;
+    if configuration.batch_mode() != BatchMode::TimeInterval {
+        return Err("its batches are of the leader's choice, which this version does not serve".to_owned());
+    }
+    let bound = parse_task_info(configuration.task_info());
+    let unbound = String::from_utf8_lossy(configuration.task_info());
+    let label = bound.map_or(&*unbound, |(label, _)| label);
+    let facts =
+        TaskFacts { label, vdaf: configuration.vdaf(), min_batch_size: configuration.min_batch_size() };
+    let decision = policy.release_for(&facts).map_err(|refusal| refusal.to_string())?;
+    match (&decision, bound) {
+        (Decision::Release(plan), Some((_, hash))) if hash == plan.statement().sha256() => Ok(decision),
+        (Decision::WithoutDp(_), None) => Ok(decision),
+        (Decision::Release(plan), Some((_, hash))) => Err(format!(
+            "its configuration is bound to the release statement {}, but the policy's is {}; \
+             restore the policy the task was made with, or make a new task",
+            hex::encode(hash),
+            plan.statement().sha256_hex(),
+        )),
+        (Decision::Release(_), None) => {
+            Err("its configuration is bound to no release statement; make a new task under this policy".to_owned())
+        }
+        (Decision::WithoutDp(_), Some(_)) => Err(
+            "its configuration promises noise, but the policy releases it without; make a new task under this policy"
+                .to_owned(),
+        ),
+    }
+}
+
+/// The path of a URL with a slash at its end; what comes before it is another's to check.
+fn base_path(url: &str) -> String {
+    let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let path = after_scheme.split_once('/').map_or("", |(_, path)| path);
+    let path = path.split(['?', '#']).next().unwrap_or_default().trim_matches('/');
+    if path.is_empty() { "/".to_owned() } else { format!("/{path}/") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::base_path;
+
+    #[test]
+    fn resources_live_under_the_path_of_the_endpoint() {
+        for (url, path) in [
+            ("https://example.com", "/"),
+            ("https://example.com/", "/"),
+            ("https://example.com:1/api/dap/", "/api/dap/"),
+            ("http://[::1]:8/api/dap", "/api/dap/"),
+        ] {
+            assert_eq!(base_path(url), path, "{url}");
+        }
+    }
 }

@@ -1,4 +1,6 @@
 //! The helper: answers the leader's aggregation jobs and hands over its aggregate shares.
 
-pub mod aggregate;
-pub mod share;
+pub(crate) mod aggregate;
+mod commit;
+pub(crate) mod share;
+mod verify;
