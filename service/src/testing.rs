@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use sqlx::migrate::{MigrateDatabase as _, Migrator};
 use tempfile::TempDir;
 
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, StoreOptions};
 
 /// A database that nobody else uses. An SQLite file is removed when this is dropped; a database on the
 /// server is left to the server, which `cargo xtask test` starts for one run and throws away.
@@ -22,7 +22,9 @@ pub struct TestDatabase {
 impl TestDatabase {
     /// Opens it, as a server would at its start.
     pub async fn open(&self, migrator: &Migrator) -> Result<Store, StoreError> {
-        Store::open(&self.url, migrator).await
+        // Many tests share one server, and it has places for a hundred connections.
+        let options = StoreOptions { max_connections: 6, ..StoreOptions::default() };
+        Store::open_with(&self.url, migrator, &options).await
     }
 }
 

@@ -70,7 +70,7 @@ mod tests {
         let wake = Wake::new();
         let mut sleeper = wake.sleeper("jobs");
         wake.clone().notify("jobs");
-        assert!(sleeper.sleep(Duration::from_secs(60)).await);
+        assert!(sleeper.sleep(Duration::from_mins(1)).await);
         assert!(!sleeper.sleep(Duration::from_millis(1)).await);
     }
 

@@ -4,6 +4,7 @@
 //! value can say where it came from. Secrets belong in files or in the environment, never in flags, which
 //! every user of a machine can read.
 
+mod duration;
 mod merge;
 mod origin;
 
@@ -13,6 +14,7 @@ use mica_diagnostic::{Diagnostic, parse_toml};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+pub use self::duration::{duration, parse_duration};
 pub use self::origin::{Origin, Provenance};
 
 /// A configuration, and where each of its values came from. A key that is not in `provenance` has its

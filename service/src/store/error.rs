@@ -44,7 +44,7 @@ pub enum StoreError {
     /// The URL of the database is not one this program understands: one sentence.
     #[error("{0}")]
     BadUrl(String),
-    /// The database server does not answer.
+    /// The database server does not answer. From a commit: it may have happened or not.
     #[error("cannot reach the database server: {0}")]
     Unreachable(String),
     /// A stored value is not what this program writes.
@@ -110,5 +110,5 @@ const RETRYABLE: &[&str] = &["40001", "40P01", "55P03", "5", "261", "517", "6", 
 /// SQLite: read-only and its kinds, disk full, cannot open.
 const UNWRITABLE: &[&str] = &["8", "520", "776", "1032", "1544", "13", "14"];
 
-/// PostgreSQL: being shut down, starting up, connection lost, idle too long in a transaction.
-const GONE: &[&str] = &["57P01", "57P02", "57P03", "08000", "08003", "08006", "25P03"];
+/// PostgreSQL: too many connections, being shut down, starting up, connection lost, idle too long in a transaction.
+const GONE: &[&str] = &["53300", "57P01", "57P02", "57P03", "08000", "08003", "08006", "25P03"];

@@ -35,9 +35,12 @@ impl Store {
     /// # }
     /// ```
     ///
-    /// When the database says that others got in the way, everything is rolled back and `body` runs
-    /// again, a bounded number of times: it must not have effects outside of the transaction. `name` is
-    /// what logs call it.
+    /// When the database says that others got in the way, or the connection breaks before the commit,
+    /// everything is rolled back and `body` runs again, a bounded number of times: it must not have
+    /// effects outside of the transaction. `name` is what logs call it.
+    ///
+    /// A connection that breaks during the commit is `Unreachable` and leaves open whether it happened:
+    /// whoever asks again must be able to tell, by a key or a digest that the transaction wrote.
     pub async fn tx<T, F, Fut>(&self, name: &'static str, body: F) -> Result<T, StoreError>
     where
         T: Send,
@@ -78,7 +81,8 @@ impl Store {
                 Err(error @ (StoreError::Contended | StoreError::Unreachable(_))) => error,
                 Err(error) => return Err(error),
                 Ok(tx) => match body(tx).await {
-                    Err(error @ StoreError::Contended) => error,
+                    // Nothing was committed, and cannot be any more.
+                    Err(error @ (StoreError::Contended | StoreError::Unreachable(_))) => error,
                     Err(error) => return Err(error),
                     Ok((tx, value)) => match self.finish(tx).await {
                         Ok(()) => return Ok(value),
