@@ -170,13 +170,13 @@ pub struct Sealer {
 impl Sealer {
     /// Pads and seals `response`. The result has one of the shared sizes.
     pub fn seal(self, response: &InnerResponse) -> Result<Vec<u8>, SealError> {
-        self.seal_at_least(response, 0)
+        let encoded = encode_response_padded(response, self.overhead, 0)?;
+        self.seal_encoded(&encoded)
     }
 
-    /// The same, with a size of at least `least`, so that short answers of every kind look alike.
-    pub fn seal_at_least(self, response: &InnerResponse, least: usize) -> Result<Vec<u8>, SealError> {
-        let plaintext = encode_response_padded(response, self.overhead, least)?;
-        self.context.encapsulate(&plaintext).map_err(|_| SealError::Key)
+    /// Seals what [`encode_response_padded`] wrote for the [`overhead`](Self::overhead) of this sealer.
+    pub fn seal_encoded(self, encoded: &[u8]) -> Result<Vec<u8>, SealError> {
+        self.context.encapsulate(encoded).map_err(|_| SealError::Key)
     }
 
     /// Bytes that sealing adds.

@@ -1,1 +1,136 @@
-//! Placeholder.
+//! The gateway: opens the envelope.
+//!
+//! A report's second stop. The gateway learns what is asked and never who asks: requests reach it from the relay, and
+//! of the relay's request it reads the media type and the sealed block, nothing else. It checks the inner request
+//! strictly, finds it in a table that was fixed at the start, builds a **new** request from that table, and seals the
+//! answer. The table decides where requests go; an inner request cannot name a host, a port or a path of its own.
+//!
+//! Whatever happens after a seal was good is answered inside the envelope, with one size and one set of outer fields,
+//! so that the relay cannot tell an accepted report from a refused one (RFC 9458 5.2, 6.3).
+
+mod config;
+mod counters;
+mod forward;
+mod keys;
+mod media_type;
+mod problem;
+mod publish;
+mod replay;
+mod route;
+mod server;
+
+use std::sync::Arc;
+
+use axum::Router;
+use mica_envelope::KeyConfigError;
+use mica_service::{
+    clock::Clock,
+    compute::ComputePool,
+    listener::{self, Drained, Limits},
+    shutdown::Shutdown,
+    store::{Store, StoreError},
+};
+use sqlx::migrate::Migrator;
+use thiserror::Error;
+use tokio::net::TcpListener;
+
+pub use config::{Config, Padding, Protocol, ReplayConfig, RouteConfig};
+pub use counters::{Counters, Outcome};
+pub use route::RouteError;
+
+/// The schema of a gateway's own database.
+pub static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
+
+/// A gateway that is ready to serve.
+pub struct Gateway {
+    router: Router,
+    limits: Limits,
+    counters: Counters,
+    key_config: Vec<u8>,
+}
+
+/// A gateway that cannot be built: one sentence with what to do.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    /// A route of the table makes no sense.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    /// The database does not do.
+    #[error("database: {0}")]
+    Store(#[from] StoreError),
+    /// A stored key is of no use.
+    #[error("key: {0}")]
+    Key(#[from] KeyConfigError),
+}
+
+/// What several roles in one process may share.
+#[derive(Clone)]
+pub struct Resources {
+    /// Tells the time.
+    pub clock: Clock,
+    /// Opens envelopes.
+    pub compute: ComputePool,
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        Self { clock: Clock::system(), compute: ComputePool::new() }
+    }
+}
+
+impl Gateway {
+    /// Checks `config`, opens the database, and makes a key when there is none.
+    pub async fn build(config: Config) -> Result<Self, BuildError> {
+        Self::build_with(config, Resources::default()).await
+    }
+
+    /// The same on a clock and a pool that others use as well.
+    pub async fn build_with(config: Config, resources: Resources) -> Result<Self, BuildError> {
+        let routes = route::RouteTable::build(&config.routes)?;
+        let store = Store::open(&config.database, &MIGRATOR).await?;
+        let keys = keys::load_or_create(&store, &resources.clock).await?;
+        store.close().await;
+        let key_config = keys.config_list().to_vec();
+        let counters = Counters::default();
+        let server = server::Server {
+            keys: Arc::new(keys),
+            routes,
+            upstream: forward::Upstream::new(&config),
+            answers: replay::Answers::new(&config.replay, resources.clock),
+            compute: resources.compute,
+            counters: counters.clone(),
+            padding: config.padding,
+            max_request: config.max_request_bytes,
+            min_response: config.min_response_bytes,
+        };
+        let published = publish::Published::new(&key_config, config.key_max_age_seconds);
+        Ok(Self {
+            router: server::router(server, published),
+            limits: Limits::default(),
+            counters,
+            key_config,
+        })
+    }
+
+    /// Allows other numbers of connections and other deadlines.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The published list of key configurations (`application/ohttp-keys`).
+    pub fn key_config(&self) -> Vec<u8> {
+        self.key_config.clone()
+    }
+
+    /// How often each outcome occurred. Stays readable while the gateway runs.
+    pub fn counters(&self) -> Counters {
+        self.counters.clone()
+    }
+
+    /// Serves until `shutdown`, then finishes what was begun.
+    pub async fn run(self, listener: TcpListener, shutdown: Shutdown) -> Drained {
+        listener::serve(listener, self.router, self.limits, shutdown).await
+    }
+}

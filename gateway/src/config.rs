@@ -1,0 +1,180 @@
+//! Configuration of a gateway.
+
+use serde::Deserialize;
+
+/// What a gateway needs to know. Unknown keys are refused.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Address to listen on, such as `127.0.0.1:8081`.
+    pub listen: String,
+    /// The gateway's own database, `sqlite:PATH` or `postgres://..`. It holds the keys.
+    pub database: String,
+    /// Where inner requests may go. Whatever is not in this table is refused inside the envelope.
+    #[serde(default)]
+    pub routes: Vec<RouteConfig>,
+    /// Seconds for which clients and caches may keep the published key configurations.
+    #[serde(default = "one_day")]
+    pub key_max_age_seconds: u64,
+    /// Seconds a target may take before the client is told 504.
+    #[serde(default = "twenty_seconds")]
+    pub timeout_seconds: u64,
+    /// Largest sealed request, in bytes; larger ones are told 413.
+    #[serde(default = "largest_size")]
+    pub max_request_bytes: usize,
+    /// Largest answer of a target, in bytes; for larger ones the client is told 502.
+    #[serde(default = "one_mebibyte")]
+    pub max_response_bytes: usize,
+    /// Sealed answers have at least this size, so that short answers of every kind look alike.
+    #[serde(default = "one_kibibyte")]
+    pub min_response_bytes: usize,
+    /// What to do with requests that were not padded to one of the shared sizes.
+    #[serde(default)]
+    pub padding: Padding,
+    /// How answers are remembered for requests that are sent again.
+    #[serde(default)]
+    pub replay: ReplayConfig,
+}
+
+/// One kind of inner request and where it goes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteConfig {
+    /// Method of the inner request.
+    pub method: String,
+    /// Authority of the inner request: the host and port that clients know the target by.
+    pub authority: String,
+    /// Path of the inner request. A segment in braces, such as `{task}`, stands for any one segment of letters,
+    /// digits, `-` and `_`.
+    pub path: String,
+    /// Media type of the inner request. Without it, the request must have no content.
+    #[serde(default)]
+    pub content_type: Option<String>,
+    /// Largest content, in bytes.
+    #[serde(default = "one_mebibyte")]
+    pub max_bytes: usize,
+    /// Further fields that are passed to the target, lower case. All others are dropped.
+    #[serde(default)]
+    pub forward_headers: Vec<String>,
+    /// URL of the target. The path of the request is appended to its path.
+    pub target: String,
+    /// How the target is spoken to.
+    #[serde(default)]
+    pub protocol: Protocol,
+}
+
+/// Version of HTTP towards a target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// HTTP/2 from the first byte, many requests on one connection.
+    #[default]
+    H2,
+    /// HTTP/1.1, for a target that speaks nothing else.
+    H1,
+}
+
+/// What to do with a sealed request whose size is not one of the shared ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Padding {
+    /// Nothing.
+    Off,
+    /// Count it.
+    #[default]
+    Count,
+    /// Refuse it, inside the envelope.
+    Refuse,
+}
+
+/// How answers are remembered for requests that are sent again.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReplayConfig {
+    /// Seconds for which an answer is remembered at least.
+    #[serde(default = "quarter_of_an_hour")]
+    pub window_seconds: u64,
+    /// Most requests remembered in one window. When there are more, new ones are told 503.
+    #[serde(default = "hundred_thousand")]
+    pub max_requests: usize,
+    /// Most bytes of answers remembered in one window. Beyond, a request sent again is told 409.
+    #[serde(default = "half_a_hundred_mebibytes")]
+    pub max_bytes: usize,
+}
+
+impl Default for ReplayConfig {
+    fn default() -> Self {
+        Self {
+            window_seconds: quarter_of_an_hour(),
+            max_requests: hundred_thousand(),
+            max_bytes: half_a_hundred_mebibytes(),
+        }
+    }
+}
+
+impl Config {
+    /// The defaults with a listening address, a database and a table.
+    pub fn new(listen: impl Into<String>, database: impl Into<String>, routes: Vec<RouteConfig>) -> Self {
+        Self {
+            listen: listen.into(),
+            database: database.into(),
+            routes,
+            key_max_age_seconds: one_day(),
+            timeout_seconds: twenty_seconds(),
+            max_request_bytes: largest_size(),
+            max_response_bytes: one_mebibyte(),
+            min_response_bytes: one_kibibyte(),
+            padding: Padding::default(),
+            replay: ReplayConfig::default(),
+        }
+    }
+}
+
+impl RouteConfig {
+    /// A route for content of one media type.
+    pub fn new(method: &str, authority: &str, path: &str, content_type: Option<&str>, target: &str) -> Self {
+        Self {
+            method: method.to_owned(),
+            authority: authority.to_owned(),
+            path: path.to_owned(),
+            content_type: content_type.map(ToOwned::to_owned),
+            max_bytes: one_mebibyte(),
+            forward_headers: Vec::new(),
+            target: target.to_owned(),
+            protocol: Protocol::default(),
+        }
+    }
+}
+
+fn one_day() -> u64 {
+    86_400
+}
+
+/// Less than the relay waits, so that the client gets an answer inside the envelope.
+fn twenty_seconds() -> u64 {
+    20
+}
+
+fn quarter_of_an_hour() -> u64 {
+    900
+}
+
+fn hundred_thousand() -> usize {
+    100_000
+}
+
+fn half_a_hundred_mebibytes() -> usize {
+    50 << 20
+}
+
+fn largest_size() -> usize {
+    mica_envelope::MAX_ENCAPSULATED
+}
+
+fn one_mebibyte() -> usize {
+    1 << 20
+}
+
+fn one_kibibyte() -> usize {
+    1 << 10
+}

@@ -1,0 +1,85 @@
+//! How often what happened. Counts outcomes and nothing else: no task, no size, no time.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// Something that became of a request, or that was noticed about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A target answered.
+    Forwarded,
+    /// Answered from memory: the same request had come before.
+    Again,
+    /// Refused before opening: not POST, another media type, too large, incomplete.
+    NotOpened,
+    /// Refused: no key opens it.
+    Key,
+    /// Refused inside: not a message we accept.
+    Invalid,
+    /// Refused inside: not in the route table.
+    NoRoute,
+    /// Refused inside: no memory left to remember the answer.
+    Full,
+    /// Told 502 inside: the target gave no usable answer.
+    BadTarget,
+    /// Told 504 inside: the target took too long.
+    Timeout,
+    /// Noticed: the request was not padded to a shared size.
+    Unpadded,
+}
+
+impl Outcome {
+    /// All outcomes.
+    pub const ALL: [Self; 10] = [
+        Self::Forwarded,
+        Self::Again,
+        Self::NotOpened,
+        Self::Key,
+        Self::Invalid,
+        Self::NoRoute,
+        Self::Full,
+        Self::BadTarget,
+        Self::Timeout,
+        Self::Unpadded,
+    ];
+
+    /// A fixed name for logs and metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Forwarded => "forwarded",
+            Self::Again => "again",
+            Self::NotOpened => "not_opened",
+            Self::Key => "key",
+            Self::Invalid => "invalid",
+            Self::NoRoute => "no_route",
+            Self::Full => "full",
+            Self::BadTarget => "bad_target",
+            Self::Timeout => "timeout",
+            Self::Unpadded => "unpadded",
+        }
+    }
+}
+
+/// A number for each outcome. Clones share the numbers.
+#[derive(Clone, Debug, Default)]
+pub struct Counters(Arc<[AtomicU64; Outcome::ALL.len()]>);
+
+impl Counters {
+    /// How often `outcome` occurred.
+    pub fn count(&self, outcome: Outcome) -> u64 {
+        self.cell(outcome).map_or(0, |cell| cell.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn add(&self, outcome: Outcome) {
+        if let Some(cell) = self.cell(outcome) {
+            cell.fetch_add(1, Ordering::Relaxed);
+        }
+        tracing::debug!(outcome = outcome.label());
+    }
+
+    fn cell(&self, outcome: Outcome) -> Option<&AtomicU64> {
+        self.0.get(outcome as usize)
+    }
+}

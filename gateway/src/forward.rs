@@ -1,0 +1,85 @@
+//! Sends a request that the table built to its target, once, and reads the answer.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Response;
+use mica_envelope::InnerResponse;
+use mica_service::http::{HttpClient, HttpOptions, PeerError};
+use tracing::warn;
+
+use crate::{
+    config::{Config, Protocol},
+    counters::Outcome,
+    problem::Problem,
+    route::Matched,
+};
+
+/// Connections to all targets.
+pub(crate) struct Upstream {
+    h2: HttpClient,
+    h1: HttpClient,
+}
+
+impl Upstream {
+    pub(crate) fn new(config: &Config) -> Self {
+        let client = |h2_prior_knowledge| {
+            HttpClient::new(HttpOptions {
+                h2_prior_knowledge,
+                timeout: Duration::from_secs(config.timeout_seconds),
+                max_response: config.max_response_bytes,
+            })
+        };
+        Self { h2: client(true), h1: client(false) }
+    }
+
+    /// The target's answer or ours in its place, and which of them it is.
+    pub(crate) async fn send(&self, matched: Matched) -> (InnerResponse, Outcome) {
+        let client = match matched.protocol {
+            Protocol::H2 => &self.h2,
+            Protocol::H1 => &self.h1,
+        };
+        match client.send(matched.request).await {
+            Ok(response) if is_passed_on(response.status().as_u16()) => {
+                (inside(response), Outcome::Forwarded)
+            }
+            Ok(response) => {
+                warn!(
+                    status = response.status().as_u16(),
+                    "a target answered with a status that is not passed on"
+                );
+                (Problem::BAD_TARGET.inside(), Outcome::BadTarget)
+            }
+            Err(error @ PeerError::Timeout { .. }) => {
+                warn!(%error, "no answer from a target");
+                (Problem::TIMEOUT.inside(), Outcome::Timeout)
+            }
+            Err(error) => {
+                warn!(%error, "no answer from a target");
+                (Problem::BAD_TARGET.inside(), Outcome::BadTarget)
+            }
+        }
+    }
+}
+
+/// Redirects are not followed and not passed on: a client must not be led away from its relay.
+fn is_passed_on(status: u16) -> bool {
+    matches!(status, 200..=299 | 400..=599)
+}
+
+/// Status, content and the few fields a client needs.
+fn inside(response: Response<Bytes>) -> InnerResponse {
+    let (head, body) = response.into_parts();
+    let field = |name: &str| {
+        let value = head.headers.get(name)?.as_bytes().trim_ascii();
+        Some((name.to_owned(), value.to_vec()))
+    };
+    InnerResponse {
+        status: head.status.as_u16(),
+        headers: PASSED_ON.into_iter().filter_map(field).collect(),
+        body,
+    }
+}
+
+/// Length follows from the content.
+const PASSED_ON: [&str; 3] = ["content-type", "cache-control", "retry-after"];

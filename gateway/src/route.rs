@@ -1,0 +1,211 @@
+//! The route table: the only places an inner request can go, fixed at the start.
+//!
+//! Scheme, authority, path and media type of what is sent on come from here. Of the inner request only the segments
+//! that a pattern leaves open, the content, and the fields a route names are taken over.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
+use mica_envelope::InnerRequest;
+use mica_service::http::{Peer, PeerError};
+use thiserror::Error;
+
+use crate::{
+    config::{Protocol, RouteConfig},
+    media_type::MediaType,
+    problem::Problem,
+};
+
+/// A line of the table that makes no sense.
+#[derive(Debug, Error)]
+pub enum RouteError {
+    /// A value that is not what it should be.
+    #[error("route {route}: `{value}` is not {what}")]
+    Value {
+        /// Number of the route in the file, from 1.
+        route: usize,
+        /// The value.
+        value: String,
+        /// What it should be.
+        what: &'static str,
+    },
+    /// The URL of a target is of no use.
+    #[error("route {route}: target: {why}")]
+    Target {
+        /// Number of the route in the file, from 1.
+        route: usize,
+        /// One sentence.
+        why: PeerError,
+    },
+}
+
+/// All routes.
+pub(crate) struct RouteTable {
+    routes: Vec<Route>,
+}
+
+/// A request for a target and how to speak to it.
+pub(crate) struct Matched {
+    pub(crate) request: Request<Bytes>,
+    pub(crate) protocol: Protocol,
+}
+
+impl RouteTable {
+    /// Reads the table of a configuration.
+    pub(crate) fn build(routes: &[RouteConfig]) -> Result<Self, RouteError> {
+        let routes = routes.iter().enumerate().map(|(index, config)| Route::build(index + 1, config));
+        Ok(Self { routes: routes.collect::<Result<_, _>>()? })
+    }
+
+    /// The request that is sent on in place of `inner`, or why there is none.
+    pub(crate) fn resolve(&self, inner: InnerRequest) -> Result<Matched, Problem> {
+        let mut refusal = Problem::NO_ROUTE;
+        for route in self.routes.iter().filter(|route| route.authority == inner.authority) {
+            let Some(path) = route.path(&inner.path) else { continue };
+            if route.method.as_str() != inner.method {
+                refusal = Problem::INNER_METHOD;
+                continue;
+            }
+            if !route.takes(inner.header("content-type"), &inner.body) {
+                refusal = Problem::INNER_MEDIA_TYPE;
+                continue;
+            }
+            if inner.body.len() > route.max_bytes {
+                return Err(Problem::INNER_TOO_LARGE);
+            }
+            return route.request(&path, inner);
+        }
+        Err(refusal)
+    }
+}
+
+struct Route {
+    method: Method,
+    authority: String,
+    segments: Vec<Segment>,
+    content: Option<(MediaType, HeaderValue)>,
+    max_bytes: usize,
+    forward: Vec<(String, HeaderName)>,
+    target: Peer,
+    protocol: Protocol,
+}
+
+enum Segment {
+    Fixed(String),
+    Open,
+}
+
+impl Route {
+    fn build(route: usize, config: &RouteConfig) -> Result<Self, RouteError> {
+        let bad = |value: &str, what| RouteError::Value { route, value: value.to_owned(), what };
+        let content = config.content_type.as_deref().map(|text| {
+            let parsed = MediaType::parse(text.as_bytes()).zip(HeaderValue::from_str(text).ok());
+            parsed.ok_or_else(|| bad(text, "a media type"))
+        });
+        let forward = config.forward_headers.iter().map(|name| {
+            let is_ours = NEVER_FORWARDED.contains(&name.as_str());
+            let parsed = HeaderName::from_lowercase(name.as_bytes()).ok().filter(|_| !is_ours);
+            parsed
+                .map(|header| (name.clone(), header))
+                .ok_or_else(|| bad(name, "a field that can be forwarded"))
+        });
+        Ok(Self {
+            method: config.method.parse().map_err(|_| bad(&config.method, "a method"))?,
+            authority: authority(&config.authority)
+                .ok_or_else(|| bad(&config.authority, "a host and port"))?,
+            segments: segments(&config.path)
+                .ok_or_else(|| bad(&config.path, "a path such as /tasks/{task}/reports"))?,
+            content: content.transpose()?,
+            max_bytes: config.max_bytes,
+            forward: forward.collect::<Result<_, _>>()?,
+            target: Peer::parse(&config.target).map_err(|why| RouteError::Target { route, why })?,
+            protocol: config.protocol,
+        })
+    }
+
+    /// The path, built anew from the pattern and the open segments, when `path` matches.
+    fn path(&self, path: &str) -> Option<String> {
+        let mut given = path.strip_prefix('/')?.split('/');
+        let mut built = String::with_capacity(path.len());
+        for segment in &self.segments {
+            let given = given.next()?;
+            built.push('/');
+            match segment {
+                Segment::Fixed(fixed) if fixed == given => built.push_str(fixed),
+                Segment::Open if is_open_segment(given) => built.push_str(given),
+                Segment::Fixed(_) | Segment::Open => return None,
+            }
+        }
+        given.next().is_none().then_some(built)
+    }
+
+    fn takes(&self, content_type: Option<&[u8]>, body: &[u8]) -> bool {
+        match &self.content {
+            Some((media_type, _)) => content_type.and_then(MediaType::parse).as_ref() == Some(media_type),
+            None => content_type.is_none() && body.is_empty(),
+        }
+    }
+
+    fn request(&self, path: &str, inner: InnerRequest) -> Result<Matched, Problem> {
+        let uri: Uri = self.target.url(path).parse().map_err(|_| Problem::NO_ROUTE)?;
+        let mut request = Request::new(Bytes::new());
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = uri;
+        if let Some((_, spelling)) = &self.content {
+            request.headers_mut().insert(header::CONTENT_TYPE, spelling.clone());
+        }
+        for (name, header) in &self.forward {
+            let value = inner.header(name).and_then(|value| HeaderValue::from_bytes(value).ok());
+            if let Some(value) = value {
+                request.headers_mut().insert(header.clone(), value);
+            }
+        }
+        *request.body_mut() = inner.body;
+        Ok(Matched { request, protocol: self.protocol })
+    }
+}
+
+fn authority(text: &str) -> Option<String> {
+    let parsed: http::uri::Authority = text.parse().ok()?;
+    (!text.contains('@')).then(|| parsed.as_str().to_ascii_lowercase())
+}
+
+fn segments(pattern: &str) -> Option<Vec<Segment>> {
+    let segment = |text: &str| match text.strip_prefix('{').map(|rest| rest.strip_suffix('}')) {
+        Some(Some(name)) if is_open_segment(name) => Some(Segment::Open),
+        None if text.bytes().all(is_fixed_byte) && !matches!(text, "." | "..") => {
+            Some(Segment::Fixed(text.to_owned()))
+        }
+        _ => None,
+    };
+    pattern.strip_prefix('/')?.split('/').map(segment).collect()
+}
+
+/// What stands in an open segment: identifiers in base64url. No dots, so no way up; no escapes, so one spelling.
+fn is_open_segment(text: &str) -> bool {
+    (1..=128).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+}
+
+fn is_fixed_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte)
+}
+
+/// Said by the table or by the connection, never by an inner request; and what names a client.
+const NEVER_FORWARDED: [&str; 12] = [
+    "connection",
+    "content-length",
+    "content-type",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+    "x-forwarded-for",
+];
+
+#[cfg(test)]
+#[path = "route_tests.rs"]
+mod tests;

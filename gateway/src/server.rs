@@ -1,0 +1,192 @@
+//! One request through the gateway: take the sealed block, open it, resolve, forward, seal the answer.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::Body,
+    extract::State,
+    response::{IntoResponse, Response},
+    routing::{MethodFilter, any, get, on},
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use mica_envelope::{
+    EncDigest, GatewayKeys, InnerRequest, InnerResponse, Invalid, Opened, Sealer, Unwrap,
+    encode_response_padded, media,
+};
+use mica_service::compute::ComputePool;
+
+use crate::{
+    config::Padding,
+    counters::{Counters, Outcome},
+    forward::Upstream,
+    problem::Problem,
+    publish::Published,
+    replay::{Answers, Claim},
+    route::{Matched, RouteTable},
+};
+
+/// Everything the gateway resource needs.
+pub(crate) struct Server {
+    pub(crate) keys: Arc<GatewayKeys>,
+    pub(crate) routes: RouteTable,
+    pub(crate) upstream: Upstream,
+    pub(crate) answers: Answers,
+    pub(crate) compute: ComputePool,
+    pub(crate) counters: Counters,
+    pub(crate) padding: Padding,
+    pub(crate) max_request: usize,
+    pub(crate) min_response: usize,
+}
+
+/// The gateway resource at its two paths, the keys at theirs (RFC 9540 6), and the health of the process.
+pub(crate) fn router(server: Server, published: Published) -> Router {
+    let gateway = Router::new()
+        .route("/", any(seal_or_refuse))
+        .route("/.well-known/ohttp-gateway", any(seal_or_refuse))
+        .with_state(Arc::new(server));
+    let keys = async |State(published): State<Published>, asked: HeaderMap| published.answer(&asked);
+    let read = MethodFilter::GET.or(MethodFilter::HEAD);
+    let public = Router::new()
+        .route("/ohttp-keys", on(read, keys))
+        .route("/.well-known/ohttp-gateway", on(read, keys))
+        .route("/health", get(async || "ok\n"))
+        .with_state(published);
+    gateway.merge(public)
+}
+
+async fn seal_or_refuse(State(server): State<Arc<Server>>, request: Request<Body>) -> Response {
+    // Once the request is complete it is finished even if the relay does not wait: a client may ask again.
+    let outcome = match server.accept(request).await {
+        Ok(sealed) => match tokio::spawn(Arc::clone(&server).exchange(sealed)).await {
+            Ok(outcome) => outcome,
+            Err(_) => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        },
+        Err(problem) => {
+            server.counters.add(Outcome::NotOpened);
+            Err(problem)
+        }
+    };
+    match outcome {
+        Ok(sealed) => outside(sealed),
+        Err(problem) => in_clear(&problem),
+    }
+}
+
+impl Server {
+    /// The sealed block, if the request is one that a gateway takes. All else of the request is dropped here.
+    async fn accept(&self, request: Request<Body>) -> Result<Bytes, Problem> {
+        if request.method() != Method::POST {
+            return Err(Problem::METHOD);
+        }
+        let mut types = request.headers().get_all(header::CONTENT_TYPE).iter();
+        let is_sealed = types.next().is_some_and(|value| media::is(value.as_bytes(), media::OHTTP_REQUEST));
+        if !is_sealed || types.next().is_some() {
+            return Err(Problem::MEDIA_TYPE);
+        }
+        let body = Limited::new(request.into_body(), self.max_request).collect().await;
+        let sealed = body.map_err(|error| {
+            let is_too_large = error.downcast_ref::<LengthLimitError>().is_some();
+            if is_too_large { Problem::TOO_LARGE } else { Problem::INCOMPLETE }
+        })?;
+        Ok(sealed.to_bytes())
+    }
+
+    /// The sealed answer. An error is said in clear, because there is nothing to seal it with.
+    async fn exchange(self: Arc<Self>, sealed: Bytes) -> Result<Vec<u8>, Problem> {
+        let keys = Arc::clone(&self.keys);
+        let Ok(inside) = self.compute.run(move || keys.open(&sealed)).await else {
+            self.counters.add(Outcome::Key);
+            return Err(Problem::KEY);
+        };
+        let Opened { request, padded, enc, sealer } = inside;
+        let answer = match self.resolve(request, padded) {
+            Ok(matched) => self.answer_once(enc, matched).await,
+            Err((problem, outcome)) => {
+                self.counters.add(outcome);
+                Arc::new(problem.inside())
+            }
+        };
+        self.seal(sealer, &answer).await
+    }
+
+    /// What is sent on, if the request keeps the rules and is in the table.
+    fn resolve(
+        &self,
+        request: Result<InnerRequest, Invalid>,
+        padded: bool,
+    ) -> Result<Matched, (Problem, Outcome)> {
+        if !padded && self.padding != Padding::Off {
+            self.counters.add(Outcome::Unpadded);
+            if self.padding == Padding::Refuse {
+                return Err((Problem::NOT_PADDED, Outcome::Invalid));
+            }
+        }
+        let inner = request.map_err(|Invalid(rule)| (Problem::invalid(rule), Outcome::Invalid))?;
+        self.routes.resolve(inner).map_err(|problem| (problem, Outcome::NoRoute))
+    }
+
+    /// The target's answer, from the target the first time and from memory after that.
+    async fn answer_once(&self, enc: EncDigest, matched: Matched) -> Arc<InnerResponse> {
+        match self.answers.claim(enc) {
+            Claim::Full => {
+                self.counters.add(Outcome::Full);
+                Arc::new(Problem::FULL.inside())
+            }
+            Claim::Again(pending) => {
+                self.counters.add(Outcome::Again);
+                pending.answer().await
+            }
+            Claim::First(ticket) => {
+                let (answer, outcome) = self.upstream.send(matched).await;
+                self.counters.add(outcome);
+                let answer = Arc::new(answer);
+                ticket.leave(&answer);
+                answer
+            }
+        }
+    }
+
+    /// Sealing a short answer takes less time than handing it to another thread.
+    async fn seal(&self, sealer: Sealer, answer: &InnerResponse) -> Result<Vec<u8>, Problem> {
+        let encode =
+            |answer: &InnerResponse| encode_response_padded(answer, sealer.overhead(), self.min_response);
+        let encoded = encode(answer)
+            .or_else(|_| encode(&Problem::BAD_TARGET.inside()))
+            .map_err(|_| Problem::BAD_TARGET)?;
+        let sealed = if encoded.len() <= SHORT {
+            sealer.seal_encoded(&encoded)
+        } else {
+            self.compute.run(move || sealer.seal_encoded(&encoded)).await
+        };
+        sealed.map_err(|_| Problem::BAD_TARGET)
+    }
+}
+
+/// Every sealed answer looks like this, whatever is in it (RFC 9458 5).
+fn outside(sealed: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(sealed));
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(media::OHTTP_RESPONSE));
+    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Only before a seal was opened.
+fn in_clear(problem: &Problem) -> Response {
+    let mut response = Response::new(Body::from(problem.json()));
+    *response.status_mut() =
+        StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(media::PROBLEM_JSON));
+    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if problem.status == 405 {
+        fields.insert(header::ALLOW, HeaderValue::from_static("POST"));
+    }
+    response
+}
+
+/// About five microseconds of work.
+const SHORT: usize = 16 * 1024;

@@ -1,0 +1,73 @@
+//! Configuration of a relay.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// What a relay needs to know. Unknown keys are refused.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Address to listen on, such as `127.0.0.1:8080`.
+    pub listen: String,
+    /// URL of the one gateway that requests are forwarded to. A client cannot choose another.
+    pub gateway_url: String,
+    /// Path of the relay resource.
+    #[serde(default = "root")]
+    pub path: String,
+    /// How the gateway is spoken to.
+    #[serde(default)]
+    pub gateway_protocol: Protocol,
+    /// Seconds the gateway may take before the client is told 504.
+    #[serde(default = "half_a_minute")]
+    pub timeout_seconds: u64,
+    /// Largest sealed request, in bytes; larger ones are told 413.
+    #[serde(default = "largest_size")]
+    pub max_request_bytes: usize,
+    /// Largest sealed response, in bytes; for larger ones the client is told 502.
+    #[serde(default = "largest_size")]
+    pub max_response_bytes: usize,
+}
+
+impl Config {
+    /// The defaults with a listening address and a gateway.
+    pub fn new(listen: impl Into<String>, gateway_url: impl Into<String>) -> Self {
+        Self {
+            listen: listen.into(),
+            gateway_url: gateway_url.into(),
+            path: root(),
+            gateway_protocol: Protocol::default(),
+            timeout_seconds: half_a_minute(),
+            max_request_bytes: largest_size(),
+            max_response_bytes: largest_size(),
+        }
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout_seconds)
+    }
+}
+
+/// Version of HTTP towards the gateway.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// HTTP/2 from the first byte: the requests of many clients share one connection.
+    #[default]
+    H2,
+    /// HTTP/1.1, for a gateway that speaks nothing else.
+    H1,
+}
+
+fn root() -> String {
+    "/".to_owned()
+}
+
+fn half_a_minute() -> u64 {
+    30
+}
+
+/// The largest of the sizes that clients pad to.
+fn largest_size() -> usize {
+    16 << 20
+}

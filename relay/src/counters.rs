@@ -1,0 +1,76 @@
+//! How often what happened. Counts outcomes and nothing else: no client, no size, no time.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// What became of one request to the relay resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The gateway answered; its answer was passed on, whatever it was.
+    Forwarded,
+    /// The gateway answered with something that may not be passed on.
+    BadAnswer,
+    /// The gateway could not be reached, or the connection broke.
+    Unreachable,
+    /// The gateway took too long.
+    Timeout,
+    /// Refused: not POST.
+    Method,
+    /// Refused: not a sealed request.
+    MediaType,
+    /// Refused: too large.
+    TooLarge,
+    /// Refused: empty, or the client stopped sending.
+    Incomplete,
+}
+
+impl Outcome {
+    /// All outcomes.
+    pub const ALL: [Self; 8] = [
+        Self::Forwarded,
+        Self::BadAnswer,
+        Self::Unreachable,
+        Self::Timeout,
+        Self::Method,
+        Self::MediaType,
+        Self::TooLarge,
+        Self::Incomplete,
+    ];
+
+    /// A fixed name for logs and metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Forwarded => "forwarded",
+            Self::BadAnswer => "bad_answer",
+            Self::Unreachable => "unreachable",
+            Self::Timeout => "timeout",
+            Self::Method => "method",
+            Self::MediaType => "media_type",
+            Self::TooLarge => "too_large",
+            Self::Incomplete => "incomplete",
+        }
+    }
+}
+
+/// A number for each outcome. Clones share the numbers.
+#[derive(Clone, Debug, Default)]
+pub struct Counters(Arc<[AtomicU64; Outcome::ALL.len()]>);
+
+impl Counters {
+    /// How often `outcome` occurred.
+    pub fn count(&self, outcome: Outcome) -> u64 {
+        self.cell(outcome).map_or(0, |cell| cell.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn add(&self, outcome: Outcome) {
+        if let Some(cell) = self.cell(outcome) {
+            cell.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn cell(&self, outcome: Outcome) -> Option<&AtomicU64> {
+        self.0.get(outcome as usize)
+    }
+}

@@ -1,0 +1,132 @@
+//! One request through the relay: check what it is, build a new one, send it once, build a new answer.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::Body,
+    extract::State,
+    response::{IntoResponse, Response},
+    routing::{any, get},
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use mica_service::http::{HttpClient, PeerError};
+use tracing::{debug, warn};
+
+use crate::{
+    HEALTH,
+    counters::{Counters, Outcome},
+    refusal::Refusal,
+};
+
+/// Everything the relay resource needs.
+pub(crate) struct Forwarder {
+    pub(crate) client: HttpClient,
+    pub(crate) gateway: Uri,
+    pub(crate) max_request: usize,
+    pub(crate) counters: Counters,
+}
+
+/// The relay resource at `path`, and the health of the process.
+pub(crate) fn router(path: &str, forwarder: Forwarder) -> Router {
+    Router::new().route(path, any(relay)).route(HEALTH, get(async || "ok\n")).with_state(Arc::new(forwarder))
+}
+
+async fn relay(State(forwarder): State<Arc<Forwarder>>, request: Request<Body>) -> Response {
+    match forwarder.exchange(request).await {
+        Ok(response) => {
+            forwarder.counters.add(Outcome::Forwarded);
+            debug!(outcome = Outcome::Forwarded.label());
+            response
+        }
+        Err(refusal) => {
+            forwarder.counters.add(refusal.0);
+            debug!(outcome = refusal.0.label());
+            refusal.into_response()
+        }
+    }
+}
+
+impl Forwarder {
+    async fn exchange(&self, request: Request<Body>) -> Result<Response, Refusal> {
+        let sealed = self.accept(request).await?;
+        let answer = self.client.send(self.new_request(sealed)).await.map_err(|error| refuse(&error))?;
+        new_response(answer)
+    }
+
+    /// The sealed block, if the request is one that a relay takes. All else of the request is dropped here.
+    async fn accept(&self, request: Request<Body>) -> Result<Bytes, Refusal> {
+        if request.method() != Method::POST {
+            return Err(Refusal(Outcome::Method));
+        }
+        if !is_sealed_request(request.headers()) {
+            return Err(Refusal(Outcome::MediaType));
+        }
+        if declared_length(request.headers()).is_some_and(|length| length > self.max_request as u64) {
+            return Err(Refusal(Outcome::TooLarge));
+        }
+        let body = Limited::new(request.into_body(), self.max_request).collect().await;
+        let sealed = body.map_err(|error| {
+            let is_too_large = error.downcast_ref::<LengthLimitError>().is_some();
+            Refusal(if is_too_large { Outcome::TooLarge } else { Outcome::Incomplete })
+        })?;
+        let sealed = sealed.to_bytes();
+        if sealed.is_empty() { Err(Refusal(Outcome::Incomplete)) } else { Ok(sealed) }
+    }
+
+    /// Method, URI, media type, content: host and length follow from these, and there is nothing else.
+    fn new_request(&self, sealed: Bytes) -> Request<Bytes> {
+        let mut request = Request::new(sealed);
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.gateway.clone();
+        request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(OHTTP_REQUEST));
+        request
+    }
+}
+
+/// Status, media type, caching, content: length follows from these, and nothing else comes back.
+fn new_response(answer: http::Response<Bytes>) -> Result<Response, Refusal> {
+    let (head, sealed) = answer.into_parts();
+    let is_final =
+        matches!(head.status.as_u16(), 200..=299 | 400..=599) && head.status != StatusCode::PARTIAL_CONTENT;
+    if !is_final {
+        // A redirect would tell the client of a place that the relay does not go to.
+        warn!(status = head.status.as_u16(), "the gateway answered with a status that is not passed on");
+        return Err(Refusal(Outcome::BadAnswer));
+    }
+    let mut response = Response::new(Body::from(sealed));
+    *response.status_mut() = head.status;
+    for name in [header::CONTENT_TYPE, header::CACHE_CONTROL] {
+        if let Some(value) = head.headers.get(&name) {
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
+    Ok(response)
+}
+
+fn refuse(error: &PeerError) -> Refusal {
+    warn!(%error, "no answer from the gateway");
+    Refusal(match error {
+        PeerError::Timeout { .. } => Outcome::Timeout,
+        PeerError::TooLarge { .. } => Outcome::BadAnswer,
+        PeerError::Unreachable { .. } | PeerError::BadUrl(_) => Outcome::Unreachable,
+    })
+}
+
+/// Exactly one content type, and exactly this one: the types of Oblivious HTTP have no parameters, and the chunked ones
+/// are others.
+fn is_sealed_request(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    let is_the_one =
+        |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(OHTTP_REQUEST.as_bytes());
+    values.next().is_some_and(is_the_one) && values.next().is_none()
+}
+
+fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Media type of a sealed request (RFC 9458 9.2).
+const OHTTP_REQUEST: &str = "message/ohttp-req";

@@ -1,0 +1,41 @@
+//! Answers that the relay makes itself. They are constant: none repeats anything of a request.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+
+use crate::counters::Outcome;
+
+/// Why a request was not forwarded, or its answer not passed on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refusal(pub(crate) Outcome);
+
+impl Refusal {
+    fn status_and_text(self) -> (StatusCode, &'static str) {
+        match self.0 {
+            Outcome::Method => {
+                (StatusCode::METHOD_NOT_ALLOWED, "This is an Oblivious HTTP relay. It takes POST only.\n")
+            }
+            Outcome::MediaType => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "The relay takes message/ohttp-req and nothing else.\n")
+            }
+            Outcome::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "The request is too large.\n"),
+            Outcome::Incomplete => (StatusCode::BAD_REQUEST, "The request is empty or incomplete.\n"),
+            Outcome::Timeout => (StatusCode::GATEWAY_TIMEOUT, "The gateway did not answer in time.\n"),
+            Outcome::Forwarded | Outcome::BadAnswer | Outcome::Unreachable => {
+                (StatusCode::BAD_GATEWAY, "The gateway gave no usable answer.\n")
+            }
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let (status, text) = self.status_and_text();
+        let mut response = (status, text).into_response();
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+        }
+        response
+    }
+}
