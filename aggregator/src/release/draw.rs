@@ -1,0 +1,42 @@
+//! Noise, and the seal on what is noised.
+//!
+//! The draw is used once and forgotten. Sealing takes a [`Noised`] share and nothing else, so that code which forgets
+//! the budget or the noise does not compile.
+
+use mica_dap::codec::Encode as _;
+use mica_dap::hpke::{self, AggregateShareAad, HpkeError, Label};
+use mica_dp::{Grant, Noised, perturb};
+use zeroize::Zeroizing;
+
+use super::ReleaseError;
+use crate::task::{Role, Task};
+
+/// The noised share, sealed to the collector: an encoded `HpkeCiphertext` (DAP 4.6.7).
+///
+/// # Privacy
+/// One draw from a generator that the operating system has seeded, under the grant that paid for it.
+pub(super) fn draw(
+    task: &Task,
+    grant: Grant,
+    share: Zeroizing<Vec<u8>>,
+    request: &[u8],
+) -> Result<Vec<u8>, ReleaseError> {
+    let add = |share: &Zeroizing<Vec<u8>>, noise: &[_]| task.vdaf.add_noise(share, noise).map(Zeroizing::new);
+    let noised = perturb(grant, &mut rand::rng(), share, add).map_err(ReleaseError::fault)?;
+    seal(task, noised, request).map_err(ReleaseError::fault)
+}
+
+fn seal(task: &Task, share: Noised<Zeroizing<Vec<u8>>>, request: &[u8]) -> Result<Vec<u8>, HpkeError> {
+    let role = match task.role {
+        Role::Leader => hpke::Role::Leader,
+        Role::Helper => hpke::Role::Helper,
+    };
+    let aad = AggregateShareAad {
+        task_id: &task.id,
+        task_configuration: task.configuration.bytes(),
+        collection_job_req: request,
+    };
+    let info = Label::AggregateShare(role).info(task.draft);
+    let share = share.into_inner_for_sealing();
+    Ok(hpke::seal(&task.collector, &info, &aad.encoded(), &share)?.encoded())
+}

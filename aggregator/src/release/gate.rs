@@ -1,0 +1,258 @@
+//! Reserve, commit, refund: the states of a release and what each writes.
+
+use std::sync::Arc;
+
+use mica_dap::codec::{Decode as _, Encode as _};
+use mica_dap::collection::CollectionJobReq;
+use mica_dap::id::{AggregateShareId, BatchId};
+use mica_dap::time::Interval;
+use mica_dp::{BudgetState, ChargeRequest, Decision, Grant, PolicyRef, Protection, ReleaseKey, ReleasePlan};
+use mica_service::compute::ComputePool;
+use mica_service::store::{StoreError, Tx};
+use num_bigint::BigUint;
+
+use super::draw::draw;
+use super::{BatchTotals, Refused, ReleaseError};
+use crate::store::releases::{self, NewRelease, ReleaseRow, ReleaseState};
+use crate::store::{Scope, buckets, closed_intervals, ledger};
+use crate::task::Task;
+
+/// One batch at the gate. The caller holds the lock of the task.
+pub(crate) struct Batch<'a> {
+    /// The task.
+    pub(crate) task: &'a Arc<Task>,
+    /// What is closed: the whole interval of the collector's query, also where there was no report, or the batch of the
+    /// leader's choice.
+    pub(crate) closes: Scope,
+    /// The collector's request: it is bound to the sealed share byte for byte.
+    pub(crate) request: &'a CollectionJobReq,
+    /// What is to be released.
+    pub(crate) totals: &'a BatchTotals,
+    /// The time, in seconds since the Unix epoch.
+    pub(crate) now: u64,
+    /// Where noise is drawn.
+    pub(crate) compute: &'a ComputePool,
+}
+
+/// How the helper finds its release again.
+#[derive(Clone, Copy)]
+pub(crate) struct Reference {
+    /// SHA-256 of the leader's request.
+    pub(crate) digest: [u8; 32],
+    /// The last part of the share's path.
+    pub(crate) share_id: AggregateShareId,
+}
+
+/// The leader's half of a release: charged and drawn, but the buckets stay, for the helper may still refuse.
+///
+/// Returns the number of the release. One that was refunded is taken up again, with the share that was drawn then as
+/// long as it is of the same reports: the same data is never drawn for twice.
+pub(crate) async fn reserve(tx: &mut Tx, batch: &Batch<'_>) -> Result<i64, ReleaseError> {
+    record(tx, batch, ReleaseState::Reserved, None).await.map(|(release, _)| release)
+}
+
+/// The helper's release, all at once; the buckets are scrubbed. Returns the encoded `HpkeCiphertext`.
+pub(crate) async fn commit_now(
+    tx: &mut Tx,
+    batch: &Batch<'_>,
+    reference: Reference,
+) -> Result<Vec<u8>, ReleaseError> {
+    let (_, sealed) = record(tx, batch, ReleaseState::Committed, Some(reference)).await?;
+    settle_charges(tx, batch.task, &batch.key(), Settlement::Commit, batch.now).await?;
+    buckets::scrub(tx, batch.task.key, batch.closes).await?;
+    Ok(sealed)
+}
+
+/// The helper has answered: what was charged stays charged, the buckets are scrubbed.
+pub(crate) async fn commit(tx: &mut Tx, task: &Task, release: i64, now: u64) -> Result<(), ReleaseError> {
+    let row = turn(tx, release, ReleaseState::Committed).await?;
+    settle_charges(tx, task, &key_of(task, &row)?, Settlement::Commit, now).await?;
+    buckets::scrub(tx, task.key, scope_of(&row.release.batch_key)?).await?;
+    Ok(())
+}
+
+/// The helper has refused for good, and nothing of the share has left this process: what was charged is given back and
+/// the interval is open again. The drawn share stays in the row.
+pub(crate) async fn refund(tx: &mut Tx, task: &Task, release: i64, now: u64) -> Result<(), ReleaseError> {
+    let row = turn(tx, release, ReleaseState::Refunded).await?;
+    closed_intervals::reopen(tx, release).await?;
+    settle_charges(tx, task, &key_of(task, &row)?, Settlement::Refund, now).await
+}
+
+/// Charge, draw, store, close.
+async fn record(
+    tx: &mut Tx,
+    batch: &Batch<'_>,
+    state: ReleaseState,
+    reference: Option<Reference>,
+) -> Result<(i64, Vec<u8>), ReleaseError> {
+    let task = batch.task;
+    let earlier = releases::by_batch_key(tx, task.key, &batch.batch_key()).await?;
+    let standing = earlier.as_ref().is_some_and(|row| row.release.state != ReleaseState::Refunded);
+    if standing || closed_intervals::overlapping(tx, task.key, batch.closes).await? {
+        return Err(Refused::Collected.into());
+    }
+    let grant = charge(tx, batch).await?;
+    let mechanism = match grant.protection() {
+        Protection::Noise { mechanism, .. } => mechanism.to_string(),
+        Protection::WithoutDp(_) => "none".to_owned(),
+    };
+    let sealed_share = match earlier.filter(|row| batch.was_drawn_for(row)) {
+        // Paid for again, drawn for once.
+        Some(row) => row.release.sealed_share,
+        None => {
+            let (task, share) = (Arc::clone(task), batch.totals.share.clone());
+            let request = batch.request.bytes().to_vec();
+            batch.compute.run(move || draw(&task, grant, share, &request)).await?
+        }
+    };
+    let release = batch.row(state, reference, mechanism, sealed_share);
+    let id = match releases::replace_refunded(tx, &release).await? {
+        Some(id) => id,
+        None => releases::insert(tx, &release).await?,
+    };
+    closed_intervals::close(tx, task.key, batch.closes, id).await?;
+    Ok((id, release.sealed_share))
+}
+
+/// Takes from every budget of the release or from none.
+async fn charge(tx: &mut Tx, batch: &Batch<'_>) -> Result<Grant, ReleaseError> {
+    match &batch.task.decision {
+        Decision::Release(plan) => charge_budgets(tx, plan, batch).await,
+        Decision::WithoutDp(exception) => {
+            let (vdaf, count) = (&batch.task.vdaf, batch.totals.report_count);
+            if BigUint::from(count) * vdaf.max_coordinate() * 2_u8 >= vdaf.field_modulus() {
+                return Err(Refused::Overflow.into());
+            }
+            Ok(Grant::without_dp(exception, batch.key(), batch.now).map_err(Refused::Expired)?)
+        }
+    }
+}
+
+async fn charge_budgets(tx: &mut Tx, plan: &ReleasePlan, batch: &Batch<'_>) -> Result<Grant, ReleaseError> {
+    let budgets: Vec<(&str, i64)> = plan.charges().iter().map(|c| (c.budget_id.as_str(), c.limit)).collect();
+    let states: Vec<BudgetState> = ledger::budget_states(tx, &budgets)
+        .await?
+        .into_iter()
+        .map(|row| BudgetState { budget_id: row.budget_id, limit: row.limit, spent: row.spent })
+        .collect();
+    let head = ledger::head(tx).await?;
+    let request = ChargeRequest { key: batch.key(), report_count: batch.totals.report_count, now: batch.now };
+    let charged = mica_dp::ledger::charge(plan, request, &states, head)?;
+    for entry in &charged.entries {
+        if !ledger::debit(tx, &entry.budget_id, entry.units, entry.limit).await? {
+            return Err(StoreError::corrupt("budgets", "spent").into());
+        }
+        ledger::append(tx, entry).await?;
+    }
+    Ok(charged.grant)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Settlement {
+    Commit,
+    Refund,
+}
+
+/// Makes the charges of a release final, or gives them back. A release without noise has none.
+async fn settle_charges(
+    tx: &mut Tx,
+    task: &Task,
+    key: &ReleaseKey,
+    settlement: Settlement,
+    now: u64,
+) -> Result<(), ReleaseError> {
+    if matches!(task.decision, Decision::WithoutDp(_)) {
+        return Ok(());
+    }
+    let head = ledger::head(tx).await?;
+    let recorded = ledger::entries_of(tx, key).await?;
+    let entries = match settlement {
+        Settlement::Commit => mica_dp::ledger::commit(&recorded, now, head),
+        Settlement::Refund => mica_dp::ledger::refund(&recorded, now, head),
+    };
+    for entry in entries.map_err(ReleaseError::fault)? {
+        if settlement == Settlement::Refund && !ledger::credit(tx, &entry.budget_id, -entry.units).await? {
+            return Err(StoreError::corrupt("budgets", "spent").into());
+        }
+        ledger::append(tx, &entry).await?;
+    }
+    Ok(())
+}
+
+/// A reserved release becomes a committed or a refunded one; only a reserved one does.
+async fn turn(tx: &mut Tx, release: i64, to: ReleaseState) -> Result<ReleaseRow, ReleaseError> {
+    if !releases::set_state(tx, release, ReleaseState::Reserved, to).await? {
+        return Err(ReleaseError::fault(anyhow::anyhow!("release {release} is not reserved")));
+    }
+    let row = releases::by_id(tx, release).await?;
+    row.ok_or_else(|| StoreError::corrupt("releases", "id").into())
+}
+
+impl Batch<'_> {
+    fn batch_key(&self) -> Vec<u8> {
+        match self.closes {
+            Scope::Interval(interval) => interval.encoded(),
+            Scope::Batch(batch) => batch.encoded(),
+        }
+    }
+
+    fn key(&self) -> ReleaseKey {
+        ReleaseKey::new(*self.task.id.as_bytes(), &self.batch_key(), self.request.agg_param())
+    }
+
+    /// Whether the share in a refunded release is of the same reports and for the same request.
+    fn was_drawn_for(&self, row: &ReleaseRow) -> bool {
+        let BatchTotals { report_count, checksum, .. } = *self.totals;
+        let drawn = &row.release;
+        (drawn.report_count, drawn.checksum) == (report_count, checksum)
+            && drawn.request == self.request.bytes()
+    }
+
+    fn row(
+        &self,
+        state: ReleaseState,
+        reference: Option<Reference>,
+        mechanism: String,
+        sealed_share: Vec<u8>,
+    ) -> NewRelease {
+        let policy = policy_of(&self.task.decision);
+        NewRelease {
+            task: self.task.key,
+            batch_key: self.batch_key(),
+            request: self.request.bytes().to_vec(),
+            request_digest: reference.map(|reference| reference.digest),
+            share_id: reference.map(|reference| reference.share_id),
+            state,
+            report_count: self.totals.report_count,
+            checksum: self.totals.checksum,
+            interval: self.totals.interval,
+            sealed_share,
+            policy_id: policy.id.clone(),
+            policy_version: u64::from(policy.version),
+            policy_sha256: policy.sha256,
+            mechanism,
+            created_at: self.now,
+        }
+    }
+}
+
+fn policy_of(decision: &Decision) -> &PolicyRef {
+    match decision {
+        Decision::Release(plan) => plan.policy(),
+        Decision::WithoutDp(exception) => exception.policy(),
+    }
+}
+
+fn key_of(task: &Task, row: &ReleaseRow) -> Result<ReleaseKey, StoreError> {
+    let request = CollectionJobReq::decoded(&row.release.request)
+        .map_err(|_| StoreError::corrupt("releases", "request"))?;
+    Ok(ReleaseKey::new(*task.id.as_bytes(), &row.release.batch_key, request.agg_param()))
+}
+
+fn scope_of(batch_key: &[u8]) -> Result<Scope, StoreError> {
+    let batch = BatchId::from_slice(batch_key).map(Scope::Batch);
+    batch
+        .or_else(|| Interval::decoded(batch_key).ok().map(Scope::Interval))
+        .ok_or_else(|| StoreError::corrupt("releases", "batch_key"))
+}

@@ -1,0 +1,94 @@
+//! Why a batch does not pass the gate.
+
+use mica_dap::problem::Problem;
+use mica_dp::{ChargeError, Exhausted, Expired};
+use mica_service::store::StoreError;
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use crate::error::{Abort, Fault, ServerError};
+use crate::task::Task;
+
+/// The gate says no. Nothing was charged and nothing drawn.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(crate) enum Refused {
+    /// A budget has not enough left.
+    #[error(transparent)]
+    Exhausted(#[from] Exhausted),
+    /// The policy lets no batch as small as this one go.
+    #[error("the batch has fewer reports than the policy asks for")]
+    TooSmall,
+    /// The sum of so many reports, with noise, may not fit the field.
+    #[error("the total of so many reports may not fit the field")]
+    Overflow,
+    /// The written exception from noise does not hold any more.
+    #[error(transparent)]
+    Expired(#[from] Expired),
+    /// The batch, or a part of it, was released before.
+    #[error("the batch was collected before")]
+    Collected,
+}
+
+/// Why a release did not happen.
+#[derive(Debug, Error)]
+pub(crate) enum ReleaseError {
+    /// The gate said no.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Something of ours failed.
+    #[error("the release failed: {0}")]
+    Fault(Fault),
+}
+
+impl Refused {
+    /// As the problem document that the peer gets.
+    pub(crate) fn abort(&self, task: &Task) -> Abort {
+        match self {
+            Self::Exhausted(exhausted) => Abort::budget_exhausted(exhausted.to_string(), members(exhausted)),
+            Self::TooSmall => Abort::new(Problem::InvalidBatchSize, self.to_string()),
+            Self::Overflow | Self::Expired(_) => Abort::plain(http::StatusCode::FORBIDDEN, self.to_string()),
+            Self::Collected => Abort::new(Problem::BatchOverlap, self.to_string()),
+        }
+        .in_task(&task.id)
+    }
+}
+
+impl ReleaseError {
+    /// As a handler answers it.
+    pub(crate) fn answer(self, task: &Task) -> ServerError {
+        match self {
+            Self::Refused(refused) => refused.abort(task).into(),
+            Self::Store(error) => error.into(),
+            Self::Fault(fault) => fault.into(),
+        }
+    }
+
+    /// Something of ours failed.
+    pub(super) fn fault(cause: impl Into<anyhow::Error>) -> Self {
+        Self::Fault(Fault::new(cause))
+    }
+}
+
+impl From<ChargeError> for ReleaseError {
+    fn from(error: ChargeError) -> Self {
+        match error {
+            ChargeError::Exhausted(exhausted) => Refused::Exhausted(exhausted).into(),
+            ChargeError::FieldOverflow(_) => Refused::Overflow.into(),
+            ChargeError::BatchTooSmall { .. } => Refused::TooSmall.into(),
+            ChargeError::UnknownBudget(_) => Self::fault(error),
+        }
+    }
+}
+
+fn members(exhausted: &Exhausted) -> Map<String, Value> {
+    let Exhausted { budget_id, spent, requested, remaining, limit } = exhausted;
+    let amounts = [("limit", limit), ("spent", spent), ("requested", requested), ("remaining", remaining)];
+    amounts
+        .into_iter()
+        .map(|(name, units)| (name.to_owned(), Value::from(mica_dp::units::format_units(*units))))
+        .chain([("budget".to_owned(), Value::from(budget_id.as_str()))])
+        .collect()
+}
