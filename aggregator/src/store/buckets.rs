@@ -141,11 +141,11 @@ async fn add_one<E>(
         match locked(tx, task, delta.bucket, shard).await? {
             Some(stored) => return update(tx, task, shard, &stored.unscrubbed()?.plus(delta, &merge)?).await,
             None if insert(tx, task, shard, delta).await? => return Ok(()),
-            // Somebody else inserted it a moment ago, and has committed by now.
+            // Somebody else inserted it a moment ago and has committed by now, or another shard is scrubbed.
             None => {}
         }
     }
-    Err(StoreError::Contended)
+    Err(scrubbed())
 }
 
 async fn locked(tx: &mut Tx, task: i64, bucket: BucketId, shard: i64) -> Result<Option<BucketRow>, StoreError> {
@@ -170,7 +170,9 @@ async fn insert(tx: &mut Tx, task: i64, shard: i64, sum: &BucketDelta) -> Result
     let done = sqlx::query(
         "-- insert_bucket
          INSERT INTO buckets (task, batch_id, time, shard, share, report_count, checksum, min_time, max_time)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9
+         WHERE NOT EXISTS (SELECT 1 FROM buckets
+                           WHERE task = $1 AND batch_id = $2 AND time = $3 AND share IS NULL)
          ON CONFLICT (task, batch_id, time, shard) DO NOTHING",
     )
     .bind(task)

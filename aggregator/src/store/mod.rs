@@ -30,6 +30,8 @@ pub mod buckets;
 pub mod closed_intervals;
 pub mod collection_jobs;
 mod columns;
+#[cfg(test)]
+mod contract_tests;
 pub mod helper_jobs;
 pub mod hpke_keys;
 pub mod lease;

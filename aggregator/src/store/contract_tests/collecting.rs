@@ -1,0 +1,187 @@
+//! Collection jobs and releases.
+
+use mica_dap::batch::Checksum;
+use mica_dap::id::{AggregateShareId, CollectionJobId};
+
+use super::{at_once, attempt, commit, interval, lease, stores, token};
+use crate::store::StoreError;
+use crate::store::collection_jobs::{self as jobs, CollectionState, NewCollectionJob};
+use crate::store::releases::{self, NewRelease, ReleaseState};
+
+fn job(id: u8, request: &[u8]) -> NewCollectionJob {
+    NewCollectionJob { id: CollectionJobId::new([id; 16]), task: 1, request: request.to_vec(), created_at: 100 }
+}
+
+fn release(batch_key: &[u8]) -> NewRelease {
+    NewRelease {
+        task: 1,
+        batch_key: batch_key.to_vec(),
+        request: b"request".to_vec(),
+        request_digest: Some([4; 32]),
+        share_id: Some(AggregateShareId::new([5; 16])),
+        state: ReleaseState::Reserved,
+        report_count: 100,
+        checksum: Checksum::new([6; 32]),
+        interval: interval(10, 3),
+        sealed_share: b"sealed".to_vec(),
+        policy_id: "policy".to_owned(),
+        policy_version: 2,
+        policy_sha256: [7; 32],
+        mechanism: "none".to_owned(),
+        created_at: 1_000,
+    }
+}
+
+#[tokio::test]
+async fn the_same_request_is_one_job_while_it_lives() {
+    for (_database, store) in stores().await {
+        let (first, same, other) = (&job(1, b"a"), &job(2, b"a"), &job(3, b"b"));
+        assert!(commit!(store, |tx| jobs::insert(tx, first)));
+        assert!(!commit!(store, |tx| jobs::insert(tx, same)));
+        assert!(commit!(store, |tx| jobs::insert(tx, other)));
+        assert_eq!(commit!(store, |tx| jobs::live_by_request(tx, 1, b"a")).unwrap().id, first.id);
+        assert!(commit!(store, |tx| jobs::live_by_request(tx, 2, b"a")).is_none());
+
+        assert!(!commit!(store, |tx| jobs::delete(tx, 2, &first.id)));
+        assert!(commit!(store, |tx| jobs::delete(tx, 1, &first.id)));
+        assert!(!commit!(store, |tx| jobs::delete(tx, 1, &first.id)));
+        assert!(commit!(store, |tx| jobs::live_by_request(tx, 1, b"a")).is_none());
+        assert!(commit!(store, |tx| jobs::insert(tx, same)));
+
+        let deleted = commit!(store, |tx| jobs::by_id(tx, 1, &first.id)).unwrap();
+        assert_eq!(deleted.state, CollectionState::Deleted);
+        assert!(commit!(store, |tx| jobs::by_id(tx, 2, &first.id)).is_none());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_eight_who_ask_the_same_one_makes_the_job() {
+    for (_database, store) in stores().await {
+        let made = at_once(|number| {
+            let store = store.clone();
+            async move {
+                let job = &job(number, b"same");
+                commit!(store, |tx| jobs::insert(tx, job))
+            }
+        });
+        assert_eq!(made.await.into_iter().filter(|made| *made).count(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_job_passes_its_states_in_order_and_only_for_the_lease_holder() {
+    for (_database, store) in stores().await {
+        let new = &job(1, b"a");
+        let id = &new.id;
+        commit!(store, |tx| jobs::insert(tx, new));
+        assert!(commit!(store, |tx| jobs::lease(tx, lease(99, 1))).is_none());
+        assert_eq!(commit!(store, |tx| jobs::lease(tx, lease(100, 1))).unwrap().attempts, 1);
+        assert!(commit!(store, |tx| jobs::lease(tx, lease(114, 2))).is_none());
+        assert!(!commit!(store, |tx| jobs::set_reserved(tx, id, token(2), 7)));
+        assert!(!commit!(store, |tx| jobs::set_released(tx, id, token(1), b"early")));
+        assert!(commit!(store, |tx| jobs::set_reserved(tx, id, token(1), 7)));
+        assert!(!commit!(store, |tx| jobs::set_reserved(tx, id, token(1), 8)));
+        assert!(!commit!(store, |tx| jobs::retry_at(tx, id, token(2), 0)));
+        assert!(commit!(store, |tx| jobs::retry_at(tx, id, token(1), 120)));
+        assert!(!commit!(store, |tx| jobs::set_released(tx, id, token(1), b"lost")));
+
+        assert!(commit!(store, |tx| jobs::lease(tx, lease(119, 2))).is_none());
+        let again = commit!(store, |tx| jobs::lease(tx, lease(120, 2))).unwrap();
+        assert_eq!((again.state, again.release, again.attempts), (CollectionState::Reserved, Some(7), 2));
+        assert!(commit!(store, |tx| jobs::set_released(tx, id, token(2), b"answer")));
+        assert!(!commit!(store, |tx| jobs::set_failed(tx, id, token(2), "{}")));
+        let released = commit!(store, |tx| jobs::by_id(tx, 1, id)).unwrap();
+        assert_eq!(released.response.as_deref(), Some(b"answer".as_slice()));
+        assert!(commit!(store, |tx| jobs::lease(tx, lease(9_999, 3))).is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_failed_job_makes_room_for_the_same_request() {
+    for (_database, store) in stores().await {
+        let (first, second) = (&job(1, b"a"), &job(2, b"a"));
+        commit!(store, |tx| jobs::insert(tx, first));
+        commit!(store, |tx| jobs::lease(tx, lease(100, 1))).unwrap();
+        assert!(!commit!(store, |tx| jobs::set_failed(tx, &first.id, token(2), "{}")));
+        assert!(commit!(store, |tx| jobs::set_failed(tx, &first.id, token(1), "{}")));
+        let failed = commit!(store, |tx| jobs::by_id(tx, 1, &first.id)).unwrap();
+        assert_eq!((failed.state, failed.problem.as_deref()), (CollectionState::Failed, Some("{}")));
+        assert!(commit!(store, |tx| jobs::insert(tx, second)));
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_job_is_lost_to_whoever_works_on_it() {
+    for (_database, store) in stores().await {
+        let new = &job(1, b"a");
+        commit!(store, |tx| jobs::insert(tx, new));
+        commit!(store, |tx| jobs::lease(tx, lease(100, 1))).unwrap();
+        commit!(store, |tx| jobs::set_reserved(tx, &new.id, token(1), 7));
+        assert!(commit!(store, |tx| jobs::delete(tx, 1, &new.id)));
+        assert!(!commit!(store, |tx| jobs::set_released(tx, &new.id, token(1), b"answer")));
+        assert!(!commit!(store, |tx| jobs::retry_at(tx, &new.id, token(1), 0)));
+        assert!(commit!(store, |tx| jobs::lease(tx, lease(9_999, 2))).is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_is_alone_looks_at_every_open_job_at_once() {
+    for (_database, store) in stores().await {
+        let (one, two) = (&job(1, b"a"), &job(2, b"b"));
+        commit!(store, |tx| jobs::insert(tx, one));
+        commit!(store, |tx| jobs::insert(tx, two));
+        commit!(store, |tx| jobs::lease(tx, lease(100, 1))).unwrap();
+        assert_eq!(commit!(store, |tx| jobs::release_all_leases(tx)), 2);
+        assert!(commit!(store, |tx| jobs::lease(tx, lease(1, 2))).is_some());
+        assert!(commit!(store, |tx| jobs::lease(tx, lease(1, 2))).is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_batch_is_released_once() {
+    for (_database, store) in stores().await {
+        let (first, other) = (&release(b"batch"), &NewRelease { share_id: None, ..release(b"other") });
+        let id = commit!(store, |tx| releases::insert(tx, first));
+        let again = &NewRelease { share_id: None, ..first.clone() };
+        let refused = attempt!(store, |tx| releases::insert(tx, again));
+        assert!(matches!(refused, Err(StoreError::Conflict { .. })), "{refused:?}");
+        commit!(store, |tx| releases::insert(tx, other));
+
+        let stored = commit!(store, |tx| releases::by_batch_key(tx, 1, b"batch")).unwrap();
+        assert_eq!(stored.id, id);
+        assert_same(&stored.release, first);
+        assert!(commit!(store, |tx| releases::by_batch_key(tx, 2, b"batch")).is_none());
+        assert_eq!(commit!(store, |tx| releases::by_digest(tx, 1, &[4; 32])).unwrap().id, id);
+        let share = &AggregateShareId::new([5; 16]);
+        assert_eq!(commit!(store, |tx| releases::by_share_id(tx, 1, share)).unwrap().id, id);
+        assert!(commit!(store, |tx| releases::by_share_id(tx, 2, share)).is_none());
+        assert_eq!(commit!(store, |tx| releases::by_id(tx, id)).unwrap().release.batch_key, b"batch");
+    }
+}
+
+fn assert_same(stored: &NewRelease, given: &NewRelease) {
+    assert_eq!((stored.task, &stored.request, stored.state), (given.task, &given.request, given.state));
+    assert_eq!((stored.request_digest, stored.share_id), (given.request_digest, given.share_id));
+    assert_eq!((stored.report_count, stored.checksum), (given.report_count, given.checksum));
+    assert_eq!((stored.interval, &stored.sealed_share), (given.interval, &given.sealed_share));
+    assert_eq!((&stored.policy_id, stored.policy_version), (&given.policy_id, given.policy_version));
+    assert_eq!((stored.policy_sha256, &stored.mechanism), (given.policy_sha256, &given.mechanism));
+}
+
+#[tokio::test]
+async fn only_a_refunded_release_is_replaced() {
+    for (_database, store) in stores().await {
+        use ReleaseState::{Committed, Refunded, Reserved};
+        let first = &release(b"batch");
+        let id = commit!(store, |tx| releases::insert(tx, first));
+        let second = &NewRelease { report_count: 120, request_digest: None, share_id: None, ..release(b"batch") };
+        assert_eq!(commit!(store, |tx| releases::replace_refunded(tx, second)), None);
+        assert!(!commit!(store, |tx| releases::set_state(tx, id, Committed, Refunded)));
+        assert!(commit!(store, |tx| releases::set_state(tx, id, Reserved, Refunded)));
+        assert!(!commit!(store, |tx| releases::set_state(tx, id, Reserved, Committed)));
+        assert_eq!(commit!(store, |tx| releases::replace_refunded(tx, second)), Some(id));
+        assert_same(&commit!(store, |tx| releases::by_id(tx, id)).unwrap().release, second);
+        assert!(commit!(store, |tx| releases::set_state(tx, id, Reserved, Committed)));
+        assert_eq!(commit!(store, |tx| releases::replace_refunded(tx, second)), None);
+    }
+}

@@ -1,0 +1,283 @@
+//! Report identifiers, segments, and the jobs of both roles.
+
+use mica_dap::id::{AggregationJobId, ReportId};
+use mica_dap::time::Time;
+
+use super::{at_once, commit, interval, lease, stores, token};
+use crate::store::aggregation_jobs::{self as jobs, JobState};
+use crate::store::helper_jobs::{self, HelperJobRow};
+use crate::store::segments::{self, NewSegment};
+use crate::store::{Store, report_ids};
+
+fn report(number: u32) -> ReportId {
+    let mut bytes = [0; 16];
+    // Spread over the whole range, as random identifiers are.
+    bytes[..4].copy_from_slice(&number.wrapping_mul(2_654_435_761).to_le_bytes());
+    bytes[12..].copy_from_slice(&number.to_be_bytes());
+    ReportId::new(bytes)
+}
+
+fn segment(task: i64, times: (u64, u64)) -> NewSegment {
+    NewSegment {
+        task,
+        report_count: 2,
+        min_time: Time(times.0),
+        max_time: Time(times.1),
+        reports: vec![0xab; 300],
+        created_at: 5,
+    }
+}
+
+#[tokio::test]
+async fn a_report_identifier_is_new_once_per_task() {
+    for (_database, store) in stores().await {
+        let [one, two, three] = [1, 2, 3].map(report);
+        let first = &[two, one, two, two];
+        assert_eq!(commit!(store, |tx| report_ids::insert_new(tx, 1, first)), [true, true, false, false]);
+        let then = &[three, one];
+        assert_eq!(commit!(store, |tx| report_ids::insert_new(tx, 1, then)), [true, false]);
+        assert_eq!(commit!(store, |tx| report_ids::insert_new(tx, 2, then)), [true, true]);
+        assert!(commit!(store, |tx| report_ids::insert_new(tx, 1, &[])).is_empty());
+    }
+}
+
+#[tokio::test]
+async fn many_thousand_identifiers_are_remembered_at_once() {
+    for (_database, store) in stores().await {
+        let ids = &(0..9_000).map(report).collect::<Vec<_>>();
+        let half = &ids[2_000..7_000];
+        assert!(commit!(store, |tx| report_ids::insert_new(tx, 1, half)).iter().all(|new| *new));
+        let all = commit!(store, |tx| report_ids::insert_new(tx, 1, ids));
+        assert!(all.iter().enumerate().all(|(number, new)| *new != (2_000..7_000).contains(&number)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_eight_who_bring_the_same_reports_each_report_is_new_to_one() {
+    for (_database, store) in stores().await {
+        let found = at_once(|number| {
+            let store = store.clone();
+            async move {
+                // Everybody has another order and lacks others, and takes them in two statements.
+                let ids = (0..2_000).map(|n| (n * 7 + u32::from(number) * 311) % 2_000);
+                let ids = &ids.filter(|n| n % 8 != u32::from(number)).collect::<Vec<_>>();
+                let reports = &ids.iter().copied().map(report).collect::<Vec<_>>();
+                let (early, late) = reports.split_at(900);
+                let early = commit!(store, |tx| report_ids::insert_new(tx, 1, early));
+                let late = commit!(store, |tx| report_ids::insert_new(tx, 1, late));
+                let new = early.into_iter().chain(late).zip(ids);
+                new.filter_map(|(new, id)| new.then_some(*id)).collect::<Vec<_>>()
+            }
+        });
+        let mut new = found.await.concat();
+        new.sort_unstable();
+        assert!(new.into_iter().eq(0..2_000));
+    }
+}
+
+#[tokio::test]
+async fn segments_wait_in_order_until_a_job_takes_them() {
+    for (_database, store) in stores().await {
+        let (one, other) = (&segment(1, (10, 12)), &segment(2, (10, 12)));
+        let mut ids = Vec::new();
+        for _ in 0..3 {
+            ids.push(commit!(store, |tx| segments::insert_segment(tx, one)));
+        }
+        commit!(store, |tx| segments::insert_segment(tx, other));
+        assert_eq!(commit!(store, |tx| segments::tasks_with_unassigned(tx)), [1, 2]);
+        let waiting = commit!(store, |tx| segments::unassigned(tx, 1, 2));
+        assert_eq!(waiting.iter().map(|head| head.id).collect::<Vec<_>>(), ids[..2]);
+        assert_eq!((waiting[0].bytes, waiting[0].report_count, waiting[0].max_time), (300, 2, Time(12)));
+
+        let taken = &[ids[1], ids[0]];
+        assert_eq!(commit!(store, |tx| segments::assign(tx, 77, taken)), 2);
+        assert_eq!(commit!(store, |tx| segments::assign(tx, 78, &ids_of(taken, 3))), 0);
+        let of_job = commit!(store, |tx| segments::of_job(tx, 77));
+        assert_eq!(of_job.iter().map(|segment| segment.id).collect::<Vec<_>>(), ids[..2]);
+        assert!(of_job[0].reports == one.reports);
+        assert_eq!(commit!(store, |tx| segments::unassigned(tx, 1, 9)).len(), 1);
+
+        assert_eq!(commit!(store, |tx| segments::delete_of_job(tx, 77)), 2);
+        assert!(commit!(store, |tx| segments::of_job(tx, 77)).is_empty());
+        assert_eq!(commit!(store, |tx| segments::unassigned(tx, 1, 9)).len(), 1);
+    }
+}
+
+/// `taken` several times over: what is asked for twice is given once.
+fn ids_of(taken: &[i64], times: usize) -> Vec<i64> {
+    taken.repeat(times)
+}
+
+#[tokio::test]
+async fn an_interval_is_unsettled_while_a_segment_may_touch_it() {
+    for (_database, store) in stores().await {
+        let pending = &segment(1, (10, 12));
+        commit!(store, |tx| segments::insert_segment(tx, pending));
+        for (asked, unsettled) in [
+            (interval(0, 10), false),
+            (interval(0, 11), true),
+            (interval(11, 1), true),
+            (interval(12, 1), true),
+            (interval(13, 1), false),
+            (interval(0, u64::MAX), true),
+        ] {
+            assert_eq!(commit!(store, |tx| segments::unsettled(tx, 1, asked)), unsettled, "{asked:?}");
+            assert!(!commit!(store, |tx| segments::unsettled(tx, 2, asked)));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_eight_who_form_a_job_one_gets_the_segments() {
+    for (_database, store) in stores().await {
+        let new = &segment(1, (1, 1));
+        let mut ids = Vec::new();
+        for _ in 0..50 {
+            ids.push(commit!(store, |tx| segments::insert_segment(tx, new)));
+        }
+        let got = at_once(|number| {
+            let (store, ids) = (store.clone(), ids.clone());
+            async move {
+                let ids = &ids;
+                commit!(store, |tx| segments::assign(tx, i64::from(number), ids))
+            }
+        });
+        let mut got = got.await;
+        got.sort_unstable();
+        assert_eq!(got, [0, 0, 0, 0, 0, 0, 0, 50]);
+    }
+}
+
+#[tokio::test]
+async fn a_job_belongs_to_who_took_it_up_last() {
+    for (_database, store) in stores().await {
+        let id = commit!(store, |tx| jobs::create(tx, 1, 9, 100));
+        let taken = commit!(store, |tx| jobs::lease(tx, lease(100, 1))).unwrap();
+        assert_eq!((taken.id, taken.task, taken.report_count, taken.attempts), (id, 1, 9, 1));
+        assert_eq!((taken.state, taken.lease_until), (JobState::Active, 115));
+        assert!(commit!(store, |tx| jobs::lease(tx, lease(114, 2))).is_none());
+        assert_eq!(commit!(store, |tx| jobs::lease(tx, lease(115, 2))).unwrap().attempts, 2);
+
+        assert!(!commit!(store, |tx| jobs::freeze(tx, id, token(1), &[1])));
+        assert!(!commit!(store, |tx| jobs::set_location(tx, id, token(1), "/a")));
+        assert!(!commit!(store, |tx| jobs::fail_attempt(tx, id, token(1), "late", 0)));
+        assert!(!commit!(store, |tx| jobs::finish(tx, id, token(1))));
+
+        assert!(commit!(store, |tx| jobs::freeze(tx, id, token(2), &[0b101])));
+        assert!(!commit!(store, |tx| jobs::freeze(tx, id, token(2), &[0b111])));
+        assert!(commit!(store, |tx| jobs::set_location(tx, id, token(2), "/a")));
+        assert!(commit!(store, |tx| jobs::fail_attempt(tx, id, token(2), "timeout", 130)));
+        assert!(!commit!(store, |tx| jobs::finish(tx, id, token(2))));
+
+        assert!(commit!(store, |tx| jobs::lease(tx, lease(129, 3))).is_none());
+        let again = commit!(store, |tx| jobs::lease(tx, lease(130, 3))).unwrap();
+        assert_eq!(again.included.as_deref(), Some([0b101].as_slice()));
+        assert_eq!((again.helper_location.as_deref(), again.last_error.as_deref()), (Some("/a"), Some("timeout")));
+    }
+}
+
+#[tokio::test]
+async fn a_job_is_finished_once() {
+    for (_database, store) in stores().await {
+        let id = commit!(store, |tx| jobs::create(tx, 1, 9, 100));
+        commit!(store, |tx| jobs::create(tx, 2, 9, 100));
+        assert_eq!(commit!(store, |tx| jobs::lease(tx, lease(100, 1))).unwrap().id, id);
+        assert!(commit!(store, |tx| jobs::freeze(tx, id, token(1), &[1])));
+        assert_eq!(commit!(store, |tx| jobs::active_count(tx, 1)), 1);
+        assert!(commit!(store, |tx| jobs::finish(tx, id, token(1))));
+        assert!(!commit!(store, |tx| jobs::finish(tx, id, token(1))));
+        assert_eq!(commit!(store, |tx| jobs::active_count(tx, 1)), 0);
+        assert_eq!(commit!(store, |tx| jobs::active_count(tx, 2)), 1);
+        let stored = commit!(store, |tx| jobs::by_id(tx, id)).unwrap();
+        assert!(stored.state == JobState::Finished && stored.included.is_none());
+        assert_eq!(commit!(store, |tx| jobs::sweep_finished(tx, 100, 10)), 0);
+        assert_eq!(commit!(store, |tx| jobs::sweep_finished(tx, 101, 10)), 1);
+        assert!(commit!(store, |tx| jobs::by_id(tx, id)).is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_is_alone_ends_the_leases_of_the_dead() {
+    for (_database, store) in stores().await {
+        let id = commit!(store, |tx| jobs::create(tx, 1, 9, 100));
+        commit!(store, |tx| jobs::lease(tx, lease(100, 1))).unwrap();
+        assert_eq!(commit!(store, |tx| jobs::release_all_leases(tx)), 1);
+        assert!(!commit!(store, |tx| jobs::finish(tx, id, token(1))));
+        assert_eq!(commit!(store, |tx| jobs::lease(tx, lease(101, 2))).unwrap().id, id);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_eight_workers_each_job_is_taken_up_by_one() {
+    for (_database, store) in stores().await {
+        for task in 0..40 {
+            commit!(store, |tx| jobs::create(tx, task, 1, 100));
+        }
+        let taken = at_once(|number| {
+            let store = store.clone();
+            async move {
+                let mut taken = Vec::new();
+                while let Some(job) = commit!(store, |tx| jobs::lease(tx, lease(100, number))) {
+                    taken.push(job.task);
+                }
+                taken
+            }
+        });
+        let mut taken = taken.await.concat();
+        taken.sort_unstable();
+        assert!(taken.into_iter().eq(0..40));
+    }
+}
+
+#[tokio::test]
+async fn no_row_is_left_behind_by_a_settled_job() {
+    for (_database, store) in stores().await {
+        for round in 0..20 {
+            let new = &segment(1, (round, round));
+            let id = commit!(store, |tx| segments::insert_segment(tx, new));
+            let job = commit!(store, |tx| jobs::create(tx, 1, 2, 100));
+            let ids = &[id];
+            commit!(store, |tx| segments::assign(tx, job, ids));
+            commit!(store, |tx| jobs::lease(tx, lease(100, 1))).unwrap();
+            assert!(commit!(store, |tx| jobs::finish(tx, job, token(1))));
+            commit!(store, |tx| segments::delete_of_job(tx, job));
+            commit!(store, |tx| jobs::sweep_finished(tx, 101, 100));
+        }
+        assert_eq!(rows(&store).await, 0);
+    }
+}
+
+async fn rows(store: &Store) -> i64 {
+    let count = |mut tx: crate::store::Tx| async move {
+        let query = "SELECT CAST((SELECT COUNT(*) FROM segments) + (SELECT COUNT(*) FROM aggregation_jobs) AS BIGINT)";
+        let rows: i64 = sqlx::query_scalar(query).fetch_one(tx.connection()).await?;
+        Ok((tx, rows))
+    };
+    store.read("rows", count).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_same_request_is_answered_once_by_the_helper() {
+    for (_database, store) in stores().await {
+        let job = &HelperJobRow {
+            id: AggregationJobId::new([1; 16]),
+            task: 1,
+            request_digest: [2; 32],
+            response: Vec::new(),
+            created_at: 9,
+        };
+        let same = &HelperJobRow { id: AggregationJobId::new([3; 16]), ..job.clone() };
+        let elsewhere = &HelperJobRow { id: AggregationJobId::new([4; 16]), task: 2, ..job.clone() };
+        assert!(commit!(store, |tx| helper_jobs::insert(tx, job)));
+        assert!(!commit!(store, |tx| helper_jobs::insert(tx, same)));
+        assert!(commit!(store, |tx| helper_jobs::insert(tx, elsewhere)));
+        assert!(commit!(store, |tx| helper_jobs::set_response(tx, &job.id, b"answer")));
+        let stored = commit!(store, |tx| helper_jobs::by_digest(tx, 1, &[2; 32])).unwrap();
+        assert!(stored.id == job.id && stored.response == b"answer" && stored.created_at == 9);
+        assert!(commit!(store, |tx| helper_jobs::by_id(tx, 1, &job.id)).is_some());
+        assert!(commit!(store, |tx| helper_jobs::by_id(tx, 2, &job.id)).is_none());
+        assert!(!commit!(store, |tx| helper_jobs::delete(tx, 2, &job.id)));
+        assert!(commit!(store, |tx| helper_jobs::delete(tx, 1, &job.id)));
+        assert!(commit!(store, |tx| helper_jobs::by_digest(tx, 1, &[2; 32])).is_none());
+    }
+}
