@@ -25,8 +25,7 @@ pub fn epsilon_of_zcdp(rho: &Rational, delta: &Rational) -> Result<f64, NoFinite
     if rho.is_zero() {
         return Ok(0.0);
     }
-    let profile =
-        ZeroConcentratedDivergence::convert(rho.approximate_up()).map_err(|_| NoFiniteEpsilon)?;
+    let profile = ZeroConcentratedDivergence::convert(rho.approximate_up()).map_err(|_| NoFiniteEpsilon)?;
     // A smaller delta asks for more.
     let delta = delta.approximate().next_down().next_down();
     match profile.epsilon(delta) {

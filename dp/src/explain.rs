@@ -54,7 +54,8 @@ impl ReleasePlan {
                 caps.max_reports_per_batch,
                 caps.max_reports_per_window,
                 match caps.enforced_by {
-                    Enforcer::Client => "its own software counts, and a client that sends more is protected less.",
+                    Enforcer::Client =>
+                        "its own software counts, and a client that sends more is protected less.",
                     Enforcer::PrivacyPass => "one-time tokens enforce it.",
                     Enforcer::None => "nobody enforces it.",
                 }

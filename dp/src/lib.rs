@@ -28,7 +28,8 @@ mod statement;
 pub mod units;
 
 pub use ledger::{
-    BudgetState, ChainHead, ChargeError, ChargeRequest, Charged, EntryKind, Exhausted, LedgerEntry, ReleaseKey,
+    BudgetState, ChainHead, ChargeError, ChargeRequest, Charged, EntryKind, Exhausted, LedgerEntry,
+    ReleaseKey,
 };
 pub use mechanism::{CalibrationError, Mechanism, NoiseOf, UnknownMechanism};
 pub use plan::{Charge, FieldOverflow, PolicyRef, ReleasePlan, WithoutDp};

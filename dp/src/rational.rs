@@ -140,9 +140,7 @@ impl FromStr for Rational {
 fn decimal(text: &str) -> Result<Rational, NotExact> {
     let text = text.strip_prefix('+').unwrap_or(text);
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => {
-            (mantissa, exponent.parse::<i32>().map_err(|_| NotExact::NotANumber)?)
-        }
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().map_err(|_| NotExact::NotANumber)?),
         None => (text, 0),
     };
     let (whole, fraction) = match mantissa.split_once('.') {
@@ -197,7 +195,8 @@ mod tests {
     fn what_is_no_exact_number_is_refused() {
         assert_eq!("-0.0".parse::<Rational>(), Err(NotExact::Negative));
         assert_eq!("-1/2".parse::<Rational>(), Err(NotExact::Negative));
-        for text in ["nan", "inf", "+inf", "", "1/0", "1/", "/2", "0x10", "1.", ".5", "1e", "1/2/3", "1e+-2"] {
+        for text in ["nan", "inf", "+inf", "", "1/0", "1/", "/2", "0x10", "1.", ".5", "1e", "1/2/3", "1e+-2"]
+        {
             assert_eq!(text.parse::<Rational>(), Err(NotExact::NotANumber), "{text:?}");
         }
         assert_eq!("1e999999999".parse::<Rational>(), Err(NotExact::TooLong));
@@ -217,7 +216,8 @@ mod tests {
     fn approximations_do_not_overflow() {
         let huge = Rational::fraction(BigUint::from(3u8) << 4000, BigUint::from(1u8) << 4000).unwrap();
         assert!((huge.approximate() - 3.0).abs() < 1e-12);
-        let long = Rational::fraction((BigUint::from(1u8) << 2000u32) + 1u8, (BigUint::from(1u8) << 2001u32) + 1u8);
+        let long =
+            Rational::fraction((BigUint::from(1u8) << 2000u32) + 1u8, (BigUint::from(1u8) << 2001u32) + 1u8);
         assert!((long.unwrap().approximate() - 0.5).abs() < 1e-12);
         assert!(exact("0.1").approximate_up() > 0.1);
     }

@@ -95,7 +95,6 @@ impl Grant {
 }
 
 /// An aggregate share that may be sealed to the collector. Made only by [`perturb`].
-#[derive(PartialEq, Eq)]
 #[must_use = "a noised share that is not stored cannot be drawn again"]
 pub struct Noised<S>(S);
 

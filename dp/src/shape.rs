@@ -89,7 +89,9 @@ impl Shape {
     pub fn modulus(&self) -> BigUint {
         match self {
             Self::Count | Self::Sum { .. } => Field64::modulus().into(),
-            Self::SumVec { .. } | Self::Histogram { .. } | Self::Multihot { .. } => Field128::modulus().into(),
+            Self::SumVec { .. } | Self::Histogram { .. } | Self::Multihot { .. } => {
+                Field128::modulus().into()
+            }
         }
     }
 

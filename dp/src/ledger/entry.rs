@@ -118,7 +118,12 @@ pub struct LedgerEntry {
 }
 
 impl LedgerEntry {
-    pub(super) fn charge(plan: &ReleasePlan, charge: &Charge, request: &ChargeRequest, head: ChainHead) -> Self {
+    pub(super) fn charge(
+        plan: &ReleasePlan,
+        charge: &Charge,
+        request: &ChargeRequest,
+        head: ChainHead,
+    ) -> Self {
         Self {
             sequence: 0,
             kind: EntryKind::Charge,

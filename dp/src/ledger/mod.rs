@@ -6,6 +6,8 @@
 
 mod chain;
 mod entry;
+#[cfg(test)]
+mod tests;
 
 use thiserror::Error;
 

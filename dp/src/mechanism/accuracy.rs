@@ -143,9 +143,7 @@ fn convolved(sigma: f64) -> Vec<f64> {
     (0..whole.len())
         .map(|shift| {
             let at = middle + shift;
-            (at + 1 - whole.len()..whole.len())
-                .filter_map(|i| Some(whole.get(i)? * whole.get(at - i)?))
-                .sum()
+            (at + 1 - whole.len()..whole.len()).filter_map(|i| Some(whole.get(i)? * whole.get(at - i)?)).sum()
         })
         .collect()
 }

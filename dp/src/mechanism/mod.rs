@@ -5,6 +5,10 @@
 
 mod accuracy;
 mod sampler;
+#[cfg(test)]
+mod sampler_tests;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::str::FromStr;
@@ -69,9 +73,8 @@ impl Mechanism {
     /// # Reference
     /// The ratio of the densities of one coordinate is at most `exp(|Δᵢ| / scale)`; coordinates are independent.
     pub fn discrete_laplace(sensitivity: &Sensitivity, epsilon: &Rational) -> Result<Self, CalibrationError> {
-        let scale = Rational::whole(sensitivity.l1.clone())
-            .divided_by(epsilon)
-            .ok_or(CalibrationError::ZeroLoss)?;
+        let scale =
+            Rational::whole(sensitivity.l1.clone()).divided_by(epsilon).ok_or(CalibrationError::ZeroLoss)?;
         check("scale", &scale)?;
         Ok(Self::DiscreteLaplace { scale })
     }
@@ -111,7 +114,8 @@ impl Mechanism {
 
     /// One line for people: `discrete Laplace, scale 2, each aggregator`.
     pub fn describe(&self) -> String {
-        let name = self.name().replace("laplace", "Laplace").replace("gaussian", "Gaussian").replace('_', " ");
+        let name =
+            self.name().replace("laplace", "Laplace").replace("gaussian", "Gaussian").replace('_', " ");
         let (parameter, value) = self.parameter();
         format!("{name}, {parameter} {value}, each aggregator")
     }
@@ -164,7 +168,9 @@ impl FromStr for Mechanism {
         if let Some(scale) = value("discrete_laplace(scale=") {
             return Ok(Self::DiscreteLaplace { scale });
         }
-        value("discrete_gaussian(sigma=").map(|sigma| Self::DiscreteGaussian { sigma }).ok_or(UnknownMechanism)
+        value("discrete_gaussian(sigma=")
+            .map(|sigma| Self::DiscreteGaussian { sigma })
+            .ok_or(UnknownMechanism)
     }
 }
 

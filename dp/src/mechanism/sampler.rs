@@ -21,7 +21,8 @@ impl Mechanism {
     pub(crate) fn sample<R: CryptoRng + ?Sized>(&self, length: usize, rng: &mut R) -> Vec<BigInt> {
         match self {
             Self::DiscreteLaplace { scale } => {
-                let noise = DiscreteLaplace::new(parameter(scale)).expect("calibration refuses a scale of zero");
+                let noise =
+                    DiscreteLaplace::new(parameter(scale)).expect("calibration refuses a scale of zero");
                 (0..length).map(|_| noise.sample(rng)).collect()
             }
             Self::DiscreteGaussian { sigma } => {

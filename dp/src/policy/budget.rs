@@ -140,7 +140,12 @@ fn read_variant(section: &Section<'_>) -> Option<Variant> {
     let word = section.choice("dp_variant", &words)?;
     if word.value.is_none() {
         let what = "dp_variant \"approx\" is not supported by this version of mica";
-        section.reader.report(word.at, "E001", what, "use \"zcdp\", which is reported as epsilon at report_delta");
+        section.reader.report(
+            word.at,
+            "E001",
+            what,
+            "use \"zcdp\", which is reported as epsilon at report_delta",
+        );
     }
     word.value
 }
@@ -182,7 +187,8 @@ fn read_delta(section: &Section<'_>, variant: Variant) -> Result<Option<Rational
             Err(Reported)
         }
         (Variant::Zcdp, false) => {
-            let what = format!("{} is counted in rho, which implies an epsilon only at a delta", section.name);
+            let what =
+                format!("{} is counted in rho, which implies an epsilon only at a delta", section.name);
             section.reader.report(section.at, "E012", what, "add report_delta = 1e-8");
             Err(Reported)
         }

@@ -8,6 +8,8 @@ mod budget;
 mod reader;
 mod release;
 mod template;
+#[cfg(test)]
+mod tests;
 mod unmatched;
 mod vdaf;
 
@@ -88,7 +90,9 @@ pub enum Refusal {
         policy: Shape,
     },
     /// The release was written for another batch size.
-    #[error("E044: task \"{label}\" has min_batch_size {task}, release \"{release}\" says {policy}; make them equal")]
+    #[error(
+        "E044: task \"{label}\" has min_batch_size {task}, release \"{release}\" says {policy}; make them equal"
+    )]
     OtherBatchSize {
         /// The task's label.
         label: String,
@@ -226,7 +230,12 @@ fn read(root: &Section<'_>, text: &str) -> Option<Policy> {
         None => Some(Unmatched::Refuse),
     };
     if budget_sections.is_empty() && !release_sections.is_empty() && !root.has("budget") {
-        root.reader.report(0, "E011", "the policy has releases and no budget", "add a [[budget]] that pays for them");
+        root.reader.report(
+            0,
+            "E011",
+            "the policy has releases and no budget",
+            "add a [[budget]] that pays for them",
+        );
     }
     let (id, version, justification, owner) = header?;
     Some(Policy {
@@ -244,7 +253,10 @@ fn read_header(root: &Section<'_>) -> Option<(String, u32, String, Option<String
         root.missing("[policy]", "a table with id, version and justification");
     }
     let header = root.section("policy")?;
-    header.refuse_other_keys(&["id", "version", "owner", "justification"], &["effective_from", "epsilon_ceiling"]);
+    header.refuse_other_keys(
+        &["id", "version", "owner", "justification"],
+        &["effective_from", "epsilon_ceiling"],
+    );
     let id = header.required_text("id", "\"a-name\"");
     let justification = header.required_text("justification", "\"why these numbers\"");
     let owner = header.text("owner");
@@ -273,7 +285,8 @@ fn unique_ids(sections: &[Section<'_>], kind: &str) -> Vec<String> {
 
 /// Two releases for the very same label can never be told apart; overlaps of prefixes are seen per task.
 fn refuse_equal_selectors(sections: &[Section<'_>], releases: &[Option<Release>]) {
-    let read: Vec<_> = sections.iter().zip(releases).filter_map(|(section, it)| Some((section, it.as_ref()?))).collect();
+    let read: Vec<_> =
+        sections.iter().zip(releases).filter_map(|(section, it)| Some((section, it.as_ref()?))).collect();
     for (index, (section, release)) in read.iter().enumerate() {
         let earlier = read.iter().take(index).find(|(_, other)| other.selector == release.selector);
         if let Some((_, other)) = earlier {

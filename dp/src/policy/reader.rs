@@ -125,7 +125,12 @@ impl<'a> Section<'a> {
             Some(text) if !text.trim().is_empty() => Some(self.found(item, text.to_owned())),
             Some(_) => {
                 let place = self.value_place(item);
-                self.reader.report(place, "E001", format!("\"{key}\" is empty"), "write a text between the quotes");
+                self.reader.report(
+                    place,
+                    "E001",
+                    format!("\"{key}\" is empty"),
+                    "write a text between the quotes",
+                );
                 None
             }
             None => self.wrong_type(key, item, "a text in quotes"),
@@ -167,7 +172,12 @@ impl<'a> Section<'a> {
             Ok(value) if !value.is_zero() => Some(At { value, at }),
             Err(NotExact::TooLong) => {
                 let fix = "write it with fewer digits";
-                self.reader.report(at, "E003", format!("{key} {source} has more digits than the ledger"), fix);
+                self.reader.report(
+                    at,
+                    "E003",
+                    format!("{key} {source} has more digits than the ledger"),
+                    fix,
+                );
                 None
             }
             Err(NotExact::NotANumber) if item.is_str() => {
@@ -175,7 +185,12 @@ impl<'a> Section<'a> {
             }
             _ => {
                 let what = format!("{key} must be a finite number greater than 0, got {source}");
-                self.reader.report(at, "E002", what, "write a positive decimal or a fraction such as \"1/10\"");
+                self.reader.report(
+                    at,
+                    "E002",
+                    what,
+                    "write a positive decimal or a fraction such as \"1/10\"",
+                );
                 None
             }
         }
@@ -195,7 +210,12 @@ impl<'a> Section<'a> {
         if let Ok(value) = u64::try_from(number) {
             return Some(At { value, at });
         }
-        self.reader.report(at, "E002", format!("{key} must not be negative, got {number}"), "write 1 or more");
+        self.reader.report(
+            at,
+            "E002",
+            format!("{key} must not be negative, got {number}"),
+            "write 1 or more",
+        );
         None
     }
 
@@ -234,7 +254,10 @@ impl<'a> Section<'a> {
         let name = format!("[[{key}]]");
         if let Some(tables) = item.as_array_of_tables() {
             let place = |table: &toml_edit::Table| table.span().map_or(self.at, |span| span.start);
-            return tables.iter().map(|table| Section::new(self.reader, &name, place(table), table)).collect();
+            return tables
+                .iter()
+                .map(|table| Section::new(self.reader, &name, place(table), table))
+                .collect();
         }
         self.wrong_type::<()>(key, item, &format!("written as {name}"));
         Vec::new()

@@ -125,7 +125,12 @@ fn read_min_batch_size(section: &Section<'_>) -> Option<u64> {
     }
     let size = section.whole("min_batch_size")?;
     if size.value == 0 {
-        section.reader.report(size.at, "E044", "min_batch_size must be 1 or more", "write the task's min_batch_size");
+        section.reader.report(
+            size.at,
+            "E044",
+            "min_batch_size must be 1 or more",
+            "write the task's min_batch_size",
+        );
         return None;
     }
     Some(size.value)
@@ -145,14 +150,28 @@ fn read_fixed_words(section: &Section<'_>) {
 }
 
 /// The budgets that pay; nothing when any of them is unknown or could not be read.
-fn read_charge<'b>(section: &Section<'_>, budgets: &'b [Budget], known: &[String]) -> Option<Vec<&'b Budget>> {
+fn read_charge<'b>(
+    section: &Section<'_>,
+    budgets: &'b [Budget],
+    known: &[String],
+) -> Option<Vec<&'b Budget>> {
     let name = &section.name;
     if !section.has("charge") {
-        section.reader.report(section.at, "E011", format!("{name} charges no budget"), "add charge = [\"budget-id\"]");
+        section.reader.report(
+            section.at,
+            "E011",
+            format!("{name} charges no budget"),
+            "add charge = [\"budget-id\"]",
+        );
     }
     let ids = section.texts("charge")?;
     if ids.value.is_empty() {
-        section.reader.report(ids.at, "E011", format!("{name} charges no budget"), "name one: charge = [\"budget-id\"]");
+        section.reader.report(
+            ids.at,
+            "E011",
+            format!("{name} charges no budget"),
+            "name one: charge = [\"budget-id\"]",
+        );
         return None;
     }
     let mut seen: Vec<&str> = Vec::new();
@@ -186,9 +205,16 @@ fn common_unit(section: &Section<'_>, payers: &[&Budget]) -> Option<(PrivacyUnit
         } else {
             continue;
         };
-        let what =
-            format!("budgets \"{}\" ({a}) and \"{}\" ({b}) differ in {what} and cannot share a release", first.id, other.id);
-        section.reader.report(section.key_place("charge"), "E034", what, "charge budgets that count the same thing");
+        let what = format!(
+            "budgets \"{}\" ({a}) and \"{}\" ({b}) differ in {what} and cannot share a release",
+            first.id, other.id
+        );
+        section.reader.report(
+            section.key_place("charge"),
+            "E034",
+            what,
+            "charge budgets that count the same thing",
+        );
         return None;
     }
     Some((first.unit, first.relation))
@@ -216,14 +242,20 @@ fn read_contribution(section: &Section<'_>, unit: PrivacyUnit) -> Option<Contrib
     caps.refuse_other_keys(&["max_reports_per_batch", "max_reports_per_window", "enforced_by"], &[]);
     let per_batch = caps.counting("max_reports_per_batch", "E030");
     let per_window = caps.counting("max_reports_per_window", "E030");
-    let words = [("client", Enforcer::Client), ("privacy-pass", Enforcer::PrivacyPass), ("none", Enforcer::None)];
+    let words =
+        [("client", Enforcer::Client), ("privacy-pass", Enforcer::PrivacyPass), ("none", Enforcer::None)];
     let enforcer = caps.choice("enforced_by", &words);
     for (key, missing) in [
         ("max_reports_per_batch", !caps.has("max_reports_per_batch")),
         ("max_reports_per_window", unit == PrivacyUnit::Client && !caps.has("max_reports_per_window")),
     ] {
         if missing {
-            caps.reader.report(caps.at, "E030", format!("contribution has no {key}"), format!("add {key} = 1"));
+            caps.reader.report(
+                caps.at,
+                "E030",
+                format!("contribution has no {key}"),
+                format!("add {key} = 1"),
+            );
         }
     }
     match unit {
@@ -253,7 +285,12 @@ fn client_caps(
             "max_reports_per_batch {} exceeds max_reports_per_window {}",
             per_batch.value, per_window.value
         );
-        caps.reader.report(per_batch.at, "E030", what, "a batch cannot hold more of a client than a window does");
+        caps.reader.report(
+            per_batch.at,
+            "E030",
+            what,
+            "a batch cannot hold more of a client than a window does",
+        );
         return None;
     }
     (!unenforced).then_some(Contribution {
@@ -302,7 +339,12 @@ fn read_loss(section: &Section<'_>) -> Option<WrittenLoss> {
         let found = if given.is_empty() { "none".to_owned() } else { given.join(" and ") };
         let at = given.last().map_or(section.at, |key| section.key_place(key));
         let what = format!("found {found} in {}", section.name);
-        section.reader.report(at, "E020", what, "give exactly one of epsilon_per_release and rho_per_release");
+        section.reader.report(
+            at,
+            "E020",
+            what,
+            "give exactly one of epsilon_per_release and rho_per_release",
+        );
         return None;
     }
     let variant = mechanism?.value;
@@ -327,7 +369,10 @@ fn price(section: &Section<'_>, loss: &WrittenLoss, payers: &[&Budget]) -> Optio
             (Variant::Pure, Variant::Pure) | (Variant::Zcdp, Variant::Zcdp) => loss.amount.value.clone(),
             (Variant::Pure, Variant::Zcdp) => rho_of_pure(&loss.amount.value),
             (Variant::Zcdp, Variant::Pure) => {
-                let what = format!("discrete_gaussian gives no pure-DP guarantee, but budget \"{}\" is pure", budget.id);
+                let what = format!(
+                    "discrete_gaussian gives no pure-DP guarantee, but budget \"{}\" is pure",
+                    budget.id
+                );
                 let fix = "use discrete_laplace, or charge a zcdp budget";
                 section.reader.report(section.key_place("mechanism"), "E021", what, fix);
                 continue;
@@ -346,7 +391,12 @@ fn price(section: &Section<'_>, loss: &WrittenLoss, payers: &[&Budget]) -> Optio
                 budget.id,
                 crate::units::format_units(budget.limit_units),
             );
-            section.reader.report(loss.amount.at, "E060", what, "spend less per release, or raise the budget");
+            section.reader.report(
+                loss.amount.at,
+                "E060",
+                what,
+                "spend less per release, or raise the budget",
+            );
             continue;
         }
         charges.push(Charge { budget_id: budget.id.clone(), units, limit: budget.limit_units });

@@ -11,9 +11,10 @@ impl Policy {
     /// `epsilon` is spent by every release, and the budget lasts for ten of them. What is put in must be valid:
     /// the text is meant to be read by [`Policy::parse`], which says what is not.
     pub fn for_demo(label: &str, vdaf: &VdafConfig, min_batch_size: u64, epsilon: &str) -> String {
-        let budget = epsilon
-            .parse::<crate::rational::Rational>()
-            .map_or_else(|_| epsilon.to_owned(), |it| it.times(&crate::rational::Rational::whole(10u8)).to_string());
+        let budget = epsilon.parse::<crate::rational::Rational>().map_or_else(
+            |_| epsilon.to_owned(),
+            |it| it.times(&crate::rational::Rational::whole(10u8)).to_string(),
+        );
         let (label, epsilon, budget) = (quoted(label), quoted(epsilon), quoted(&budget));
         let vdaf = vdaf_table(&Shape::from(vdaf));
         format!(
@@ -87,7 +88,10 @@ fn vdaf_table(shape: &Shape) -> String {
             format!("{{ type = \"{name}\", max_measurement = {} }}", large(*max_measurement))
         }
         Shape::SumVec { length, max_measurement } => {
-            format!("{{ type = \"{name}\", length = {length}, max_measurement = {} }}", large(*max_measurement))
+            format!(
+                "{{ type = \"{name}\", length = {length}, max_measurement = {} }}",
+                large(*max_measurement)
+            )
         }
         Shape::Histogram { length } => format!("{{ type = \"{name}\", length = {length} }}"),
         Shape::Multihot { length, max_weight } => {

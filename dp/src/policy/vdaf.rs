@@ -15,7 +15,12 @@ pub(super) fn read(section: &Section<'_>) -> Option<Shape> {
         required(&vdaf, key)?;
         let number = vdaf.whole(key)?;
         if number.value == 0 {
-            vdaf.reader.report(number.at, "E024", format!("{key} must be 1 or more"), "write the task's value");
+            vdaf.reader.report(
+                number.at,
+                "E024",
+                format!("{key} must be 1 or more"),
+                "write the task's value",
+            );
             return None;
         }
         Some(number)
@@ -28,9 +33,10 @@ pub(super) fn read(section: &Section<'_>) -> Option<Shape> {
         ),
         "prio3-sum-vec" => (
             &["type", "length", "max_measurement"],
-            length()
-                .zip(whole("max_measurement"))
-                .map(|(length, max)| Shape::SumVec { length: length.value.get(), max_measurement: max.value }),
+            length().zip(whole("max_measurement")).map(|(length, max)| Shape::SumVec {
+                length: length.value.get(),
+                max_measurement: max.value,
+            }),
         ),
         "prio3-histogram" => {
             (&["type", "length"], length().map(|length| Shape::Histogram { length: length.value.get() }))

@@ -1,0 +1,225 @@
+//! Granting, refusing, giving back, and finding what was tampered with.
+
+use mica_dap::vdaf_config::VdafConfig;
+
+use super::*;
+use crate::policy::{Decision, Policy, TaskFacts};
+use crate::units::UNITS_PER_ONE;
+
+const TWO_BUDGETS: &str = include_str!("../../tests/two-budgets.toml");
+
+fn plan(label: &str) -> ReleasePlan {
+    let policy = Policy::parse("two-budgets.toml", TWO_BUDGETS).unwrap();
+    let facts = TaskFacts { label, vdaf: &VdafConfig::Count, min_batch_size: 10 };
+    let Ok(Decision::Release(plan)) = policy.release_for(&facts) else { panic!("the release matches") };
+    *plan
+}
+
+fn request(batch: &str) -> ChargeRequest {
+    ChargeRequest {
+        key: ReleaseKey::new([7; 32], batch.as_bytes(), b""),
+        report_count: 10,
+        now: 1_795_000_000,
+    }
+}
+
+/// A store in memory: what a transaction loads and keeps.
+#[derive(Default)]
+struct Store {
+    entries: Vec<LedgerEntry>,
+}
+
+impl Store {
+    fn head(&self) -> ChainHead {
+        self.entries.last().map_or(ChainHead::EMPTY, LedgerEntry::head)
+    }
+
+    fn states(&self) -> Vec<BudgetState> {
+        ["small", "large"]
+            .map(|id| BudgetState {
+                budget_id: id.to_owned(),
+                limit: i64::MAX,
+                spent: self.entries.iter().filter(|it| it.budget_id == id).map(|it| it.units).sum(),
+            })
+            .to_vec()
+    }
+
+    fn spent(&self) -> Vec<i64> {
+        self.states().iter().map(|it| it.spent).collect()
+    }
+
+    fn charge(&mut self, plan: &ReleasePlan, batch: &str) -> Result<Grant, ChargeError> {
+        let charged = charge(plan, request(batch), &self.states(), self.head())?;
+        self.entries.extend(charged.entries);
+        assert_eq!(charged.head, self.head());
+        Ok(charged.grant)
+    }
+
+    fn of(&self, batch: &str) -> Vec<LedgerEntry> {
+        let key = request(batch).key;
+        self.entries.iter().filter(|it| it.key == key).cloned().collect()
+    }
+
+    fn commit(&mut self, batch: &str) -> Result<(), SettleError> {
+        let entries = commit(&self.of(batch), 1_795_000_001, self.head())?;
+        self.entries.extend(entries);
+        Ok(())
+    }
+
+    fn refund(&mut self, batch: &str) -> Result<(), SettleError> {
+        let entries = refund(&self.of(batch), 1_795_000_001, self.head())?;
+        self.entries.extend(entries);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_budget_for_three_releases_grants_exactly_three() {
+    // The small budget is 0.3 and a release costs 0.1: binary numbers would refuse the third.
+    let (plan, mut store) = (plan("cheap"), Store::default());
+    let granted = (0..30).filter(|batch| store.charge(&plan, &batch.to_string()).is_ok()).count();
+    assert_eq!(granted, 3);
+    assert_eq!(store.spent()[0], 3 * UNITS_PER_ONE / 10);
+    assert!(verify_chain(&store.entries).is_ok());
+}
+
+#[test]
+fn a_refusal_names_the_numbers_and_changes_nothing() {
+    let (cheap, dear, mut store) = (plan("cheap"), plan("dear"), Store::default());
+    let _ = store.charge(&cheap, "one").unwrap();
+    let before = store.entries.clone();
+    let error = store.charge(&dear, "two").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "budget \"small\" is exhausted: 0.1 of 0.3 spent, 0.25 requested, 0.2 left"
+    );
+    let ChargeError::Exhausted(exhausted) = error else { panic!("the budget is too small") };
+    assert_eq!(exhausted.remaining, UNITS_PER_ONE / 5);
+    assert_eq!(store.entries, before);
+    // A later request that fits is granted.
+    assert!(store.charge(&cheap, "three").is_ok());
+}
+
+#[test]
+fn all_budgets_are_charged_or_none() {
+    let (plan, mut store) = (plan("cheap"), Store::default());
+    let grant = store.charge(&plan, "one").unwrap();
+    assert_eq!(grant.key(), &request("one").key);
+    let charged: Vec<_> = store.entries.iter().map(|it| (it.budget_id.as_str(), it.units)).collect();
+    assert_eq!(charged, [("large", UNITS_PER_ONE / 200), ("small", UNITS_PER_ONE / 10)]);
+    // The large budget has room, the small one has not: neither moves.
+    let mut states = store.states();
+    states[0].limit = UNITS_PER_ONE / 10;
+    let refused = charge(&plan, request("two"), &states, store.head()).unwrap_err();
+    assert!(
+        matches!(refused, ChargeError::Exhausted(it) if it.limit == UNITS_PER_ONE / 10 && it.remaining == 0)
+    );
+    let unknown = charge(&plan, request("two"), &states[..1], store.head()).unwrap_err();
+    assert_eq!(unknown, ChargeError::UnknownBudget("large".to_owned()));
+}
+
+#[test]
+fn small_batches_and_wrapping_totals_are_refused_before_the_charge() {
+    let (plan, store) = (plan("cheap"), Store::default());
+    let ask = |report_count| {
+        let request = ChargeRequest { report_count, ..request("one") };
+        charge(&plan, request, &store.states(), store.head()).map(|it| it.entries.len())
+    };
+    assert_eq!(ask(9), Err(ChargeError::BatchTooSmall { report_count: 9, min_batch_size: 10 }));
+    assert_eq!(ask(10), Ok(2));
+    assert!(matches!(ask(1 << 63), Err(ChargeError::FieldOverflow(_))));
+    assert_eq!(ask(1 << 62), Ok(2));
+}
+
+#[test]
+fn a_charge_is_settled_once() {
+    let (plan, mut store) = (plan("cheap"), Store::default());
+    assert_eq!(store.commit("one"), Err(SettleError::NoCharge));
+    let _ = store.charge(&plan, "one").unwrap();
+    store.commit("one").unwrap();
+    assert_eq!(store.refund("one"), Err(SettleError::Committed));
+    assert_eq!(store.commit("one"), Err(SettleError::Committed));
+
+    let _ = store.charge(&plan, "two").unwrap();
+    let mixed = refund(&store.entries, 0, store.head());
+    assert_eq!(mixed, Err(SettleError::MixedReleases));
+    store.refund("two").unwrap();
+    assert_eq!(store.spent(), [UNITS_PER_ONE / 10, UNITS_PER_ONE / 200]);
+    assert_eq!(store.refund("two"), Err(SettleError::Refunded));
+    assert_eq!(store.commit("two"), Err(SettleError::Refunded));
+    // What was given back may be asked for again.
+    let _ = store.charge(&plan, "two").unwrap();
+    store.commit("two").unwrap();
+    let totals = verify_chain(&store.entries).unwrap();
+    assert_eq!(
+        totals.iter().map(|it| it.spent).collect::<Vec<_>>(),
+        [UNITS_PER_ONE / 100, UNITS_PER_ONE / 5]
+    );
+}
+
+#[test]
+fn any_change_of_a_written_ledger_is_found() {
+    let (plan, mut store) = (plan("cheap"), Store::default());
+    let _ = store.charge(&plan, "one").unwrap();
+    store.commit("one").unwrap();
+    let _ = store.charge(&plan, "two").unwrap();
+    store.refund("two").unwrap();
+    assert!(verify_chain(&store.entries).is_ok());
+    assert!(verify_chain(&[]).unwrap().is_empty());
+
+    let changes: [fn(&mut LedgerEntry); 11] = [
+        |it| it.sequence += 1,
+        |it| it.kind = if it.kind == EntryKind::Charge { EntryKind::Commit } else { EntryKind::Charge },
+        |it| it.budget_id.push('x'),
+        |it| it.units -= 1,
+        |it| it.limit += 1,
+        |it| it.key = ReleaseKey::new([8; 32], b"one", b""),
+        |it| it.mechanism.push('0'),
+        |it| it.release_id.push('0'),
+        |it| it.policy.version += 1,
+        |it| it.created_at += 1,
+        |it| it.entry_hash[0] ^= 1,
+    ];
+    for at in 0..store.entries.len() {
+        for change in changes {
+            let mut entries = store.entries.clone();
+            change(&mut entries[at]);
+            assert!(verify_chain(&entries).is_err());
+        }
+        let mut entries = store.entries.clone();
+        entries.remove(at);
+        assert_eq!(verify_chain(&entries).is_ok(), at + 1 == store.entries.len());
+        if at > 0 {
+            let mut entries = store.entries.clone();
+            entries.swap(at, at - 1);
+            assert!(verify_chain(&entries).is_err());
+        }
+    }
+}
+
+#[test]
+fn a_ledger_that_was_rewritten_with_good_hashes_still_breaks_its_rules() {
+    let plan = plan("cheap");
+    let mut store = Store::default();
+    let _ = store.charge(&plan, "one").unwrap();
+    let refunds = refund(&store.of("one"), 0, store.head()).unwrap();
+    store.commit("one").unwrap();
+    // Refunds of a committed charge, linked properly.
+    let mut entries = store.entries.clone();
+    for refunded in &refunds {
+        let head = entries.last().unwrap().head();
+        entries.push(refunded.settled(EntryKind::Refund, 0, head));
+    }
+    assert!(verify_chain(&entries).is_err());
+    // The same release charged twice.
+    let twice = charge(&plan, request("one"), &Store::default().states(), store.head()).unwrap();
+    let entries = [store.entries.clone(), twice.entries].concat();
+    assert_eq!(verify_chain(&entries).unwrap_err().what, "the same release is charged twice");
+    // More charges than the limit allows.
+    let mut store = Store::default();
+    for batch in ["1", "2", "3", "4"] {
+        let charged = charge(&plan, request(batch), &Store::default().states(), store.head()).unwrap();
+        store.entries.extend(charged.entries);
+    }
+    assert_eq!(verify_chain(&store.entries).unwrap_err().what, "the budget was already exhausted");
+}

@@ -1,0 +1,179 @@
+//! From a policy file to a noised share, the way an aggregator goes.
+
+use mica_dap::vdaf_config::VdafConfig;
+use mica_dp::{
+    BudgetState, ChainHead, ChargeRequest, Decision, Grant, NoiseOf, Policy, Protection, ReleaseKey,
+    ReleasePlan, TaskFacts, ledger, parse_task_info, perturb,
+};
+use num_bigint::BigInt;
+use num_traits::ToPrimitive;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+const FIRST_COUNTER: &str = include_str!("../../policies/first-counter.toml");
+const PAGE_LOAD: &str = include_str!("../../policies/page-load-histogram.toml");
+
+fn plan(text: &str, label: &str, vdaf: &VdafConfig, min_batch_size: u64) -> ReleasePlan {
+    let policy = Policy::parse("policy.toml", text).expect("the file is right");
+    match policy.release_for(&TaskFacts { label, vdaf, min_batch_size }) {
+        Ok(Decision::Release(plan)) => *plan,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn grant(plan: &ReleasePlan) -> Grant {
+    let states: Vec<_> = plan
+        .charges()
+        .iter()
+        .map(|charge| BudgetState { budget_id: charge.budget_id.clone(), limit: charge.limit, spent: 0 })
+        .collect();
+    let key = ReleaseKey::new([1; 32], b"batch", b"");
+    let request = ChargeRequest { key, report_count: 1000, now: 0 };
+    ledger::charge(plan, request, &states, ChainHead::EMPTY).expect("the budget is whole").grant
+}
+
+fn noised(plan: &ReleasePlan, truth: &[i64], rng: &mut StdRng) -> Vec<i64> {
+    let add = |share: &Vec<i64>, noise: &[BigInt]| -> Result<Vec<i64>, ()> {
+        assert_eq!(share.len(), noise.len());
+        Ok(share
+            .iter()
+            .zip(noise)
+            .map(|(value, noise)| value + noise.to_i64().expect("small noise"))
+            .collect())
+    };
+    perturb(grant(plan), rng, truth.to_vec(), add).expect("adding works").into_inner_for_sealing()
+}
+
+#[test]
+fn every_file_to_start_from_is_right() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies");
+    let mut read = 0;
+    for entry in std::fs::read_dir(folder).expect("the folder is there") {
+        let path = entry.expect("the folder can be read").path();
+        if path.extension().is_some_and(|it| it == "toml") {
+            let text = std::fs::read_to_string(&path).expect("the file can be read");
+            if let Err(findings) = Policy::parse(&path.display().to_string(), &text) {
+                panic!("{findings:#?}");
+            }
+            read += 1;
+        }
+    }
+    assert!(read >= 2);
+}
+
+#[test]
+fn the_comments_of_the_files_to_start_from_are_true() {
+    let counter = plan(FIRST_COUNTER, "first-counter", &VdafConfig::Count, 100);
+    assert_eq!(counter.mechanism().to_string(), "discrete_laplace(scale=2)");
+    assert_eq!(counter.mechanism().half_width(0.95, NoiseOf::BothAggregators), 8);
+    assert_eq!(counter.charges()[0].limit / counter.charges()[0].units, 10);
+
+    let histogram = plan(PAGE_LOAD, "page-load/v2", &VdafConfig::histogram(1000), 1000);
+    assert_eq!(histogram.mechanism().to_string(), "discrete_gaussian(sigma=20)");
+    assert_eq!(histogram.mechanism().half_width(0.95, NoiseOf::BothAggregators), 55);
+    assert_eq!(histogram.charges()[0].limit / histogram.charges()[0].units, 30);
+}
+
+#[test]
+fn two_aggregators_together_add_twice_the_variance() {
+    let plan = plan(FIRST_COUNTER, "first-counter", &VdafConfig::Count, 100);
+    let mut rng = StdRng::seed_from_u64(11);
+    let releases = 4000;
+    let (mut both, mut one) = (0.0, 0.0);
+    for _ in 0..releases {
+        let leader = noised(&plan, &[500], &mut rng)[0] - 500;
+        let helper = noised(&plan, &[-300], &mut rng)[0] + 300;
+        both += ((leader + helper) as f64).powi(2);
+        one += (leader as f64).powi(2);
+    }
+    let (both, one) = (both / f64::from(releases), one / f64::from(releases));
+    let mechanism = plan.mechanism();
+    // The mean of 4000 squares of Laplace noise is within 6.5 of its standard deviations: 23 %.
+    assert!((both / mechanism.variance(NoiseOf::BothAggregators) - 1.0).abs() < 0.23, "{both}");
+    assert!((one / mechanism.variance(NoiseOf::OneAggregator) - 1.0).abs() < 0.23, "{one}");
+    assert!(
+        one / mechanism.variance(NoiseOf::BothAggregators) < 0.77,
+        "the test would notice one lost noise"
+    );
+}
+
+#[test]
+fn intervals_cover_as_often_as_they_say() {
+    let plan = plan(PAGE_LOAD, "page-load/v2", &VdafConfig::histogram(1000), 1000);
+    let width = plan.mechanism().half_width(0.95, NoiseOf::BothAggregators);
+    let mut rng = StdRng::seed_from_u64(12);
+    let mut inside = 0u32;
+    for _ in 0..4 {
+        let leader = noised(&plan, &vec![10; 1000], &mut rng);
+        let helper = noised(&plan, &vec![-10; 1000], &mut rng);
+        inside +=
+            leader.iter().zip(&helper).map(|(a, b)| u32::from((a + b).unsigned_abs() <= width)).sum::<u32>();
+    }
+    let share = f64::from(inside) / 4000.0;
+    assert!((share - 0.95).abs() < 0.02, "{share}");
+}
+
+#[test]
+fn a_written_exception_adds_nothing_until_it_expires() {
+    let text = Policy::for_release_without_dp("exact totals for a test", "2030-01-01");
+    let policy = Policy::parse("policy.toml", &text).expect("the file is right");
+    let facts = TaskFacts { label: "any", vdaf: &VdafConfig::Count, min_batch_size: 1 };
+    let Ok(Decision::WithoutDp(exception)) = policy.release_for(&facts) else { panic!("the file allows it") };
+    let key = || ReleaseKey::new([1; 32], b"batch", b"");
+    let grant = Grant::without_dp(&exception, key(), exception.expires() - 1).expect("still valid");
+    assert!(matches!(grant.protection(), Protection::WithoutDp(_)));
+    let mut rng = StdRng::seed_from_u64(13);
+    let share = perturb(grant, &mut rng, 41, |_, _| Err::<i32, _>("noise for an exception"))
+        .map(|it| it.into_inner_for_sealing());
+    assert_eq!(share, Ok(41));
+    let expired = Grant::without_dp(&exception, key(), exception.expires()).expect_err("expired");
+    assert!(expired.to_string().contains("has expired"));
+    assert!(exception.explain().starts_with("NOT differentially private"));
+}
+
+#[test]
+fn statements_are_bound_to_tasks_by_their_hash() {
+    let counter = plan(FIRST_COUNTER, "first-counter", &VdafConfig::Count, 100);
+    let statement = counter.statement();
+    assert_eq!(
+        statement.canonical_json(),
+        r#"{"contribution":{"enforced_by":"none","max_reports_per_batch":1,"max_reports_per_window":1},"loss_per_release":{"epsilon":"1/2"},"mechanism":{"name":"discrete_laplace","scale":"2"},"min_batch_size":"100","neighboring_relation":"replace_one","noise_by":"each_aggregator","privacy_unit":"report","schema":"dp-statement/1","unprotected_quantities":["interval","report_count"],"vdaf":{"type":"prio3-count"}}"#
+    );
+    let task_info = statement.task_info("first-counter").expect("the label is short");
+    assert_eq!(task_info.len(), "first-counter".len() + 36);
+    assert_eq!(parse_task_info(&task_info), Some(("first-counter", statement.sha256())));
+    assert_eq!(statement.task_info(&"x".repeat(219)).expect("the longest label").len(), 255);
+    assert!(statement.task_info(&"x".repeat(220)).is_err());
+    assert!(statement.task_info("a\0b").is_err());
+    for strange in [&b""[..], b"label", b"label\0dp1", &[0; 36], &task_info[1..]] {
+        assert_eq!(parse_task_info(strange).is_some(), strange == &task_info[1..], "{strange:?}");
+    }
+}
+
+#[test]
+fn what_does_not_change_the_promise_does_not_change_the_statement() {
+    let statement = |text: &str| plan(text, "first-counter", &VdafConfig::Count, 100).statement().sha256();
+    let reference = statement(FIRST_COUNTER);
+    let bare: String =
+        FIRST_COUNTER.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
+    assert_eq!(statement(&bare), reference);
+    assert_eq!(statement(&FIRST_COUNTER.replace("epsilon = 5", "epsilon = 50")), reference);
+    assert_eq!(statement(&FIRST_COUNTER.replace("\"1/2\"", "0.50")), reference);
+    assert_eq!(statement(&FIRST_COUNTER.replace("you@", "me@")), reference);
+    assert_ne!(statement(&FIRST_COUNTER.replace("\"1/2\"", "0.51")), reference);
+    assert_ne!(statement(&FIRST_COUNTER.replace("replace_one", "replace_special")), reference);
+}
+
+#[test]
+fn explanations_say_what_is_promised_and_what_is_not() {
+    let counter = plan(FIRST_COUNTER, "first-counter", &VdafConfig::Count, 100).explain();
+    for said in ["epsilon = 1/2", "factor of at most 1.649", "±8", "report_count", "interval", "10 releases"]
+    {
+        assert!(counter.contains(said), "{said}: {counter}");
+    }
+    let histogram = plan(PAGE_LOAD, "page-load/v2", &VdafConfig::histogram(1000), 1000).explain();
+    for said in ["rho = 1/400", "epsilon = 0.3", "at delta = 1/100000000", "its own software counts", "±55"]
+    {
+        assert!(histogram.contains(said), "{said}: {histogram}");
+    }
+}
