@@ -1,0 +1,191 @@
+//! Talking to leader and helper, always through relay and gateway.
+
+use bytes::Bytes;
+use http::Uri;
+use mica_dap::codec::Encode as _;
+use mica_dap::hpke_config::{HpkeConfig, HpkeConfigList};
+use mica_dap::id::ReportId;
+use mica_dap::media::Media;
+use mica_dap::problem::ProblemDocument;
+use mica_dap::report::{Report, UploadErrors, UploadRequest};
+use mica_dap::report_error::ReportError;
+use mica_dap::resource::Resource;
+use mica_dap::vdaf::Measurement;
+use mica_envelope::{ClientEnvelope, InnerRequest, InnerResponse, KeyConfigList, media};
+
+use crate::transport::Transport;
+use crate::{ClientError, ReportBuilder, TaskBundle};
+
+/// Reports for one task.
+#[derive(Clone)]
+pub struct Client {
+    bundle: TaskBundle,
+    transport: Transport,
+}
+
+/// What the leader said about an upload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UploadOutcome {
+    /// How many reports were taken.
+    pub accepted: usize,
+    /// The others, with the leader's reasons, in the order of the upload.
+    pub rejected: Vec<(ReportId, ReportError)>,
+}
+
+impl Client {
+    /// A client for the task of `bundle`.
+    #[must_use]
+    pub fn new(bundle: TaskBundle) -> Self {
+        Self { bundle, transport: Transport::new() }
+    }
+
+    /// Fetches the HPKE configurations of both aggregators through the relay and prepares to make reports.
+    ///
+    /// # Errors
+    /// When they cannot be fetched or read, or hold no key that this client can seal to (DAP 4.4.1).
+    pub async fn builder(&self) -> Result<ReportBuilder, ClientError> {
+        let leader = self.hpke_config("leader", self.bundle.configuration.leader_url()).await?;
+        let helper = self.hpke_config("helper", self.bundle.configuration.helper_url()).await?;
+        ReportBuilder::new(&self.bundle, leader, helper)
+    }
+
+    /// Makes a report of `measurement` and uploads it. If the leader has a newer key by now, that is fetched and a
+    /// fresh report is made, once.
+    ///
+    /// # Errors
+    /// When the report cannot be made, or nothing is known of its upload. A report that the leader refused is no error.
+    pub async fn report(
+        &self,
+        measurement: &Measurement,
+        unix_seconds: u64,
+    ) -> Result<UploadOutcome, ClientError> {
+        let first = self.report_once(measurement, unix_seconds).await?;
+        let outdated = |(_, error): &(ReportId, ReportError)| {
+            matches!(error, ReportError::OutdatedConfig | ReportError::HpkeUnknownConfigId)
+        };
+        if first.rejected.iter().any(outdated) {
+            return self.report_once(measurement, unix_seconds).await;
+        }
+        Ok(first)
+    }
+
+    async fn report_once(
+        &self,
+        measurement: &Measurement,
+        unix_seconds: u64,
+    ) -> Result<UploadOutcome, ClientError> {
+        let report = self.builder().await?.report(measurement, unix_seconds)?;
+        self.upload(std::slice::from_ref(&report)).await
+    }
+
+    /// Uploads reports in one request (DAP 4.4.2) and reads the leader's verdict on each. May be called again with the
+    /// same reports: none is counted twice, and the envelope is a fresh one each time.
+    ///
+    /// # Errors
+    /// When nothing is known of the upload, or the request was refused as a whole.
+    pub async fn upload(&self, reports: &[Report]) -> Result<UploadOutcome, ClientError> {
+        let body = UploadRequest { reports: reports.to_vec() }.encoded();
+        let url = Resource::Reports(self.bundle.task_id).url(self.bundle.configuration.leader_url());
+        let headers = vec![("content-type".to_owned(), Media::UploadReq.header().as_bytes().to_vec())];
+        let response = self.ask("POST", &url, headers, body).await?;
+        if response.body.is_empty() {
+            return Ok(UploadOutcome { accepted: reports.len(), rejected: Vec::new() });
+        }
+        let errors: UploadErrors = decode(&response, Media::UploadErrors)?;
+        let rejected: Vec<(ReportId, ReportError)> = errors
+            .statuses
+            .into_iter()
+            .map(|status| (status.report_id, ReportError::from_code(status.error, self.bundle.draft)))
+            .collect();
+        let accepted = reports.len().checked_sub(rejected.len());
+        let accepted =
+            accepted.ok_or_else(|| ClientError::Answer("it refuses more than was sent".to_owned()))?;
+        Ok(UploadOutcome { accepted, rejected })
+    }
+
+    async fn hpke_config(&self, whose: &'static str, endpoint: &str) -> Result<HpkeConfig, ClientError> {
+        let accept = vec![("accept".to_owned(), Media::HpkeConfigList.header().as_bytes().to_vec())];
+        let response = self.ask("GET", &Resource::HpkeConfig.url(endpoint), accept, Vec::new()).await?;
+        let list: HpkeConfigList = decode(&response, Media::HpkeConfigList)?;
+        // In decreasing order of preference: the first that can be used.
+        list.configs()
+            .iter()
+            .find(|config| config.is_supported())
+            .cloned()
+            .ok_or(ClientError::NoUsableKey(whose))
+    }
+
+    /// One request inside a fresh envelope; the answer if it is a success.
+    async fn ask(
+        &self,
+        method: &str,
+        url: &str,
+        headers: Vec<(String, Vec<u8>)>,
+        body: Vec<u8>,
+    ) -> Result<InnerResponse, ClientError> {
+        let request = inner(method, url, headers, body)?;
+        let (sealed, opener) = ClientEnvelope::seal(&self.bundle.ohttp_keys, &request)
+            .map_err(|error| ClientError::Task(error.to_string()))?;
+        let outer = self.transport.post(&self.bundle.relay, media::OHTTP_REQUEST, sealed).await?;
+        let is_sealed = outer
+            .headers()
+            .get(http::header::CONTENT_TYPE)
+            .is_some_and(|value| media::is(value.as_bytes(), media::OHTTP_RESPONSE));
+        if !outer.status().is_success() || !is_sealed {
+            return Err(outer_refusal(outer.status().as_u16(), outer.body()));
+        }
+        let response = opener.open(outer.body()).map_err(|error| ClientError::Answer(error.to_string()))?;
+        if (200..300).contains(&response.status) {
+            return Ok(response);
+        }
+        let problem = ProblemDocument::from_json(&response.body).map(Box::new);
+        Err(ClientError::Refused { status: response.status, problem })
+    }
+}
+
+/// Fetches the key configurations that a gateway publishes, for a task bundle. This request is not hidden: it is made
+/// once, by whoever writes the bundle, and not by its clients.
+///
+/// # Errors
+/// When they cannot be fetched or read.
+pub async fn fetch_ohttp_keys(url: &str) -> Result<KeyConfigList, ClientError> {
+    let response = Transport::new().get(url, media::OHTTP_KEYS).await?;
+    if !response.status().is_success() {
+        return Err(ClientError::Answer(format!("the gateway answered {}", response.status())));
+    }
+    KeyConfigList::parse(response.into_body()).map_err(|error| ClientError::Answer(error.to_string()))
+}
+
+fn inner(
+    method: &str,
+    url: &str,
+    headers: Vec<(String, Vec<u8>)>,
+    body: Vec<u8>,
+) -> Result<InnerRequest, ClientError> {
+    let unusable = || ClientError::Task(format!("`{url}` is not a URL that can be asked"));
+    let uri: Uri = url.parse().map_err(|_| unusable())?;
+    let authority = uri.authority().ok_or_else(unusable)?.as_str().to_ascii_lowercase();
+    Ok(InnerRequest {
+        method: method.to_owned(),
+        scheme: uri.scheme_str().ok_or_else(unusable)?.to_owned(),
+        authority,
+        path: uri.path_and_query().ok_or_else(unusable)?.as_str().to_owned(),
+        headers,
+        body: Bytes::from(body),
+    })
+}
+
+fn outer_refusal(status: u16, body: &[u8]) -> ClientError {
+    match ProblemDocument::from_json(body) {
+        Some(problem) if problem.type_ == media::PROBLEM_OHTTP_KEY => ClientError::StaleOhttpKey,
+        _ => ClientError::Relay(status),
+    }
+}
+
+fn decode<M: mica_dap::codec::Decode>(response: &InnerResponse, expected: Media) -> Result<M, ClientError> {
+    let media = response.header("content-type").and_then(|value| std::str::from_utf8(value).ok());
+    if !media.is_some_and(|media| expected.matches(media)) {
+        return Err(ClientError::Answer("it has another media type than asked for".to_owned()));
+    }
+    M::decoded(&response.body).map_err(|error| ClientError::Answer(error.to_string()))
+}

@@ -1,0 +1,50 @@
+//! Why a report could not be made or sent. Nothing here quotes a measurement, a share or an identifier.
+
+use mica_dap::problem::ProblemDocument;
+use thiserror::Error;
+
+/// A failed step between a measurement and its upload.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum ClientError {
+    /// The measurement does not fit the task.
+    #[error("{0}")]
+    Measurement(String),
+    /// The task cannot be served by this client.
+    #[error("this client cannot report for the task: {0}")]
+    Task(String),
+    /// The relay or the gateway did not answer.
+    #[error("cannot reach {origin}: {why}")]
+    Unreachable {
+        /// Scheme, host and port.
+        origin: String,
+        /// In one phrase.
+        why: String,
+    },
+    /// The relay or the gateway refused the envelope itself.
+    #[error("the relay answered {0}; nothing was delivered")]
+    Relay(u16),
+    /// The gateway no longer uses the key that the request was sealed to.
+    #[error("the gateway does not know the key in the task bundle; fetch a fresh bundle")]
+    StaleOhttpKey,
+    /// The answer in the envelope is not what was asked for.
+    #[error("the answer cannot be read: {0}")]
+    Answer(String),
+    /// An aggregator does not offer a key that this client can seal to (DAP 4.4.1).
+    #[error("the {0} offers no HPKE configuration that this client can use")]
+    NoUsableKey(&'static str),
+    /// The leader, or the gateway for it, refused the whole request, inside the envelope.
+    #[error("the request was refused with {status}{}", detail(.problem.as_deref()))]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// What it said about it.
+        problem: Option<Box<ProblemDocument>>,
+    },
+}
+
+fn detail(problem: Option<&ProblemDocument>) -> String {
+    problem.map_or_else(String::new, |problem| {
+        let detail = problem.detail.as_deref().unwrap_or_default();
+        format!(": {} {detail}", problem.type_).trim_end().to_owned()
+    })
+}
