@@ -109,7 +109,12 @@ pub async fn freeze(tx: &mut Tx, job: i64, token: LeaseToken, included: &[u8]) -
 }
 
 /// Notes where the helper keeps the job. False when the lease is lost.
-pub async fn set_location(tx: &mut Tx, job: i64, token: LeaseToken, location: &str) -> Result<bool, StoreError> {
+pub async fn set_location(
+    tx: &mut Tx,
+    job: i64,
+    token: LeaseToken,
+    location: &str,
+) -> Result<bool, StoreError> {
     let done = sqlx::query(
         "-- set_aggregation_job_location
          UPDATE aggregation_jobs SET helper_location = $3

@@ -12,8 +12,8 @@ use mica_dap::time::Time;
 use mica_service::store::{Dialect, Fields, StoreError, Tx, signed};
 use sqlx::any::AnyRow;
 
-use super::columns::{self, found};
 use super::Scope;
+use super::columns::{self, found};
 
 /// How many rows a bucket is spread over at most.
 pub const SHARDS: i64 = 8;
@@ -148,7 +148,12 @@ async fn add_one<E>(
     Err(scrubbed())
 }
 
-async fn locked(tx: &mut Tx, task: i64, bucket: BucketId, shard: i64) -> Result<Option<BucketRow>, StoreError> {
+async fn locked(
+    tx: &mut Tx,
+    task: i64,
+    bucket: BucketId,
+    shard: i64,
+) -> Result<Option<BucketRow>, StoreError> {
     let query = columns::for_update(
         tx,
         "-- lock_bucket

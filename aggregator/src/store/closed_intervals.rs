@@ -57,7 +57,12 @@ pub async fn overlapping(tx: &mut Tx, task: i64, scope: impl Into<Scope>) -> Res
 }
 
 /// The closed intervals that hold any time from `first` through `last`, in order.
-pub async fn closed_times(tx: &mut Tx, task: i64, first: Time, last: Time) -> Result<Vec<Interval>, StoreError> {
+pub async fn closed_times(
+    tx: &mut Tx,
+    task: i64,
+    first: Time,
+    last: Time,
+) -> Result<Vec<Interval>, StoreError> {
     let rows = sqlx::query(
         "-- closed_times
          SELECT start_time, end_time FROM closed_intervals

@@ -89,7 +89,11 @@ pub async fn insert(tx: &mut Tx, job: &NewCollectionJob) -> Result<bool, StoreEr
 }
 
 /// The job under that path of the task, in whatever state.
-pub async fn by_id(tx: &mut Tx, task: i64, id: &CollectionJobId) -> Result<Option<CollectionJobRow>, StoreError> {
+pub async fn by_id(
+    tx: &mut Tx,
+    task: i64,
+    id: &CollectionJobId,
+) -> Result<Option<CollectionJobRow>, StoreError> {
     let row = sqlx::query(
         "-- collection_job_by_id
          SELECT * FROM collection_jobs WHERE id = $1 AND task = $2",

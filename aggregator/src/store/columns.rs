@@ -17,7 +17,11 @@ pub(super) fn optional_array<const N: usize>(
 pub struct UnknownState;
 
 /// The one of `states` that is written `text`.
-pub(super) fn state<S: Copy>(text: &str, states: &[S], word: impl Fn(&S) -> &'static str) -> Result<S, UnknownState> {
+pub(super) fn state<S: Copy>(
+    text: &str,
+    states: &[S],
+    word: impl Fn(&S) -> &'static str,
+) -> Result<S, UnknownState> {
     states.iter().copied().find(|state| word(state) == text).ok_or(UnknownState)
 }
 
@@ -27,7 +31,11 @@ pub(super) fn found(rows: u64) -> bool {
 }
 
 /// A query whose SELECT, which `before` ends with, passes over rows that others are working on.
-pub(super) fn for_update_skip_locked(tx: &Tx, before: &'static str, after: &'static str) -> AssertSqlSafe<String> {
+pub(super) fn for_update_skip_locked(
+    tx: &Tx,
+    before: &'static str,
+    after: &'static str,
+) -> AssertSqlSafe<String> {
     AssertSqlSafe([before, tx.for_update_skip_locked(), after].concat())
 }
 

@@ -41,7 +41,11 @@ pub async fn insert(tx: &mut Tx, job: &HelperJobRow) -> Result<bool, StoreError>
 }
 
 /// The answer to the request of that digest.
-pub async fn by_digest(tx: &mut Tx, task: i64, digest: &[u8; 32]) -> Result<Option<HelperJobRow>, StoreError> {
+pub async fn by_digest(
+    tx: &mut Tx,
+    task: i64,
+    digest: &[u8; 32],
+) -> Result<Option<HelperJobRow>, StoreError> {
     let row = sqlx::query(
         "-- helper_job_by_digest
          SELECT * FROM helper_jobs WHERE task = $1 AND request_digest = $2",
@@ -54,7 +58,11 @@ pub async fn by_digest(tx: &mut Tx, task: i64, digest: &[u8; 32]) -> Result<Opti
 }
 
 /// The answer under that path of the task.
-pub async fn by_id(tx: &mut Tx, task: i64, id: &AggregationJobId) -> Result<Option<HelperJobRow>, StoreError> {
+pub async fn by_id(
+    tx: &mut Tx,
+    task: i64,
+    id: &AggregationJobId,
+) -> Result<Option<HelperJobRow>, StoreError> {
     let row = sqlx::query(
         "-- helper_job_by_id
          SELECT * FROM helper_jobs WHERE id = $1 AND task = $2",

@@ -50,7 +50,10 @@ pub async fn budget_states(tx: &mut Tx, budgets: &[(&str, i64)]) -> Result<Vec<B
         let state = states.iter().find(|state| state.budget_id == *budget_id)?;
         Some(BudgetRow { limit: *limit, ..state.clone() })
     };
-    budgets.iter().map(|budget| find(budget).ok_or_else(|| StoreError::corrupt("budgets", "budget_id"))).collect()
+    budgets
+        .iter()
+        .map(|budget| find(budget).ok_or_else(|| StoreError::corrupt("budgets", "budget_id")))
+        .collect()
 }
 
 /// Every budget, in the order of their names.
@@ -180,7 +183,8 @@ fn read_budget(row: &AnyRow) -> Result<BudgetRow, StoreError> {
 
 fn read_entry(row: &AnyRow) -> Result<LedgerEntry, StoreError> {
     let fields = Fields::of("ledger", row);
-    let version = u32::try_from(fields.unsigned("policy_version")?).map_err(|_| fields.corrupt("policy_version"))?;
+    let version =
+        u32::try_from(fields.unsigned("policy_version")?).map_err(|_| fields.corrupt("policy_version"))?;
     Ok(LedgerEntry {
         sequence: fields.unsigned("seq")?,
         kind: EntryKind::from_name(&fields.text("kind")?).ok_or_else(|| fields.corrupt("kind"))?,

@@ -109,7 +109,11 @@ pub async fn by_id(tx: &mut Tx, id: i64) -> Result<Option<ReleaseRow>, StoreErro
 }
 
 /// The release of that batch.
-pub async fn by_batch_key(tx: &mut Tx, task: i64, batch_key: &[u8]) -> Result<Option<ReleaseRow>, StoreError> {
+pub async fn by_batch_key(
+    tx: &mut Tx,
+    task: i64,
+    batch_key: &[u8],
+) -> Result<Option<ReleaseRow>, StoreError> {
     let query = sqlx::query(
         "-- release_by_batch_key
          SELECT * FROM releases WHERE task = $1 AND batch_key = $2",
@@ -127,7 +131,11 @@ pub async fn by_digest(tx: &mut Tx, task: i64, digest: &[u8; 32]) -> Result<Opti
 }
 
 /// Helper: the release under that path of the task.
-pub async fn by_share_id(tx: &mut Tx, task: i64, id: &AggregateShareId) -> Result<Option<ReleaseRow>, StoreError> {
+pub async fn by_share_id(
+    tx: &mut Tx,
+    task: i64,
+    id: &AggregateShareId,
+) -> Result<Option<ReleaseRow>, StoreError> {
     let query = sqlx::query(
         "-- release_by_share_id
          SELECT * FROM releases WHERE share_id = $1 AND task = $2",
@@ -136,7 +144,12 @@ pub async fn by_share_id(tx: &mut Tx, task: i64, id: &AggregateShareId) -> Resul
 }
 
 /// Moves a release from one state to another. False when it is not in the first.
-pub async fn set_state(tx: &mut Tx, id: i64, from: ReleaseState, to: ReleaseState) -> Result<bool, StoreError> {
+pub async fn set_state(
+    tx: &mut Tx,
+    id: i64,
+    from: ReleaseState,
+    to: ReleaseState,
+) -> Result<bool, StoreError> {
     let done = sqlx::query(
         "-- set_release_state
          UPDATE releases SET state = $3 WHERE id = $1 AND state = $2",

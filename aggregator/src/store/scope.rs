@@ -32,7 +32,8 @@ impl From<BucketId> for Scope {
         match bucket {
             // The last time of all has no end and holds no report.
             BucketId::TimeInterval(time) => Self::Interval(
-                Interval::unit(Time(time.0.min(u64::MAX - 1))).expect("a unit before the last time has an end"),
+                Interval::unit(Time(time.0.min(u64::MAX - 1)))
+                    .expect("a unit before the last time has an end"),
             ),
             BucketId::LeaderSelected(batch) => Self::Batch(batch),
         }

@@ -1,6 +1,8 @@
 //! Leader: reports as they were received, many to a row, from the upload until their output shares are in the
 //! buckets.
 
+use std::fmt::Write as _;
+
 use mica_dap::time::{Interval, Time};
 use mica_service::store::{Fields, StoreError, Tx, signed};
 use sqlx::any::AnyRow;
@@ -112,7 +114,7 @@ pub async fn assign(tx: &mut Tx, job: i64, segments: &[i64]) -> Result<u64, Stor
                AND id IN (SELECT CAST(substr($2, n * 20 + 1, 20) AS BIGINT) FROM position WHERE n < $3)",
         )
         .bind(job)
-        .bind(chunk.iter().map(|id| format!("{id:020}")).collect::<String>())
+        .bind(list(chunk).as_str())
         .bind(signed(chunk.len() as u64)?)
         .execute(tx.connection())
         .await?
@@ -177,6 +179,14 @@ fn read(row: &AnyRow) -> Result<Segment, StoreError> {
         id: fields.integer("id")?,
         report_count: fields.unsigned("report_count")?,
         reports: fields.bytes("reports")?,
+    })
+}
+
+/// Numbers of equal length, one after the other: a statement of many values that is always the same text.
+fn list(ids: &[i64]) -> String {
+    ids.iter().fold(String::with_capacity(ids.len() * 20), |mut list, id| {
+        write!(list, "{id:020}").expect("a string can always be written to");
+        list
     })
 }
 

@@ -25,7 +25,8 @@ fn key(batch: u32) -> ReleaseKey {
 
 /// What a release does to the ledger: whether it is granted.
 async fn charge(tx: &mut Tx, plan: &ReleasePlan, batch: u32) -> Result<bool, StoreError> {
-    let budgets: Vec<(&str, i64)> = plan.charges().iter().map(|it| (it.budget_id.as_str(), it.limit)).collect();
+    let budgets: Vec<(&str, i64)> =
+        plan.charges().iter().map(|it| (it.budget_id.as_str(), it.limit)).collect();
     let states = ledger::budget_states(tx, &budgets).await?;
     let states = states.into_iter().map(state).collect::<Vec<_>>();
     let head = ledger::head(tx).await?;

@@ -9,7 +9,12 @@ use crate::store::collection_jobs::{self as jobs, CollectionState, NewCollection
 use crate::store::releases::{self, NewRelease, ReleaseState};
 
 fn job(id: u8, request: &[u8]) -> NewCollectionJob {
-    NewCollectionJob { id: CollectionJobId::new([id; 16]), task: 1, request: request.to_vec(), created_at: 100 }
+    NewCollectionJob {
+        id: CollectionJobId::new([id; 16]),
+        task: 1,
+        request: request.to_vec(),
+        created_at: 100,
+    }
 }
 
 fn release(batch_key: &[u8]) -> NewRelease {
@@ -174,7 +179,8 @@ async fn only_a_refunded_release_is_replaced() {
         use ReleaseState::{Committed, Refunded, Reserved};
         let first = &release(b"batch");
         let id = commit!(store, |tx| releases::insert(tx, first));
-        let second = &NewRelease { report_count: 120, request_digest: None, share_id: None, ..release(b"batch") };
+        let second =
+            &NewRelease { report_count: 120, request_digest: None, share_id: None, ..release(b"batch") };
         assert_eq!(commit!(store, |tx| releases::replace_refunded(tx, second)), None);
         assert!(!commit!(store, |tx| releases::set_state(tx, id, Committed, Refunded)));
         assert!(commit!(store, |tx| releases::set_state(tx, id, Reserved, Refunded)));

@@ -172,7 +172,10 @@ async fn a_job_belongs_to_who_took_it_up_last() {
         assert!(commit!(store, |tx| jobs::lease(tx, lease(129, 3))).is_none());
         let again = commit!(store, |tx| jobs::lease(tx, lease(130, 3))).unwrap();
         assert_eq!(again.included.as_deref(), Some([0b101].as_slice()));
-        assert_eq!((again.helper_location.as_deref(), again.last_error.as_deref()), (Some("/a"), Some("timeout")));
+        assert_eq!(
+            (again.helper_location.as_deref(), again.last_error.as_deref()),
+            (Some("/a"), Some("timeout"))
+        );
     }
 }
 

@@ -1,6 +1,6 @@
 //! Buckets, what is closed, and the tallies.
 
-use std::convert::Infallible;
+use std::array::TryFromSliceError;
 
 use mica_dap::batch::{BucketId, Checksum};
 use mica_dap::id::{BatchId, ReportId};
@@ -11,12 +11,12 @@ use crate::store::buckets::{self, BucketDelta, BucketRow};
 use crate::store::{Scope, StoreError, closed_intervals, tallies};
 
 /// Shares of this test are numbers.
-fn plus(a: &[u8], b: &[u8]) -> Result<Vec<u8>, Infallible> {
-    Ok((number(a) + number(b)).to_be_bytes().to_vec())
+fn plus(a: &[u8], b: &[u8]) -> Result<Vec<u8>, TryFromSliceError> {
+    Ok((number(a)? + number(b)?).to_be_bytes().to_vec())
 }
 
-fn number(share: &[u8]) -> u64 {
-    u64::from_be_bytes(share.try_into().expect("eight bytes"))
+fn number(share: &[u8]) -> Result<u64, TryFromSliceError> {
+    share.try_into().map(u64::from_be_bytes)
 }
 
 fn delta(time: u64, share: u64, report: u8) -> BucketDelta {
@@ -32,7 +32,8 @@ fn delta(time: u64, share: u64, report: u8) -> BucketDelta {
 
 /// All parts of a bucket together: share, reports, checksum.
 fn total(rows: &[BucketRow]) -> (u64, u64, Checksum) {
-    let share = rows.iter().filter_map(|row| row.share.as_deref()).map(number).sum();
+    let shares = rows.iter().filter_map(|row| row.share.as_deref()).map(number);
+    let share = shares.sum::<Result<u64, _>>().expect("every share is a number");
     (share, rows.iter().map(|row| row.report_count).sum(), rows.iter().map(|row| row.checksum).collect())
 }
 
@@ -115,7 +116,8 @@ async fn nothing_is_lost_when_eight_add_at_once() {
                     deltas.rotate_left(usize::from(worker) % 6);
                     let deltas = &deltas;
                     commit!(store, |tx| buckets::add(tx, 1, deltas, plus));
-                    let outcomes = &[("aggregated", 5), ("report_replayed", 1), ("aggregated", 1), ("none", 0)];
+                    let outcomes =
+                        &[("aggregated", 5), ("report_replayed", 1), ("aggregated", 1), ("none", 0)];
                     commit!(store, |tx| tallies::add(tx, 1, outcomes));
                 }
             }

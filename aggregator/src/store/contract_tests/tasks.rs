@@ -113,7 +113,7 @@ async fn whoever_collects_waits_for_whoever_adds() {
     for (_database, store) in stores().await {
         let adding = Arc::new(Barrier::new(2));
         let added = Arc::new(AtomicBool::new(false));
-        let adder = tokio::spawn({
+        let transaction = tokio::spawn({
             let (store, adding, added) = (store.clone(), adding.clone(), added.clone());
             async move {
                 let (adding, added) = (&adding, &added);
@@ -131,7 +131,7 @@ async fn whoever_collects_waits_for_whoever_adds() {
         adding.wait().await;
         commit!(store, |tx| lock_task(tx, 1));
         assert!(added.load(Ordering::SeqCst));
-        adder.await.unwrap().unwrap();
+        transaction.await.unwrap().unwrap();
     }
 }
 
