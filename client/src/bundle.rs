@@ -69,6 +69,9 @@ impl TaskBundle {
     }
 
     /// Writes the bundle.
+    ///
+    /// # Panics
+    /// Never: strings and numbers are always JSON.
     #[must_use]
     pub fn to_json(&self) -> String {
         let text = Text {
