@@ -1,0 +1,184 @@
+//! Asking the leader (DAP 4.6.1), polling (DAP 3.1), opening and adding (DAP 4.6.6, 4.6.7).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use mica_dap::codec::{Decode as _, Encode as _};
+use mica_dap::collection::{CollectionJobReq, CollectionJobResp, Query};
+use mica_dap::hpke::{self, AggregateShareAad, Label, Role};
+use mica_dap::hpke_config::HpkeCiphertext;
+use mica_dap::media::Media;
+use mica_dap::problem::ProblemDocument;
+use mica_dap::resource::{self, Resource};
+use mica_dap::time::Interval;
+use mica_service::http::{HttpClient, PeerError};
+
+use crate::{CollectError, CollectorTask, Outcome};
+
+/// Collects the batches of one task.
+pub struct Collector {
+    task: CollectorTask,
+    http: HttpClient,
+}
+
+/// A collection job at the leader, and the request that made it: the shares are bound to its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collection {
+    url: String,
+    request: Vec<u8>,
+}
+
+/// Where a collection is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Poll {
+    /// The result.
+    Ready(Outcome),
+    /// Not yet; worth asking again after this many seconds.
+    Waiting {
+        /// The leader's own estimate.
+        seconds: u64,
+    },
+}
+
+impl Collector {
+    /// A collector for `task`.
+    #[must_use]
+    pub fn new(task: CollectorTask, http: HttpClient) -> Self {
+        Self { task, http }
+    }
+
+    /// The task.
+    #[must_use]
+    pub fn task(&self) -> &CollectorTask {
+        &self.task
+    }
+
+    /// Asks for the batch of all reports in `interval`. Asking again for the same interval is the same collection,
+    /// until it is deleted.
+    ///
+    /// # Errors
+    /// When the leader refuses or cannot be reached.
+    pub async fn collect(&self, interval: Interval) -> Result<Collection, CollectError> {
+        let request = CollectionJobReq::new(Query::time_interval(interval), Vec::new()).bytes().to_vec();
+        let url = Resource::CollectionJobs(self.task.task_id).url(self.task.configuration.leader_url());
+        let response = self.send(Method::POST, &url, request.clone()).await?;
+        let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
+        let url = location
+            .and_then(|location| {
+                resource::follow(self.task.configuration.leader_url(), &self.task.task_id, location)
+            })
+            .ok_or_else(|| CollectError::Answer("it does not say where the collection is".to_owned()))?;
+        Ok(Collection { url, request })
+    }
+
+    /// Asks whether a collection is ready, and opens it if it is.
+    ///
+    /// # Errors
+    /// When it failed, and as [`Collector::collect`]. A failed collection can be asked for again later.
+    pub async fn poll(&self, collection: &Collection) -> Result<Poll, CollectError> {
+        let response = self.send(Method::GET, &collection.url, Vec::new()).await?;
+        if response.body().is_empty() {
+            let seconds = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+            let seconds = seconds.and_then(|seconds| seconds.parse().ok()).unwrap_or(1);
+            return Ok(Poll::Waiting { seconds });
+        }
+        let media = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        if !media.is_some_and(|media| Media::CollectionJobResp.matches(media)) {
+            return Err(CollectError::Answer("it has another media type than asked for".to_owned()));
+        }
+        let response = CollectionJobResp::decoded(response.body())
+            .map_err(|error| CollectError::Answer(error.to_string()))?;
+        self.open(collection, &response).map(Poll::Ready)
+    }
+
+    /// Polls until the collection is ready; `progress` is called after each poll that was not.
+    ///
+    /// # Errors
+    /// As [`Collector::poll`].
+    pub async fn wait(
+        &self,
+        collection: &Collection,
+        mut progress: impl FnMut(),
+    ) -> Result<Outcome, CollectError> {
+        let mut pause = SHORTEST_PAUSE;
+        loop {
+            match self.poll(collection).await? {
+                Poll::Ready(outcome) => return Ok(outcome),
+                Poll::Waiting { seconds } => {
+                    progress();
+                    // A leader that is about to be ready says one second, which is long for somebody who waits.
+                    let patience = if seconds <= 1 { pause } else { Duration::from_secs(seconds.min(60)) };
+                    tokio::time::sleep(patience).await;
+                    pause = (pause * 2).min(Duration::from_secs(1));
+                }
+            }
+        }
+    }
+
+    /// Gives up a collection (DAP 4.6.3). What was released stays released.
+    ///
+    /// # Errors
+    /// As [`Collector::collect`].
+    pub async fn delete(&self, collection: &Collection) -> Result<(), CollectError> {
+        self.send(Method::DELETE, &collection.url, Vec::new()).await.map(drop)
+    }
+
+    /// Opens both shares with this collector's own view of the task and the request, and adds them.
+    fn open(&self, collection: &Collection, response: &CollectionJobResp) -> Result<Outcome, CollectError> {
+        let task = &self.task;
+        let aad = AggregateShareAad {
+            task_id: &task.task_id,
+            task_configuration: task.configuration.bytes(),
+            collection_job_req: &collection.request,
+        }
+        .encoded();
+        let share = |role: Role, name: &'static str, sealed: &HpkeCiphertext| {
+            let info = Label::AggregateShare(role).info(task.draft);
+            hpke::open(&task.keypair, &info, &aad, sealed).map_err(|_| CollectError::Share(name))
+        };
+        let leader = share(Role::Leader, "leader", &response.leader_encrypted_agg_share)?;
+        let helper = share(Role::Helper, "helper", &response.helper_encrypted_agg_share)?;
+        let vdaf =
+            task.configuration.vdaf().instantiate().map_err(|error| CollectError::Task(error.to_string()))?;
+        let values = vdaf
+            .unshard_signed(&leader, &helper, response.report_count)
+            .map_err(|error| CollectError::Sum(error.to_string()))?;
+        Ok(Outcome { report_count: response.report_count, interval: response.interval, values })
+    }
+
+    async fn send(&self, method: Method, url: &str, body: Vec<u8>) -> Result<Response<Bytes>, CollectError> {
+        let bearer = header::HeaderValue::from_str(&format!("Bearer {}", self.task.token.expose()));
+        let mut bearer =
+            bearer.map_err(|_| CollectError::Task("its token cannot be written in a header".to_owned()))?;
+        bearer.set_sensitive(true);
+        let mut request = Request::builder().method(method).uri(url).header(header::AUTHORIZATION, bearer);
+        if !body.is_empty() {
+            request = request.header(header::CONTENT_TYPE, Media::CollectionJobReq.header());
+        }
+        let request = request
+            .body(Bytes::from(body))
+            .map_err(|_| PeerError::BadUrl(format!("`{url}` is not a URL that can be asked")))?;
+        let response = self.http.send(request).await?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        Err(refusal(&response))
+    }
+}
+
+fn refusal(response: &Response<Bytes>) -> CollectError {
+    let status = response.status();
+    let problem =
+        ProblemDocument::from_json(response.body()).filter(|problem| problem.type_ != "about:blank");
+    match problem {
+        Some(problem) if status.is_client_error() => CollectError::Refused(Box::new(problem)),
+        _ if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN => {
+            CollectError::Unauthorized
+        }
+        _ => CollectError::Failed(status.as_u16()),
+    }
+}
+
+/// The first pauses between polls: a batch that is complete takes some milliseconds.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);

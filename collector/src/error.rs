@@ -1,0 +1,41 @@
+//! Why a batch could not be collected.
+
+use mica_dap::problem::ProblemDocument;
+use mica_service::http::PeerError;
+use thiserror::Error;
+
+/// A failed collection.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum CollectError {
+    /// The leader did not answer.
+    #[error(transparent)]
+    Unreachable(#[from] PeerError),
+    /// The leader does not accept the collector's token.
+    #[error("the leader does not accept this collector's token")]
+    Unauthorized,
+    /// The leader, or the helper through it, refused.
+    #[error("refused: {}", describe(.0))]
+    Refused(Box<ProblemDocument>),
+    /// The leader failed; it may pass.
+    #[error("the leader answered {0}")]
+    Failed(u16),
+    /// The answer is not what was asked for.
+    #[error("the leader's answer cannot be read: {0}")]
+    Answer(String),
+    /// A share cannot be opened: key, task configuration or request differ from what was sealed.
+    #[error(
+        "the {0}'s share cannot be opened: its sealing is bound to another task configuration, request or key"
+    )]
+    Share(&'static str),
+    /// The two shares do not add up to a result of this task.
+    #[error("the shares do not add up: {0}")]
+    Sum(String),
+    /// The task cannot be collected by this program.
+    #[error("this program cannot collect the task: {0}")]
+    Task(String),
+}
+
+fn describe(problem: &ProblemDocument) -> String {
+    let what = problem.detail.as_deref().or(problem.title.as_deref()).unwrap_or("no reason given");
+    format!("{what} ({})", problem.type_)
+}
