@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
-use mica_dap::codec::{Decode as _, Encode as _};
+use mica_dap::codec::Decode as _;
 use mica_dap::collection::{CollectionJobReq, CollectionJobResp, Query};
 use mica_dap::hpke::{self, AggregateShareAad, Label, Role};
 use mica_dap::hpke_config::HpkeCiphertext;
