@@ -12,6 +12,7 @@ use mica_service::http::HttpClient;
 use mica_service::listener;
 use mica_service::shutdown::Shutdown;
 use mica_service::store::{Dialect, Store, StoreError};
+use mica_service::telemetry;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use zeroize::Zeroizing;
@@ -61,7 +62,9 @@ pub enum BuildError {
     #[error(transparent)]
     Task(#[from] TaskError),
     /// A task file that is not for this process.
-    #[error("the task file of {task} is for the {theirs}, and this is the {ours}; give it to the other aggregator")]
+    #[error(
+        "the task file of {task} is for the {theirs}, and this is the {ours}; give it to the other aggregator"
+    )]
     OtherRole {
         /// The task.
         task: TaskId,
@@ -74,7 +77,9 @@ pub enum BuildError {
     #[error("task {0} is in the database with other keys or tokens; a task never changes, make a new one")]
     TaskChanged(TaskId),
     /// A batch mode that is not there yet.
-    #[error("task {0} asks for leader-selected batches, which this version does not serve; use time intervals")]
+    #[error(
+        "task {0} asks for leader-selected batches, which this version does not serve; use time intervals"
+    )]
     LeaderSelected(TaskId),
 }
 
@@ -116,7 +121,7 @@ impl Aggregator {
             return;
         }
         // Ends when the router and the workers have let go of the other end, hence after the last upload.
-        let writer = tokio::spawn(writing.run());
+        let writer = telemetry::spawn(writing.run());
         let router = router::leader(Arc::clone(&shared));
         tokio::join!(
             listener::serve(listener, router, limits, shutdown.clone()),

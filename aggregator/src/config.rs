@@ -86,7 +86,8 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_refused() {
-        let text = "listen = \"127.0.0.1:1\"\ndatabase = \"sqlite:x\"\npolicy = \"p\"\ntasks = []\nlimt = 1\n";
+        let text =
+            "listen = \"127.0.0.1:1\"\ndatabase = \"sqlite:x\"\npolicy = \"p\"\ntasks = []\nlimt = 1\n";
         assert!(toml::from_str::<Config>(text).is_err());
     }
 }

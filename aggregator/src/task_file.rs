@@ -83,7 +83,11 @@ impl TaskFile {
     pub fn load(path: &Path) -> Result<Self, Box<Diagnostic>> {
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|error| {
-            finding(&name, &format!("cannot read the task file: {error}"), "write it with `mica task new`")
+            Box::new(finding(
+                &name,
+                &format!("cannot read the task file: {error}"),
+                "write it with `mica task new`",
+            ))
         })?;
         Self::parse(&name, &text)
     }
@@ -98,7 +102,7 @@ impl TaskFile {
             let at = text.lines().position(|line| line.starts_with(what.key)).unwrap_or(0);
             let mut finding = finding(name, &what.why, "write the file with `mica task new`");
             finding.line = at + 1;
-            finding
+            Box::new(finding)
         })
     }
 
@@ -143,7 +147,8 @@ fn resolve(raw: &Text) -> Result<TaskFile, Wrong> {
     }
     let role: Role = raw.role.parse().map_err(|_| wrong("role", "is neither leader nor helper"))?;
     let draft: Draft = raw.draft.parse().map_err(|_| wrong("draft", "is neither \"18\" nor \"19\""))?;
-    let task_id = raw.task_id.parse().map_err(|_| wrong("task_id", "is not a task identifier in base64url"))?;
+    let task_id =
+        raw.task_id.parse().map_err(|_| wrong("task_id", "is not a task identifier in base64url"))?;
     let configuration = from_base64url(&raw.task_config)
         .and_then(|bytes| TaskConfiguration::parse(&bytes, draft).ok())
         .ok_or_else(|| wrong("task_config", "is not a task configuration in base64url"))?;
@@ -167,7 +172,9 @@ fn resolve(raw: &Text) -> Result<TaskFile, Wrong> {
 
 fn tokens(raw: &Text, role: Role) -> Result<Tokens, Wrong> {
     let hash = |key, text: &Option<String>| {
-        text.as_deref().and_then(TokenHash::from_hex).ok_or_else(|| wrong(key, "must be 64 hexadecimal digits"))
+        text.as_deref()
+            .and_then(TokenHash::from_hex)
+            .ok_or_else(|| wrong(key, "must be 64 hexadecimal digits"))
     };
     match role {
         Role::Leader => Ok(Tokens::Leader {
@@ -182,13 +189,13 @@ fn tokens(raw: &Text, role: Role) -> Result<Tokens, Wrong> {
     }
 }
 
-fn finding(name: &str, what: &str, fix: &str) -> Box<Diagnostic> {
-    Box::new(Diagnostic {
+fn finding(name: &str, what: &str, fix: &str) -> Diagnostic {
+    Diagnostic {
         file: name.to_owned(),
         line: 1,
         col: 1,
         code: "T001".to_owned(),
         what: what.to_owned(),
         fix: fix.to_owned(),
-    })
+    }
 }

@@ -5,24 +5,28 @@ use std::time::Duration;
 
 use mica_service::shutdown::Shutdown;
 use mica_service::store::StoreError;
-use tokio::task::JoinSet;
+use mica_service::telemetry;
 
 use super::{AGGREGATION, COLLECTION, Held, JobError, LEASE_SECONDS, Outcome, backoff};
 use crate::leader::{aggregate, collection, form_jobs};
 use crate::shared::Shared;
-use crate::store::lease::{LeaseRequest, LeaseToken};
 use crate::store;
 use crate::store::aggregation_jobs::JobRow;
 use crate::store::collection_jobs::CollectionJobRow;
+use crate::store::lease::{LeaseRequest, LeaseToken};
 
 /// Runs the leader's workers until `shutdown`; each finishes the step it is in.
 pub(crate) async fn drive(shared: Arc<Shared>, shutdown: Shutdown) {
-    let mut workers = JoinSet::new();
+    let mut workers = Vec::new();
     for _ in 0..shared.limits.workers.max(1) {
-        workers.spawn(aggregation_worker(Arc::clone(&shared), shutdown.clone()));
+        workers.push(telemetry::spawn(aggregation_worker(Arc::clone(&shared), shutdown.clone())));
     }
-    workers.spawn(collection_worker(Arc::clone(&shared), shutdown));
-    while workers.join_next().await.is_some() {}
+    workers.push(telemetry::spawn(collection_worker(Arc::clone(&shared), shutdown)));
+    for worker in workers {
+        if let Err(error) = worker.await {
+            tracing::error!(%error, "a worker failed");
+        }
+    }
 }
 
 async fn aggregation_worker(shared: Arc<Shared>, shutdown: Shutdown) {
@@ -70,7 +74,11 @@ pub(crate) async fn step_aggregation(shared: &Arc<Shared>) -> Result<Outcome, St
     Ok(Outcome::Worked)
 }
 
-async fn settle_aggregation(shared: &Shared, job: &Held<JobRow>, done: Result<(), JobError>) -> Result<(), StoreError> {
+async fn settle_aggregation(
+    shared: &Shared,
+    job: &Held<JobRow>,
+    done: Result<(), JobError>,
+) -> Result<(), StoreError> {
     let why = match done {
         Ok(()) | Err(JobError::LeaseLost) => return Ok(()),
         Err(error) => error,
@@ -135,7 +143,11 @@ async fn settle_collection(
 }
 
 fn lease_request(shared: &Shared) -> LeaseRequest {
-    LeaseRequest { now: shared.clock.now(), seconds: LEASE_SECONDS, token: LeaseToken::random(&mut rand::rng()) }
+    LeaseRequest {
+        now: shared.clock.now(),
+        seconds: LEASE_SECONDS,
+        token: LeaseToken::random(&mut rand::rng()),
+    }
 }
 
 /// Seconds until the next try: what the peer asked for, or longer each time.

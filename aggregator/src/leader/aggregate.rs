@@ -6,14 +6,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mica_dap::aggregation::{AggregationJobInitReq, AggregationJobResp, ReportShare, VerifyInit, VerifyResult};
+use mica_dap::aggregation::{
+    AggregationJobInitReq, AggregationJobResp, ReportShare, VerifyInit, VerifyResult,
+};
 use mica_dap::codec::{Decode as _, Encode as _, Reader};
 use mica_dap::media::Media;
 use mica_dap::report::Report;
 use mica_dap::report_error::ReportError;
 use mica_dap::resource::Resource;
 use mica_dap::time::{Interval, Time};
-use mica_dap::vdaf::{InputShareRef, LeaderInit, LeaderStep, VdafError, VerifyState};
+use mica_dap::vdaf::{InputShareRef, LeaderInit, LeaderStep, VerifyState};
 use mica_service::store::StoreError;
 
 use super::finish::{self, Verified};
@@ -67,7 +69,11 @@ struct Sent {
     state: VerifyState,
 }
 
-async fn open_all(shared: &Arc<Shared>, task: &Arc<Task>, job: &Held<JobRow>) -> Result<Vec<Opened>, JobError> {
+async fn open_all(
+    shared: &Arc<Shared>,
+    task: &Arc<Task>,
+    job: &Held<JobRow>,
+) -> Result<Vec<Opened>, JobError> {
     let id = job.row.id;
     let segments = shared
         .store
@@ -80,7 +86,8 @@ async fn open_all(shared: &Arc<Shared>, task: &Arc<Task>, job: &Held<JobRow>) ->
     for segment in &segments {
         let mut reader = Reader::new(&segment.reports);
         while !reader.is_empty() {
-            reports.push(Report::decode(&mut reader).map_err(|_| StoreError::corrupt("segments", "reports"))?);
+            reports
+                .push(Report::decode(&mut reader).map_err(|_| StoreError::corrupt("segments", "reports"))?);
         }
     }
     let (shared_too, task) = (Arc::clone(shared), Arc::clone(task));
@@ -104,19 +111,16 @@ fn open_one(shared: &Shared, task: &Task, report: &Report) -> Result<LeaderInit,
         public_share: &report.public_share,
         input_share: &share.input_share,
     };
-    task.vdaf.leader_init(&task.verify_key, &task.context, &[], &share).map_err(refusal)
-}
-
-/// Only our own share is ours to judge before the helper has spoken.
-fn refusal(error: VdafError) -> ReportError {
-    match error {
-        VdafError::InputShare => ReportError::InvalidMessage,
-        _ => ReportError::VdafVerifyError,
-    }
+    task.vdaf.leader_init(&task.verify_key, &task.context, &[], &share).map_err(|error| error.report_error())
 }
 
 /// The reports this job asks the helper about: decided once, and counted once if they are refused.
-async fn freeze(shared: &Shared, task: &Task, job: &Held<JobRow>, opened: &[Opened]) -> Result<Vec<bool>, JobError> {
+async fn freeze(
+    shared: &Shared,
+    task: &Task,
+    job: &Held<JobRow>,
+    opened: &[Opened],
+) -> Result<Vec<bool>, JobError> {
     if let Some(bitmap) = &job.row.included {
         return Ok((0..opened.len()).map(|at| bit(bitmap, at)).collect());
     }
@@ -126,7 +130,8 @@ async fn freeze(shared: &Shared, task: &Task, job: &Held<JobRow>, opened: &[Open
         .tx("freeze_aggregation_job", move |mut tx| async move {
             store::tasks::share_task(&mut tx, task.key).await?;
             let closed = closed_around(&mut tx, task, opened).await?;
-            let verdicts: Vec<Option<ReportError>> = opened.iter().map(|report| verdict(report, &closed)).collect();
+            let verdicts: Vec<Option<ReportError>> =
+                opened.iter().map(|report| verdict(report, &closed)).collect();
             let included: Vec<bool> = verdicts.iter().map(Option::is_none).collect();
             if !store::aggregation_jobs::freeze(&mut tx, job.row.id, token, &bitmap(&included)).await? {
                 tx.abandon();
@@ -193,13 +198,12 @@ async fn ask(
     request: Vec<u8>,
     reports: usize,
 ) -> Result<AggregationJobResp, JobError> {
-    let answer = match &job.row.helper_location {
-        Some(location) => peer::poll(shared, task, location, Media::AggregationJobResp).await?,
-        None => {
-            let url = Resource::AggregationJobs(task.id).url(task.configuration.helper_url());
-            let message = (Media::AggregationJobInitReq, request);
-            peer::post(shared, task, &url, message, Media::AggregationJobResp).await?
-        }
+    let answer = if let Some(location) = &job.row.helper_location {
+        peer::poll(shared, task, location, Media::AggregationJobResp).await?
+    } else {
+        let url = Resource::AggregationJobs(task.id).url(task.configuration.helper_url());
+        let message = (Media::AggregationJobInitReq, request);
+        peer::post(shared, task, &url, message, Media::AggregationJobResp).await?
     };
     match answer {
         Answer::Ready(body) => AggregationJobResp::decode_limited(&body, reports)
@@ -213,7 +217,8 @@ async fn ask(
 }
 
 async fn remember(shared: &Shared, job: &Held<JobRow>, location: Option<String>) -> Result<(), JobError> {
-    let Some(location) = location.filter(|location| job.row.helper_location.as_ref() != Some(location)) else {
+    let Some(location) = location.filter(|location| job.row.helper_location.as_ref() != Some(location))
+    else {
         return Ok(());
     };
     let (location, token) = (&location, job.token);
@@ -238,12 +243,16 @@ fn conclude(task: &Task, sent: Vec<Sent>, response: AggregationJobResp) -> Resul
     let mut tallies = BTreeMap::new();
     for (sent, resp) in sent.into_iter().zip(response.verify_resps) {
         let step = match resp.result {
-            VerifyResult::Continue(message) => task.vdaf.leader_continued(&task.context, &[], sent.state, &message),
+            VerifyResult::Continue(message) => {
+                task.vdaf.leader_continued(&task.context, &[], sent.state, &message)
+            }
             VerifyResult::Reject(code) => {
                 *tallies.entry(ReportError::from_code(code, task.draft).label()).or_default() += 1;
                 continue;
             }
-            VerifyResult::Finish => return Err(JobError::retry("the helper finished a report that was not at its end")),
+            VerifyResult::Finish => {
+                return Err(JobError::retry("the helper finished a report that was not at its end"));
+            }
         };
         match step {
             Ok(LeaderStep::Finished(output)) => {

@@ -20,8 +20,8 @@ use crate::error::{Abort, ServerError};
 use crate::extract::{self, Authorized, Resource};
 use crate::jobs::COLLECTION;
 use crate::shared::Shared;
-use crate::store::collection_jobs::{self, CollectionJobRow, CollectionState, NewCollectionJob};
 use crate::store::closed_intervals;
+use crate::store::collection_jobs::{self, CollectionJobRow, CollectionState, NewCollectionJob};
 use crate::task::Task;
 
 /// `POST /tasks/{task}/collection_jobs`.
@@ -52,11 +52,14 @@ pub(crate) async fn create(
             Ok((tx, job))
         })
         .await?;
-    let job = found.ok_or_else(|| refuse(&task, Problem::BatchOverlap, "a part of this interval was collected"))?;
+    let job =
+        found.ok_or_else(|| refuse(&task, Problem::BatchOverlap, "a part of this interval was collected"))?;
     let mut response = answer(&job)?;
-    let location = resource::Resource::CollectionJob(task.id, job.id).absolute_path(task.configuration.leader_url());
-    let location = HeaderValue::from_str(&location)
-        .map_err(|_| refuse(&task, Problem::InvalidMessage, "the leader's endpoint cannot be written in a header"))?;
+    let location =
+        resource::Resource::CollectionJob(task.id, job.id).absolute_path(task.configuration.leader_url());
+    let location = HeaderValue::from_str(&location).map_err(|_| {
+        refuse(&task, Problem::InvalidMessage, "the leader's endpoint cannot be written in a header")
+    })?;
     response.headers_mut().insert(header::LOCATION, location);
     Ok(response)
 }
@@ -97,11 +100,12 @@ pub(crate) async fn delete(
 
 /// The checks of DAP 4.6.1 that need no database, in its order.
 fn check(task: &Task, body: &[u8]) -> Result<Interval, ServerError> {
-    let request = CollectionJobReq::decoded(body)
-        .map_err(|error| refuse(task, Problem::InvalidMessage, &format!("the request cannot be read: {error}")))?;
-    task.vdaf
-        .check_aggregation_parameter(request.agg_param())
-        .map_err(|_| refuse(task, Problem::InvalidAggregationParameter, "this task takes no aggregation parameter"))?;
+    let request = CollectionJobReq::decoded(body).map_err(|error| {
+        refuse(task, Problem::InvalidMessage, &format!("the request cannot be read: {error}"))
+    })?;
+    task.vdaf.check_aggregation_parameter(request.agg_param()).map_err(|_| {
+        refuse(task, Problem::InvalidAggregationParameter, "this task takes no aggregation parameter")
+    })?;
     let queried = request
         .query()
         .queried(task.configuration.batch_mode())
@@ -129,7 +133,8 @@ fn answer(job: &CollectionJobRow) -> Result<Response, ServerError> {
             Ok(extract::message(Media::CollectionJobResp, response))
         }
         CollectionState::Failed => {
-            let abort = job.problem.as_deref().and_then(Abort::from_json).ok_or_else(|| corrupt("problem"))?;
+            let abort =
+                job.problem.as_deref().and_then(Abort::from_json).ok_or_else(|| corrupt("problem"))?;
             Err(abort.into())
         }
         CollectionState::Deleted => {

@@ -56,7 +56,11 @@ enum Reserved {
 }
 
 /// One transaction: is the batch complete, and does the gate let it pass?
-async fn reserve(shared: &Shared, task: &Arc<Task>, job: &Held<CollectionJobRow>) -> Result<Reserved, JobError> {
+async fn reserve(
+    shared: &Shared,
+    task: &Arc<Task>,
+    job: &Held<CollectionJobRow>,
+) -> Result<Reserved, JobError> {
     let request = &stored(&job.row)?;
     let outcome = shared
         .store

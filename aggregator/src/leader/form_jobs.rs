@@ -69,10 +69,20 @@ const SEGMENTS: u64 = 256;
 
 #[cfg(test)]
 mod tests {
+    use mica_dap::time::Time;
+
     use super::*;
 
     fn waiting(counts: &[u64]) -> Vec<SegmentHead> {
-        (1..).zip(counts).map(|(id, count)| SegmentHead { id, report_count: *count, bytes: count * 10 }).collect()
+        let head = |(id, count): (i64, &u64)| SegmentHead {
+            id,
+            report_count: *count,
+            bytes: count * 10,
+            min_time: Time(1),
+            max_time: Time(1),
+            created_at: 0,
+        };
+        (1..).zip(counts).map(head).collect()
     }
 
     #[test]

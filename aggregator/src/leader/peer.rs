@@ -39,7 +39,12 @@ pub(crate) async fn post(
 }
 
 /// Asks again for what was deferred.
-pub(crate) async fn poll(shared: &Shared, task: &Task, url: &str, expected: Media) -> Result<Answer, JobError> {
+pub(crate) async fn poll(
+    shared: &Shared,
+    task: &Task,
+    url: &str,
+    expected: Media,
+) -> Result<Answer, JobError> {
     let request = request(task, Method::GET, url)
         .body(Bytes::new())
         .map_err(|_| JobError::retry("the helper's endpoint is not a URL that can be asked"))?;
@@ -69,7 +74,9 @@ async fn exchange(
     let refusal = std::str::from_utf8(response.body()).ok().and_then(Abort::from_json);
     match refusal {
         // A problem with a name of its own is about this request; a bare status may pass.
-        Some(abort) if status.is_client_error() && abort.problem_type() != "about:blank" && !may_pass(status) => {
+        Some(abort)
+            if status.is_client_error() && abort.problem_type() != "about:blank" && !may_pass(status) =>
+        {
             Ok(Answer::Refused(Box::new(abort)))
         }
         _ => Err(JobError::retry(format!("the helper answered {status}"))),
@@ -83,7 +90,8 @@ fn may_pass(status: StatusCode) -> bool {
 /// Ready or deferred is told by the body alone, never by the kind of success (DAP 3.1, 3.3).
 fn success(task: &Task, response: Response<Bytes>, expected: Media) -> Result<Answer, JobError> {
     if response.body().is_empty() {
-        let text = |name| response.headers().get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+        let text =
+            |name| response.headers().get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
         let location = text(header::LOCATION)
             .and_then(|location| resource::follow(task.configuration.helper_url(), &task.id, location));
         let seconds = text(header::RETRY_AFTER).and_then(|seconds| seconds.parse().ok()).unwrap_or(1);

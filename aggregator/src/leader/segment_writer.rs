@@ -117,7 +117,8 @@ impl Writing {
             .tx("upload", move |mut tx| async move {
                 let mut verdicts: Vec<Vec<Verdict>> = group.iter().map(|_| Vec::new()).collect();
                 for (task, uploads) in by_task(group) {
-                    let reports: Vec<&Candidate> = uploads.iter().flat_map(|(_, upload)| &upload.reports).collect();
+                    let reports: Vec<&Candidate> =
+                        uploads.iter().flat_map(|(_, upload)| &upload.reports).collect();
                     let written = write_task(&mut tx, task, &reports, limits, now).await?;
                     let refused = uploads.iter().flat_map(|(_, upload)| upload.refused.iter().copied());
                     count(&mut tx, task, &written, refused).await?;
@@ -151,9 +152,12 @@ fn answer(group: Vec<Upload>, outcome: Result<Vec<Vec<Verdict>>, StoreError>) {
     }
 }
 
+/// A task and its uploads, each with its place in the group.
+type OfTask<'g> = (&'g Task, Vec<(usize, &'g Upload)>);
+
 /// The uploads of each task, tasks in the order of their keys so that two writers cannot wait for each other.
-fn by_task(group: &[Upload]) -> Vec<(&Task, Vec<(usize, &Upload)>)> {
-    let mut tasks: BTreeMap<i64, (&Task, Vec<(usize, &Upload)>)> = BTreeMap::new();
+fn by_task(group: &[Upload]) -> Vec<OfTask<'_>> {
+    let mut tasks: BTreeMap<i64, OfTask<'_>> = BTreeMap::new();
     for (at, upload) in group.iter().enumerate() {
         tasks.entry(upload.task.key).or_insert_with(|| (&upload.task, Vec::new())).1.push((at, upload));
     }
@@ -169,15 +173,23 @@ async fn write_task(
 ) -> Result<Vec<Verdict>, StoreError> {
     store::tasks::share_task(tx, task.key).await?;
     let mut verdicts = close_late(tx, task, reports).await?;
-    let open: Vec<(&mut Verdict, ReportId)> =
-        verdicts.iter_mut().zip(reports).filter(|(verdict, _)| verdict.is_ok()).map(|(v, r)| (v, r.id)).collect();
+    let open: Vec<(&mut Verdict, ReportId)> = verdicts
+        .iter_mut()
+        .zip(reports)
+        .filter(|(verdict, _)| verdict.is_ok())
+        .map(|(v, r)| (v, r.id))
+        .collect();
     let ids: Vec<ReportId> = open.iter().map(|(_, id)| *id).collect();
     let new = store::report_ids::insert_new(tx, task.key, &ids).await?;
     for ((verdict, _), _) in open.into_iter().zip(new).filter(|(_, new)| !new) {
         *verdict = Err(ReportError::ReportReplayed);
     }
-    let accepted: Vec<&Candidate> =
-        reports.iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_ok()).map(|(report, _)| *report).collect();
+    let accepted: Vec<&Candidate> = reports
+        .iter()
+        .zip(&verdicts)
+        .filter(|(_, verdict)| verdict.is_ok())
+        .map(|(report, _)| *report)
+        .collect();
     for segment in segments(&accepted, limits) {
         insert(tx, task, segment, now).await?;
     }
