@@ -1,5 +1,8 @@
 //! Configuration of a gateway.
 
+use std::time::Duration;
+
+use mica_service::config::duration;
 use serde::Deserialize;
 
 /// What a gateway needs to know. Unknown keys are refused.
@@ -13,12 +16,12 @@ pub struct Config {
     /// Where inner requests may go. Whatever is not in this table is refused inside the envelope.
     #[serde(default)]
     pub routes: Vec<RouteConfig>,
-    /// Seconds for which clients and caches may keep the published key configurations.
-    #[serde(default = "one_day")]
-    pub key_max_age_seconds: u64,
-    /// Seconds a target may take before the client is told 504.
-    #[serde(default = "twenty_seconds")]
-    pub timeout_seconds: u64,
+    /// How long clients and caches may keep the published key configurations.
+    #[serde(default = "one_day", deserialize_with = "duration")]
+    pub key_max_age: Duration,
+    /// How long a target may take before the client is told 504.
+    #[serde(default = "twenty_seconds", deserialize_with = "duration")]
+    pub timeout: Duration,
     /// Largest sealed request, in bytes; larger ones are told 413.
     #[serde(default = "largest_size")]
     pub max_request_bytes: usize,
@@ -91,9 +94,9 @@ pub enum Padding {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReplayConfig {
-    /// Seconds for which an answer is remembered at least.
-    #[serde(default = "quarter_of_an_hour")]
-    pub window_seconds: u64,
+    /// How long an answer is remembered at least.
+    #[serde(default = "quarter_of_an_hour", deserialize_with = "duration")]
+    pub window: Duration,
     /// Most requests remembered in one window. When there are more, new ones are told 503.
     #[serde(default = "hundred_thousand")]
     pub max_requests: usize,
@@ -105,7 +108,7 @@ pub struct ReplayConfig {
 impl Default for ReplayConfig {
     fn default() -> Self {
         Self {
-            window_seconds: quarter_of_an_hour(),
+            window: quarter_of_an_hour(),
             max_requests: hundred_thousand(),
             max_bytes: half_a_hundred_mebibytes(),
         }
@@ -119,8 +122,8 @@ impl Config {
             listen: listen.into(),
             database: database.into(),
             routes,
-            key_max_age_seconds: one_day(),
-            timeout_seconds: twenty_seconds(),
+            key_max_age: one_day(),
+            timeout: twenty_seconds(),
             max_request_bytes: largest_size(),
             max_response_bytes: one_mebibyte(),
             min_response_bytes: one_kibibyte(),
@@ -146,17 +149,17 @@ impl RouteConfig {
     }
 }
 
-fn one_day() -> u64 {
-    86_400
+fn one_day() -> Duration {
+    Duration::from_secs(86_400)
 }
 
 /// Less than the relay waits, so that the client gets an answer inside the envelope.
-fn twenty_seconds() -> u64 {
-    20
+fn twenty_seconds() -> Duration {
+    Duration::from_secs(20)
 }
 
-fn quarter_of_an_hour() -> u64 {
-    900
+fn quarter_of_an_hour() -> Duration {
+    Duration::from_secs(900)
 }
 
 fn hundred_thousand() -> usize {

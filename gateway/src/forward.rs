@@ -1,7 +1,5 @@
 //! Sends a request that the table built to its target, once, and reads the answer.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http::Response;
 use mica_envelope::InnerResponse;
@@ -26,7 +24,7 @@ impl Upstream {
         let client = |h2_prior_knowledge| {
             HttpClient::new(HttpOptions {
                 h2_prior_knowledge,
-                timeout: Duration::from_secs(config.timeout_seconds),
+                timeout: config.timeout,
                 max_response: config.max_response_bytes,
             })
         };

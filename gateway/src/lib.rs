@@ -103,7 +103,7 @@ impl Gateway {
             max_request: config.max_request_bytes,
             min_response: config.min_response_bytes,
         };
-        let published = publish::Published::new(&key_config, config.key_max_age_seconds);
+        let published = publish::Published::new(&key_config, config.key_max_age);
         Ok(Self {
             router: server::router(server, published),
             limits: Limits::default(),

@@ -3,6 +3,8 @@
 //! A gateway that gave each client its own key could tell clients apart (RFC 9458 7). So the answer is made once, may be
 //! kept by any cache, and names itself by a strong tag, so that it can be compared across paths.
 
+use std::time::Duration;
+
 use axum::{
     body::Body,
     response::{IntoResponse, Response},
@@ -21,7 +23,7 @@ pub(crate) struct Published {
 }
 
 impl Published {
-    pub(crate) fn new(list: &[u8], max_age_seconds: u64) -> Self {
+    pub(crate) fn new(list: &[u8], max_age: Duration) -> Self {
         let digest: String = Sha256::digest(list).iter().map(|byte| format!("{byte:02x}")).collect();
         let ascii = |text: String| {
             HeaderValue::from_str(&text).expect("hexadecimal and decimal digits are visible ASCII")
@@ -29,7 +31,7 @@ impl Published {
         Self {
             list: Bytes::copy_from_slice(list),
             tag: ascii(format!("\"{digest}\"")),
-            cache: ascii(format!("public, max-age={max_age_seconds}")),
+            cache: ascii(format!("public, max-age={}", max_age.as_secs())),
         }
     }
 

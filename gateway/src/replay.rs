@@ -70,7 +70,7 @@ impl Answers {
     /// Asks whether the request called `enc` came before.
     pub(crate) fn claim(&self, enc: EncDigest) -> Claim {
         let mut generations = self.lock();
-        generations.turn(self.clock.now(), self.limits.window_seconds);
+        generations.turn(self.clock.now(), self.limits.window.as_secs());
         let known = generations.current.slots.get(&enc).or_else(|| generations.previous.slots.get(&enc));
         if let Some(slot) = known {
             return Claim::Again(Pending(slot.clone()));
@@ -130,6 +130,8 @@ impl Generations {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use mica_envelope::{ClientEnvelope, GatewayKey, GatewayKeys, InnerRequest, Kem, KeyConfigList, Unwrap};
 
     use super::*;
@@ -152,7 +154,7 @@ mod tests {
 
     fn answers(max_requests: usize, max_bytes: usize) -> (Answers, Clock) {
         let clock = Clock::manual(1_000);
-        let limits = ReplayConfig { window_seconds: 100, max_requests, max_bytes };
+        let limits = ReplayConfig { window: Duration::from_secs(100), max_requests, max_bytes };
         (Answers::new(&limits, clock.clone()), clock)
     }
 

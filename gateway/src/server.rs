@@ -16,7 +16,7 @@ use mica_envelope::{
     EncDigest, GatewayKeys, InnerRequest, InnerResponse, Invalid, Opened, Sealer, Unwrap,
     encode_response_padded, media,
 };
-use mica_service::compute::ComputePool;
+use mica_service::{compute::ComputePool, telemetry};
 
 use crate::{
     config::Padding,
@@ -60,7 +60,7 @@ pub(crate) fn router(server: Server, published: Published) -> Router {
 async fn seal_or_refuse(State(server): State<Arc<Server>>, request: Request<Body>) -> Response {
     // Once the request is complete it is finished even if the relay does not wait: a client may ask again.
     let outcome = match server.accept(request).await {
-        Ok(sealed) => match tokio::spawn(Arc::clone(&server).exchange(sealed)).await {
+        Ok(sealed) => match telemetry::spawn(Arc::clone(&server).exchange(sealed)).await {
             Ok(outcome) => outcome,
             Err(_) => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         },

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mica_service::config::duration;
 use serde::Deserialize;
 
 /// What a relay needs to know. Unknown keys are refused.
@@ -18,9 +19,9 @@ pub struct Config {
     /// How the gateway is spoken to.
     #[serde(default)]
     pub gateway_protocol: Protocol,
-    /// Seconds the gateway may take before the client is told 504.
-    #[serde(default = "half_a_minute")]
-    pub timeout_seconds: u64,
+    /// How long the gateway may take before the client is told 504.
+    #[serde(default = "half_a_minute", deserialize_with = "duration")]
+    pub timeout: Duration,
     /// Largest sealed request, in bytes; larger ones are told 413.
     #[serde(default = "largest_size")]
     pub max_request_bytes: usize,
@@ -37,14 +38,10 @@ impl Config {
             gateway_url: gateway_url.into(),
             path: root(),
             gateway_protocol: Protocol::default(),
-            timeout_seconds: half_a_minute(),
+            timeout: half_a_minute(),
             max_request_bytes: largest_size(),
             max_response_bytes: largest_size(),
         }
-    }
-
-    pub(crate) fn timeout(&self) -> Duration {
-        Duration::from_secs(self.timeout_seconds)
     }
 }
 
@@ -63,8 +60,8 @@ fn root() -> String {
     "/".to_owned()
 }
 
-fn half_a_minute() -> u64 {
-    30
+fn half_a_minute() -> Duration {
+    Duration::from_secs(30)
 }
 
 /// The largest of the sizes that clients pad to.

@@ -59,7 +59,7 @@ impl Relay {
         }
         let client = HttpClient::new(HttpOptions {
             h2_prior_knowledge: config.gateway_protocol == Protocol::H2,
-            timeout: config.timeout(),
+            timeout: config.timeout,
             max_response: config.max_response_bytes,
         });
         let counters = Counters::default();

@@ -1,0 +1,10 @@
+//! The gateway over real sockets: client, relay, gateway, and a target that answers by a script.
+
+#![expect(clippy::unwrap_used, reason = "a test that fails may panic anywhere")]
+
+mod journey;
+mod keys;
+mod refusals;
+mod resending;
+mod targets;
+mod world;

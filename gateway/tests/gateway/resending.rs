@@ -1,0 +1,96 @@
+//! The same sealed request again: the target sees it once, the sender gets the same answer.
+
+use std::time::Duration;
+
+use axum::{body::Body, response::Response};
+use mica_envelope::Opener;
+use mica_gateway::Outcome;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+
+use crate::world::{Target, World, created, upload};
+
+fn numbered(before: usize) -> Response {
+    Response::new(Body::from(format!("answer {before}")))
+}
+
+fn body(opener: Opener, sealed: &[u8]) -> String {
+    String::from_utf8(opener.open(sealed).unwrap().body.to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn a_resent_request_gets_the_first_answer_under_a_fresh_nonce() {
+    let target = Target::new(numbered);
+    let world = World::start(target.start().await).await;
+    let (sealed, opener) = world.seal(&upload());
+    let first = world.post(world.relay, sealed.clone()).await;
+    let second = world.post(world.relay, sealed.clone()).await;
+    assert_eq!(target.seen().len(), 1);
+    assert_ne!(first.body(), second.body());
+    assert_eq!(first.body().len(), second.body().len());
+    assert_eq!(body(opener, second.body()), "answer 0");
+    assert_eq!((world.count(Outcome::Forwarded), world.count(Outcome::Again)), (1, 1));
+    // a fresh envelope is a new request
+    assert_eq!(world.exchange(&upload()).await.1.body, "answer 1");
+}
+
+#[tokio::test]
+async fn a_request_sent_twice_at_once_reaches_the_target_once() {
+    let target = Target::new(numbered).slow(Duration::from_millis(200));
+    let world = World::start(target.start().await).await;
+    let (sealed, opener) = world.seal(&upload());
+    let (one, two) =
+        tokio::join!(world.post(world.relay, sealed.clone()), world.post(world.relay, sealed.clone()));
+    assert_eq!((one.status(), two.status()), (http::StatusCode::OK, http::StatusCode::OK));
+    assert_eq!(body(opener, two.body()), "answer 0");
+    assert_eq!(target.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_request_whose_sender_left_is_finished_and_can_be_asked_for_again() {
+    let target = Target::new(numbered).slow(Duration::from_millis(200));
+    let world = World::start(target.start().await).await;
+    let (sealed, opener) = world.seal(&upload());
+    let mut stream = TcpStream::connect(world.gateway).await.unwrap();
+    let head = format!(
+        "POST / HTTP/1.1\r\nhost: x\r\ncontent-type: message/ohttp-req\r\ncontent-length: {}\r\n\r\n",
+        sealed.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&sealed).await.unwrap();
+    while target.seen().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(stream);
+    let again = world.post(world.relay, sealed).await;
+    assert_eq!(body(opener, again.body()), "answer 0");
+    assert_eq!(target.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn requests_beyond_the_memory_are_told_503_inside_and_the_remembered_are_kept() {
+    let target = Target::new(created);
+    let world = World::start_with(target.start().await, |config| config.replay.max_requests = 1).await;
+    let (sealed, _) = world.seal(&upload());
+    world.post(world.relay, sealed.clone()).await;
+    assert_eq!(world.exchange(&upload()).await.1.status, 503);
+    world.post(world.relay, sealed).await;
+    assert_eq!((world.count(Outcome::Full), world.count(Outcome::Again)), (1, 1));
+    assert_eq!(target.seen().len(), 1);
+    world.clock.advance(900);
+    assert_eq!(world.exchange(&upload()).await.1.status, 201);
+}
+
+#[tokio::test]
+async fn what_does_not_open_or_has_no_route_takes_no_memory() {
+    let target = Target::new(created);
+    let world = World::start_with(target.start().await, |config| config.replay.max_requests = 1).await;
+    let (mut garbage, _) = world.seal(&upload());
+    garbage[100] ^= 1;
+    let mut elsewhere = upload();
+    elsewhere.path = "/other".into();
+    for _ in 0..5 {
+        world.post(world.relay, garbage.clone()).await;
+        world.exchange(&elsewhere).await;
+    }
+    assert_eq!(world.exchange(&upload()).await.1.status, 201);
+}

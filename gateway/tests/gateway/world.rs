@@ -1,0 +1,192 @@
+//! A relay, a gateway and a target on real sockets, and a client that seals.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{Router, body::Body, extract::State, response::Response};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use http_body_util::BodyExt;
+use mica_envelope::{ClientEnvelope, InnerRequest, InnerResponse, KeyConfigList, Opener};
+use mica_gateway::{Config, Counters, Gateway, Outcome, Resources, RouteConfig};
+use mica_relay::Relay;
+use mica_service::{
+    clock::Clock,
+    compute::ComputePool,
+    http::{HttpClient, HttpOptions},
+    listener::{self, Limits},
+    shutdown::Shutdown,
+    testing::{TestDatabase, sqlite},
+};
+use tokio::net::TcpListener;
+
+pub(crate) const UPLOAD: &str = "application/ppm-dap;message=upload-req";
+
+/// What the target saw of one request.
+#[derive(Clone)]
+pub(crate) struct Seen {
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+type Script = dyn Fn(usize) -> Response + Send + Sync;
+
+/// A target that answers by a script, which is told how many requests came before.
+#[derive(Clone)]
+pub(crate) struct Target {
+    script: Arc<Script>,
+    delay: Duration,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl Target {
+    pub(crate) fn new(script: impl Fn(usize) -> Response + Send + Sync + 'static) -> Self {
+        Self { script: Arc::new(script), delay: Duration::ZERO, seen: Arc::default() }
+    }
+
+    pub(crate) fn slow(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    pub(crate) async fn start(&self) -> SocketAddr {
+        let router = Router::new().fallback(answer).with_state(self.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(listener::serve(listener, router, Limits::default(), Shutdown::new()));
+        address
+    }
+}
+
+async fn answer(State(target): State<Target>, request: Request<Body>) -> Response {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let before = {
+        let mut seen = target.seen.lock().unwrap();
+        seen.push(Seen { method: head.method, uri: head.uri, headers: head.headers, body });
+        seen.len() - 1
+    };
+    tokio::time::sleep(target.delay).await;
+    (target.script)(before)
+}
+
+pub(crate) fn created(_: usize) -> Response {
+    Response::builder().status(201).body(Body::from("stored")).unwrap()
+}
+
+/// A running gateway with a relay in front of it.
+pub(crate) struct World {
+    pub(crate) relay: SocketAddr,
+    pub(crate) gateway: SocketAddr,
+    pub(crate) keys: KeyConfigList,
+    pub(crate) counters: Counters,
+    pub(crate) clock: Clock,
+    pub(crate) http: HttpClient,
+    _database: TestDatabase,
+}
+
+pub(crate) fn routes(target: SocketAddr) -> Vec<RouteConfig> {
+    let target = format!("http://{target}/inside");
+    let mut upload =
+        RouteConfig::new("POST", "leader.example", "/tasks/{task}/reports", Some(UPLOAD), &target);
+    upload.max_bytes = 2000;
+    vec![upload, RouteConfig::new("GET", "leader.example", "/hpke_config", None, &target)]
+}
+
+pub(crate) async fn start_gateway(config: Config, clock: Clock) -> (SocketAddr, Running) {
+    let resources = Resources { clock, compute: ComputePool::with_threads(1) };
+    let gateway = Gateway::build_with(config, resources).await.unwrap();
+    let kept =
+        Running { keys: gateway.key_config(), counters: gateway.counters(), shutdown: Shutdown::new() };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(gateway.run(listener, kept.shutdown.clone()));
+    (address, kept)
+}
+
+/// What is known of a gateway that runs.
+pub(crate) struct Running {
+    pub(crate) keys: Vec<u8>,
+    pub(crate) counters: Counters,
+    pub(crate) shutdown: Shutdown,
+}
+
+impl World {
+    pub(crate) async fn start(target: SocketAddr) -> Self {
+        Self::start_with(target, |_| ()).await
+    }
+
+    pub(crate) async fn start_with(target: SocketAddr, adjust: impl FnOnce(&mut Config)) -> Self {
+        let (database, clock) = (sqlite(), Clock::manual(1_700_000_000));
+        let mut config = Config::new("127.0.0.1:0", database.url.clone(), routes(target));
+        adjust(&mut config);
+        let (gateway, kept) = start_gateway(config, clock.clone()).await;
+        let config = mica_relay::Config::new("127.0.0.1:0", format!("http://{gateway}/"));
+        let relay = Relay::build(config).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(relay.run(listener, Shutdown::new()));
+        Self {
+            relay: address,
+            gateway,
+            keys: KeyConfigList::parse(kept.keys).unwrap(),
+            counters: kept.counters,
+            clock,
+            http: HttpClient::new(HttpOptions::default()),
+            _database: database,
+        }
+    }
+
+    pub(crate) fn seal(&self, request: &InnerRequest) -> (Vec<u8>, Opener) {
+        ClientEnvelope::seal(&self.keys, request).unwrap()
+    }
+
+    /// Sends a sealed block to `to` and returns the outer answer.
+    pub(crate) async fn post(&self, to: SocketAddr, sealed: Vec<u8>) -> http::Response<Bytes> {
+        let request = Request::post(format!("http://{to}/"))
+            .header("content-type", "message/ohttp-req")
+            .body(Bytes::from(sealed))
+            .unwrap();
+        self.http.send(request).await.unwrap()
+    }
+
+    /// One exchange through the relay: the outer answer and what was inside.
+    pub(crate) async fn exchange(&self, request: &InnerRequest) -> (http::Response<Bytes>, InnerResponse) {
+        let (sealed, opener) = self.seal(request);
+        self.open(self.post(self.relay, sealed).await, opener)
+    }
+
+    pub(crate) fn open(
+        &self,
+        outer: http::Response<Bytes>,
+        opener: Opener,
+    ) -> (http::Response<Bytes>, InnerResponse) {
+        assert_eq!(outer.status(), StatusCode::OK);
+        let inner = opener.open(outer.body()).unwrap();
+        (outer, inner)
+    }
+
+    pub(crate) fn count(&self, outcome: Outcome) -> u64 {
+        self.counters.count(outcome)
+    }
+}
+
+pub(crate) fn upload() -> InnerRequest {
+    InnerRequest {
+        method: "POST".into(),
+        scheme: "https".into(),
+        authority: "leader.example".into(),
+        path: "/tasks/Ab-_9/reports".into(),
+        headers: vec![("content-type".into(), UPLOAD.into())],
+        body: "report".into(),
+    }
+}
