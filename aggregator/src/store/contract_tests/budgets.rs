@@ -8,9 +8,9 @@ use super::{at_once, attempt, commit, stores};
 use crate::store::ledger::{self, BudgetRow};
 use crate::store::{StoreError, Tx};
 
-/// A plan whose budget lasts for ten releases.
-fn plan() -> ReleasePlan {
-    let text = Policy::for_demo("demo", &VdafConfig::Count, 100, "1/10");
+/// A plan that charges this budget, which lasts for ten releases.
+fn plan(budget: &str) -> ReleasePlan {
+    let text = Policy::for_demo("demo", &VdafConfig::Count, 100, "1/10").replace("demo-lifetime", budget);
     let policy = Policy::parse("demo.toml", &text).expect("the policy of the demonstration is valid");
     let facts = TaskFacts { label: "demo", vdaf: &VdafConfig::Count, min_batch_size: 100 };
     match policy.release_for(&facts).expect("it covers its task") {
@@ -108,7 +108,8 @@ async fn of_a_hundred_debits_the_ten_that_fit_succeed() {
 async fn eight_who_charge_at_once_write_one_chain_and_spend_what_there_is() {
     for (_database, store) in stores().await {
         let granted = at_once(|worker| {
-            let (store, plan) = (store.clone(), plan());
+            // Two budgets, so that it is not the budget alone that keeps the chargers apart.
+            let (store, plan) = (store.clone(), plan(if worker % 2 == 0 { "even" } else { "odd" }));
             async move {
                 let plan = &plan;
                 let mut granted = 0;
@@ -119,9 +120,9 @@ async fn eight_who_charge_at_once_write_one_chain_and_spend_what_there_is() {
                 granted
             }
         });
-        assert_eq!(granted.await.into_iter().sum::<i32>(), 10);
+        assert_eq!(granted.await.into_iter().sum::<i32>(), 20);
         let entries = commit!(store, |tx| ledger::entries(tx));
-        assert_eq!(entries.len(), 10);
+        assert_eq!(entries.len(), 20);
         let derived = verify_chain(&entries).expect("the chain is whole");
         let stored: Vec<_> = commit!(store, |tx| ledger::budgets(tx)).into_iter().map(state).collect();
         assert_eq!(derived, stored);
@@ -131,7 +132,7 @@ async fn eight_who_charge_at_once_write_one_chain_and_spend_what_there_is() {
 #[tokio::test]
 async fn a_charge_that_is_refunded_can_be_made_again() {
     for (_database, store) in stores().await {
-        let plan = &plan();
+        let plan = &plan("lifetime");
         assert_eq!(commit!(store, |tx| ledger::head(tx)), ChainHead::EMPTY);
         assert!(commit!(store, |tx| charge(tx, plan, 1)));
         assert!(commit!(store, |tx| charge(tx, plan, 2)));
@@ -154,7 +155,7 @@ async fn a_charge_that_is_refunded_can_be_made_again() {
 #[tokio::test]
 async fn an_entry_has_one_successor() {
     for (_database, store) in stores().await {
-        let plan = &plan();
+        let plan = &plan("lifetime");
         commit!(store, |tx| charge(tx, plan, 1));
         commit!(store, |tx| charge(tx, plan, 2));
         let mut fork = commit!(store, |tx| ledger::entries(tx)).pop().unwrap();
