@@ -1,0 +1,185 @@
+//! The gate at the helper: one draw, one charge, and a refusal that changes nothing.
+
+use std::sync::Arc;
+
+use http::{Method, StatusCode};
+use mica_dap::codec::Encode as _;
+use mica_dap::time::Time;
+use mica_service::testing::databases;
+use serde_json::Value;
+use tokio::task::JoinSet;
+
+use crate::support::leader::{ids, now, share_request};
+use crate::support::task::Kind;
+use crate::support::{Flaw, ScriptedLeader, Server, TestTask};
+
+#[tokio::test]
+async fn a_noised_share_is_drawn_once_and_charged_once_however_often_it_is_asked_for() {
+    for database in databases().await {
+        let task = TestTask::noised();
+        let server = Server::helper(&task, &database).await;
+        let leader = ScriptedLeader::of(&task, &server);
+        let reports = leader.reports(&[10, 20]);
+        let counted = ids(&reports);
+        let outputs = leader.count(reports).await;
+        let request = share_request(now(), 1, &counted);
+        let post = || leader.post_share(request.encoded());
+        let replies = tokio::join!(post(), post(), post(), post());
+        assert_eq!(replies.0.status, StatusCode::OK, "{}: {:?}", database.kind, replies.0);
+        for reply in [replies.1, replies.2, replies.3] {
+            assert_eq!(reply, replies.0);
+        }
+        // One charge and its commit; the budget lasts for ten.
+        assert_eq!(server.spent().await, [(100_000_000_000, 2)]);
+        let first = leader.unshard(&replies.0.body, &request, &outputs);
+        server.kill();
+        let again = Server::helper(&task, &database).await;
+        let leader = ScriptedLeader::of(&task, &again);
+        let reply = leader.post_share(request.encoded()).await;
+        assert_eq!(reply, replies.0, "a restart draws nothing");
+        assert_eq!(leader.unshard(&reply.body, &request, &outputs), first);
+        assert_eq!(again.spent().await, [(100_000_000_000, 2)]);
+    }
+}
+
+#[tokio::test]
+async fn noise_of_the_scale_that_the_policy_says_is_in_the_share() {
+    let database = mica_service::testing::sqlite();
+    // The scale is 100 over 1/1000: a noise of no more than ten comes once in ten thousand draws.
+    let task = TestTask::new(&Kind { epsilon: Some("1/1000"), ..Kind::default() });
+    let server = Server::helper(&task, &database).await;
+    let leader = ScriptedLeader::of(&task, &server);
+    let mut noises = Vec::new();
+    for hour in 0..5 {
+        let time = Time(now().0 - hour);
+        let reports = Vec::from([10, 20].map(|value| leader.report_at(value, time, Flaw::None)));
+        let counted = ids(&reports);
+        let outputs = leader.count(reports).await;
+        let request = share_request(time, 1, &counted);
+        let reply = leader.post_share(request.encoded()).await;
+        assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
+        noises.push(leader.unshard(&reply.body, &request, &outputs)[0] - 30);
+    }
+    assert!(noises.iter().filter(|noise| noise.abs() > 10).count() >= 4, "{noises:?}");
+    assert!(noises.iter().all(|noise| noise.abs() < 100_000 * 40), "{noises:?}");
+    noises.sort_unstable();
+    noises.dedup();
+    assert_eq!(noises.len(), 5, "every batch has noise of its own");
+}
+
+#[tokio::test]
+async fn an_exhausted_budget_refuses_and_changes_nothing() {
+    for database in databases().await {
+        let task = TestTask::noised();
+        let server = Server::helper(&task, &database).await;
+        let leader = ScriptedLeader::of(&task, &server);
+        let mut requests = Vec::new();
+        for hour in 0..11 {
+            let time = Time(now().0 - hour);
+            let reports = [1, 2].map(|value| leader.report_at(value, time, Flaw::None));
+            leader.aggregate(&reports).await;
+            requests.push(share_request(time, 1, &ids(&reports)).encoded());
+        }
+        for request in &requests[..10] {
+            assert_eq!(leader.post_share(request.clone()).await.status, StatusCode::OK);
+        }
+        let spent = server.spent().await;
+        assert_eq!(spent, [(1_000_000_000_000, 20)], "{}", database.kind);
+        let refused = leader.post_share(requests[10].clone()).await;
+        assert_eq!((refused.status, refused.problem().as_str()), (StatusCode::FORBIDDEN, "budget-exhausted"));
+        let document: Value = serde_json::from_slice(&refused.body).expect("JSON");
+        assert_eq!(document["type"], "urn:x-mica:problem:budget-exhausted");
+        assert_eq!(document["remaining"], "0");
+        assert_eq!(document["requested"], "0.1");
+        assert_eq!(document["spent"], "1");
+        assert_eq!(document["taskid"], task.id.to_string());
+        assert_eq!(server.spent().await, spent);
+        // Not closed either: the hour still takes reports.
+        let late = [leader.report_at(3, Time(now().0 - 10), Flaw::None)];
+        assert_eq!(leader.errors(&leader.aggregate(&late).await), [None]);
+        // What was released before is answered as before.
+        assert_eq!(leader.post_share(requests[0].clone()).await.status, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn a_refused_release_is_granted_once_the_limit_allows_it() {
+    let database = mica_service::testing::sqlite();
+    let mut task = TestTask::noised();
+    let generous = task.policy.clone();
+    task.policy = generous.replace("\nepsilon = \"1\"", "\nepsilon = \"1/10\"");
+    assert_ne!(task.policy, generous, "the limit is lowered: {generous}");
+    let server = Server::helper(&task, &database).await;
+    let leader = ScriptedLeader::of(&task, &server);
+    let mut requests = Vec::new();
+    for hour in 0..2 {
+        let reports = [1, 2].map(|value| leader.report_at(value, Time(now().0 - hour), Flaw::None));
+        leader.aggregate(&reports).await;
+        requests.push(share_request(Time(now().0 - hour), 1, &ids(&reports)).encoded());
+    }
+    let first = leader.post_share(requests[0].clone()).await;
+    assert_eq!(first.status, StatusCode::OK);
+    assert_eq!(leader.post_share(requests[1].clone()).await.problem(), "budget-exhausted");
+    server.kill();
+    task.policy = generous;
+    let server = Server::helper(&task, &database).await;
+    let leader = ScriptedLeader::of(&task, &server);
+    assert_eq!(leader.post_share(requests[1].clone()).await.status, StatusCode::OK);
+    assert_eq!(leader.post_share(requests[0].clone()).await, first);
+    assert_eq!(server.spent().await, [(200_000_000_000, 4)]);
+}
+
+#[tokio::test]
+async fn a_mismatch_is_not_charged() {
+    let database = mica_service::testing::sqlite();
+    let task = TestTask::noised();
+    let server = Server::helper(&task, &database).await;
+    let leader = ScriptedLeader::of(&task, &server);
+    let reports = leader.reports(&[1, 2]);
+    leader.aggregate(&reports).await;
+    let mut request = share_request(now(), 1, &ids(&reports));
+    request.report_count = 3;
+    assert_eq!(leader.post_share(request.encoded()).await.problem(), "batchMismatch");
+    assert!(server.spent().await.iter().all(|(units, entries)| (*units, *entries) == (0, 0)));
+}
+
+#[tokio::test]
+async fn ten_grants_are_given_to_thirty_who_ask_at_once() {
+    for database in databases().await {
+        let task = TestTask::noised();
+        let server = Server::helper(&task, &database).await;
+        let leader = ScriptedLeader::of(&task, &server);
+        let mut requests = Vec::new();
+        let mut reports = Vec::new();
+        for hour in 0..30 {
+            let time = Time(now().0 - hour);
+            let batch = [1, 2].map(|value| leader.report_at(value, time, Flaw::None));
+            requests.push(share_request(time, 1, &ids(&batch)).encoded());
+            reports.extend(batch);
+        }
+        leader.aggregate(&reports).await;
+        let leader = Arc::new(leader);
+        let mut asked = JoinSet::new();
+        for request in requests {
+            let leader = Arc::clone(&leader);
+            asked.spawn(async move { leader.post_share(request).await });
+        }
+        let replies = asked.join_all().await;
+        let granted = replies.iter().filter(|reply| reply.status == StatusCode::OK).count();
+        assert_eq!(granted, 10, "{}", database.kind);
+        assert!(replies.iter().filter(|r| r.status != StatusCode::OK).all(|r| r.problem() == "budget-exhausted"));
+        assert_eq!(server.spent().await, [(1_000_000_000_000, 20)]);
+    }
+}
+
+#[tokio::test]
+async fn a_helper_with_another_statement_does_not_start() {
+    let database = mica_service::testing::sqlite();
+    let mut task = TestTask::noised();
+    let started = Server::helper(&task, &database).await;
+    assert_eq!(ScriptedLeader::of(&task, &started).follow(Method::GET, "/health").await.status, StatusCode::OK);
+    started.kill();
+    task.policy = task.policy.replace("epsilon_per_release = \"1/10\"", "epsilon_per_release = \"1/20\"");
+    let error = Server::refusal(&task, &database).await;
+    assert!(error.contains("bound to the release statement"), "{error}");
+}

@@ -1,0 +1,8 @@
+//! Leader and helper over real sockets and real databases, each against a scripted other side.
+
+mod helper_aggregation;
+mod helper_crash;
+mod helper_refusals;
+mod helper_release;
+mod helper_share;
+mod support;

@@ -1,0 +1,218 @@
+//! A leader that does exactly what a test tells it.
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use mica_dap::aggregation::{AggregationJobInitReq, AggregationJobResp, VerifyResult};
+use mica_dap::batch::Checksum;
+use mica_dap::codec::{Decode as _, Encode as _};
+use mica_dap::collection::{AggregateShare, AggregateShareReq, BatchSelector, CollectionJobReq, Query};
+use mica_dap::hpke::{AggregateShareAad, Label, Role, open};
+use mica_dap::id::ReportId;
+use mica_dap::media::Media;
+use mica_dap::report_error::ReportError;
+use mica_dap::time::{Duration, Interval, Time};
+use mica_dap::vdaf::{Measurement, OutputShare};
+use mica_service::http::{HttpClient, HttpOptions, PeerError};
+use serde_json::Value;
+
+use super::task::LEADER_TOKEN;
+use super::{Crafted, Flaw, NOW, PRECISION, Server, TestTask};
+
+pub(crate) struct ScriptedLeader {
+    pub(crate) task: TestTask,
+    pub(crate) token: &'static str,
+    http: HttpClient,
+    base: String,
+    origin: String,
+    hpke_configs: Vec<u8>,
+}
+
+/// What the helper answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) location: Option<String>,
+    pub(crate) media: Option<String>,
+    pub(crate) body: Bytes,
+}
+
+impl Reply {
+    /// The last part of the problem type of a refusal.
+    pub(crate) fn problem(&self) -> String {
+        assert!(self.status.is_client_error(), "{self:?}");
+        assert_eq!(self.media.as_deref(), Some("application/problem+json"));
+        let document: Value = serde_json::from_slice(&self.body).expect("a problem document is JSON");
+        assert_eq!(document["status"], self.status.as_u16());
+        let urn = document["type"].as_str().expect("it has a type");
+        urn.rsplit(':').next().expect("a URN has parts").to_owned()
+    }
+}
+
+impl ScriptedLeader {
+    pub(crate) fn of(task: &TestTask, server: &Server) -> Self {
+        Self {
+            task: task.clone(),
+            token: LEADER_TOKEN,
+            http: HttpClient::new(HttpOptions::default()),
+            base: format!("{}/api/dap/tasks/{}", server.origin, task.id),
+            origin: server.origin.clone(),
+            hpke_configs: server.hpke_configs.clone(),
+        }
+    }
+
+    pub(crate) fn report(&self, value: u64) -> Crafted {
+        Crafted::good(&self.task, &self.hpke_configs, &Measurement::Integer(value))
+    }
+
+    pub(crate) fn report_at(&self, value: u64, time: Time, flaw: Flaw) -> Crafted {
+        Crafted::new(&self.task, &self.hpke_configs, &Measurement::Integer(value), time, flaw)
+    }
+
+    pub(crate) fn flawed(&self, flaw: Flaw) -> Crafted {
+        self.report_at(50, now(), flaw)
+    }
+
+    pub(crate) fn reports(&self, values: &[u64]) -> Vec<Crafted> {
+        values.iter().map(|value| self.report(*value)).collect()
+    }
+
+    /// Sends any bytes as an aggregation job.
+    pub(crate) async fn post_job(&self, body: Vec<u8>) -> Reply {
+        self.post("aggregation_jobs", Media::AggregationJobInitReq, body).await
+    }
+
+    /// Sends any bytes as a request for an aggregate share.
+    pub(crate) async fn post_share(&self, body: Vec<u8>) -> Reply {
+        self.post("aggregate_shares", Media::AggregateShareReq, body).await
+    }
+
+    pub(crate) async fn post(&self, resource: &str, media: Media, body: Vec<u8>) -> Reply {
+        let url = format!("{}/{resource}", self.base);
+        self.send(Method::POST, &url, Some(media.header()), body).await.expect("the helper answers")
+    }
+
+    /// Asks for what a `Location` names.
+    pub(crate) async fn follow(&self, method: Method, location: &str) -> Reply {
+        let url = format!("{}{location}", self.origin);
+        self.send(method, &url, None, Vec::new()).await.expect("the helper answers")
+    }
+
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        url: &str,
+        media: Option<&str>,
+        body: Vec<u8>,
+    ) -> Result<Reply, PeerError> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(url)
+            .header(header::AUTHORIZATION, format!("Bearer {}", self.token));
+        if let Some(media) = media {
+            request = request.header(header::CONTENT_TYPE, media);
+        }
+        let reply = self.http.send(request.body(Bytes::from(body)).expect("a request")).await?;
+        let text = |name| reply.headers().get(name).map(|value| value.to_str().expect("plain").to_owned());
+        Ok(Reply {
+            status: reply.status(),
+            location: text(header::LOCATION),
+            media: text(header::CONTENT_TYPE),
+            body: reply.body().clone(),
+        })
+    }
+
+    pub(crate) fn job_url(&self) -> String {
+        format!("{}/aggregation_jobs", self.base)
+    }
+
+    /// Sends reports as a job and reads what became of each.
+    pub(crate) async fn aggregate(&self, reports: &[Crafted]) -> Vec<VerifyResult> {
+        let reply = self.post_job(job(reports)).await;
+        self.verdicts(&reply, reports)
+    }
+
+    /// What became of each report, in the order in which they were sent.
+    pub(crate) fn verdicts(&self, reply: &Reply, reports: &[Crafted]) -> Vec<VerifyResult> {
+        assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
+        assert_eq!(reply.media.as_deref(), Some(Media::AggregationJobResp.header()));
+        let answer = AggregationJobResp::decode_limited(&reply.body, reports.len()).expect("an answer");
+        assert!(answer.answers(reports.iter().map(|report| report.id)));
+        answer.verify_resps.into_iter().map(|resp| resp.result).collect()
+    }
+
+    /// The codes with which reports were refused; none for those that count.
+    pub(crate) fn errors(&self, verdicts: &[VerifyResult]) -> Vec<Option<ReportError>> {
+        verdicts
+            .iter()
+            .map(|verdict| match verdict {
+                VerifyResult::Continue(_) => None,
+                VerifyResult::Finish => panic!("Prio3 says continue with its last message"),
+                VerifyResult::Reject(code) => Some(ReportError::from_code(*code, self.task.draft)),
+            })
+            .collect()
+    }
+
+    /// Sends good reports and returns the leader's own part of them.
+    pub(crate) async fn count(&self, reports: Vec<Crafted>) -> Vec<OutputShare> {
+        let verdicts = self.aggregate(&reports).await;
+        let finish = |(report, verdict): (Crafted, VerifyResult)| match verdict {
+            VerifyResult::Continue(message) => report.finish(&self.task, &message),
+            _ => panic!("a good report is counted"),
+        };
+        reports.into_iter().zip(verdicts).map(finish).collect()
+    }
+
+    /// Opens the helper's share as the collector and adds it to the leader's.
+    pub(crate) fn unshard(&self, share: &[u8], request: &AggregateShareReq, outputs: &[OutputShare]) -> Vec<i128> {
+        let vdaf = self.task.configuration.vdaf().instantiate().expect("the VDAF of a test");
+        let leader = vdaf.aggregate(None, &outputs.iter().collect::<Vec<_>>()).expect("shares of one task");
+        let helper = self.open(share, request);
+        vdaf.unshard_signed(&leader, &helper, request.report_count).expect("both are aggregate shares")
+    }
+
+    /// Opens the helper's share as the collector.
+    pub(crate) fn open(&self, share: &[u8], request: &AggregateShareReq) -> Vec<u8> {
+        let share = AggregateShare::decoded(share).expect("an aggregate share");
+        let aad = AggregateShareAad {
+            task_id: &self.task.id,
+            task_configuration: self.task.configuration.bytes(),
+            collection_job_req: request.collection_job_req.bytes(),
+        };
+        let info = Label::AggregateShare(Role::Helper).info(self.task.draft);
+        let sealed = &share.encrypted_aggregate_share;
+        open(&self.task.collector, &info, &aad.encoded(), sealed).expect("it is sealed to the collector")
+    }
+}
+
+pub(crate) fn now() -> Time {
+    Time(NOW / PRECISION)
+}
+
+/// The encoded job of these reports.
+pub(crate) fn job(reports: &[Crafted]) -> Vec<u8> {
+    request(reports).encoded()
+}
+
+pub(crate) fn request(reports: &[Crafted]) -> AggregationJobInitReq {
+    AggregationJobInitReq {
+        verification_key_id: 0,
+        agg_param: Vec::new(),
+        extensions: Vec::new(),
+        verify_inits: reports.iter().map(|report| report.init.clone()).collect(),
+    }
+}
+
+pub(crate) fn ids(reports: &[Crafted]) -> Vec<ReportId> {
+    reports.iter().map(|report| report.id).collect()
+}
+
+/// Asks for the share of these reports, of so many units of time from `start`.
+pub(crate) fn share_request(start: Time, units: u64, reports: &[ReportId]) -> AggregateShareReq {
+    let interval = Interval::new(start, Duration(units)).expect("an interval");
+    AggregateShareReq {
+        collection_job_req: CollectionJobReq::new(Query::time_interval(interval), Vec::new()),
+        batch_selector: BatchSelector::time_interval(interval),
+        report_count: reports.len() as u64,
+        checksum: reports.iter().map(Checksum::of).collect(),
+    }
+}

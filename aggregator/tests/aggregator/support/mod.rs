@@ -1,0 +1,17 @@
+//! What the tests are made of: tasks, reports built by hand, servers on a port of their own, a scripted leader.
+
+pub(crate) mod leader;
+pub(crate) mod report;
+pub(crate) mod server;
+pub(crate) mod task;
+
+pub(crate) use self::leader::ScriptedLeader;
+pub(crate) use self::report::{Crafted, Flaw};
+pub(crate) use self::server::Server;
+pub(crate) use self::task::TestTask;
+
+/// When every test begins, in seconds since the Unix epoch.
+pub(crate) const NOW: u64 = 1_780_000_000;
+
+/// One unit of time.
+pub(crate) const PRECISION: u64 = 3_600;

@@ -1,0 +1,140 @@
+//! An aggregator on a port of its own, with threads of its own, so that it can be stopped dead.
+
+use mica_aggregator::aggregator::Options;
+use mica_aggregator::shared::Limits;
+use mica_aggregator::store::{self, migrator};
+use mica_aggregator::{Aggregator, Role};
+use mica_dap::time::{Duration, Interval, Time};
+use mica_dp::ledger::verify_chain;
+use mica_service::clock::Clock;
+use mica_service::compute::ComputePool;
+use mica_service::http::{HttpClient, HttpOptions};
+use mica_service::shutdown::Shutdown;
+use mica_service::store::Store;
+use mica_service::testing::TestDatabase;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+
+use super::{NOW, TestTask};
+
+pub(crate) struct Server {
+    /// Where it answers, up to and without the first slash of the path.
+    pub(crate) origin: String,
+    pub(crate) clock: Clock,
+    /// The same database, seen from the test.
+    pub(crate) store: Store,
+    /// The encoded list of its HPKE configurations.
+    pub(crate) hpke_configs: Vec<u8>,
+    runtime: Option<Runtime>,
+}
+
+impl Server {
+    pub(crate) async fn helper(task: &TestTask, database: &TestDatabase) -> Self {
+        Self::start(Role::Helper, task, database).await
+    }
+
+    pub(crate) async fn start(role: Role, task: &TestTask, database: &TestDatabase) -> Self {
+        let runtime = Runtime::new().expect("threads for a server");
+        let clock = Clock::manual(NOW);
+        let store = database.open(migrator()).await.expect("the database of the test");
+        let options = Options {
+            role,
+            store: store.clone(),
+            clock: clock.clone(),
+            compute: ComputePool::with_threads(2),
+            http: HttpClient::new(HttpOptions::default()),
+            policy: task.policy(),
+            tasks: vec![task.file(role)],
+            limits: Limits::default(),
+        };
+        let url = database.url.clone();
+        let (origin, hpke_configs) = runtime
+            .spawn(async move {
+                let store = Store::open(&url, migrator()).await.expect("the database of the test");
+                let server = Aggregator::build(Options { store, ..options }).await.expect("the task can be served");
+                let hpke_configs = server.hpke_configs().to_vec();
+                let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+                let origin = format!("http://{}", listener.local_addr().expect("it is bound"));
+                tokio::spawn(server.run(listener, Shutdown::new()));
+                (origin, hpke_configs)
+            })
+            .await
+            .expect("the server starts");
+        Self { origin, clock, store, hpke_configs, runtime: Some(runtime) }
+    }
+
+    /// Why a helper does not start.
+    pub(crate) async fn refusal(task: &TestTask, database: &TestDatabase) -> String {
+        let options = Options {
+            role: Role::Helper,
+            store: database.open(migrator()).await.expect("the database of the test"),
+            clock: Clock::manual(NOW),
+            compute: ComputePool::with_threads(1),
+            http: HttpClient::new(HttpOptions::default()),
+            policy: task.policy(),
+            tasks: vec![task.file(Role::Helper)],
+            limits: Limits::default(),
+        };
+        match Aggregator::build(options).await {
+            Ok(_) => panic!("it starts"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// Ends every task of the server wherever it is, as a power cut would.
+    pub(crate) fn kill(mut self) {
+        self.stop();
+    }
+
+    fn stop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// What a store knows, read the way an operator would.
+impl Server {
+    /// How many reports met which end.
+    pub(crate) async fn tallies(&self) -> Vec<(String, u64)> {
+        let tallies = self.store.read("tallies", |mut tx| async move {
+            let tasks = store::tasks::all_tasks(&mut tx).await?;
+            let tallies = store::tallies::of_task(&mut tx, tasks[0].key).await?;
+            Ok((tx, tallies))
+        });
+        tallies.await.expect("the database answers")
+    }
+
+    /// How many reports of any time are summed in the buckets.
+    pub(crate) async fn counted(&self) -> u64 {
+        let all = Interval::new(Time(0), Duration(u64::MAX)).expect("all of time");
+        let counted = self.store.read("counted", move |mut tx| async move {
+            let tasks = store::tasks::all_tasks(&mut tx).await?;
+            let counted = store::buckets::report_count(&mut tx, tasks[0].key, all).await?;
+            Ok((tx, counted))
+        });
+        counted.await.expect("the database answers")
+    }
+
+    /// What is spent of the only budget, after the whole ledger was checked.
+    pub(crate) async fn spent(&self) -> Vec<(i64, usize)> {
+        let ledger = self.store.read("ledger", |mut tx| async move {
+            let entries = store::ledger::entries(&mut tx).await?;
+            let budgets = store::ledger::budgets(&mut tx).await?;
+            Ok((tx, (entries, budgets)))
+        });
+        let (entries, budgets) = ledger.await.expect("the database answers");
+        let derived = verify_chain(&entries).expect("the ledger follows its own rules");
+        let spent: Vec<i64> = budgets.iter().map(|budget| budget.spent).collect();
+        if !entries.is_empty() {
+            assert_eq!(derived.iter().map(|budget| budget.spent).collect::<Vec<_>>(), spent);
+        }
+        spent.into_iter().map(|units| (units, entries.len())).collect()
+    }
+}

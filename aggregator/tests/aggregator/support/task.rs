@@ -1,0 +1,119 @@
+//! A task with the keys and tokens of all its parties.
+
+use mica_aggregator::auth::{Bearer, TokenHash};
+use mica_aggregator::task_file::Tokens;
+use mica_aggregator::{Role, TaskFile};
+use mica_dap::Draft;
+use mica_dap::hpke::HpkeKeypair;
+use mica_dap::id::TaskId;
+use mica_dap::task::{BatchMode, TaskConfiguration, TaskParameters};
+use mica_dap::time::{Interval, TimePrecision};
+use mica_dap::vdaf_config::VdafConfig;
+use mica_dp::{Decision, Policy, TaskFacts};
+use zeroize::Zeroizing;
+
+use super::PRECISION;
+
+pub(crate) const LEADER_TOKEN: &str = "shown-by-the-leader";
+pub(crate) const COLLECTOR_TOKEN: &str = "shown-by-the-collector";
+const LABEL: &str = "test";
+
+#[derive(Clone)]
+pub(crate) struct TestTask {
+    pub(crate) id: TaskId,
+    pub(crate) draft: Draft,
+    pub(crate) configuration: TaskConfiguration,
+    pub(crate) verify_key: [u8; 32],
+    pub(crate) collector: HpkeKeypair,
+    /// The text of the policy that covers the task.
+    pub(crate) policy: String,
+}
+
+/// What differs between the tasks of the tests.
+pub(crate) struct Kind {
+    pub(crate) vdaf: VdafConfig,
+    pub(crate) draft: Draft,
+    pub(crate) min_batch_size: u64,
+    /// The loss of one release; the budget lasts for ten. Nothing: totals leave as they are.
+    pub(crate) epsilon: Option<&'static str>,
+    pub(crate) task_interval: Option<Interval>,
+}
+
+impl Default for Kind {
+    fn default() -> Self {
+        Self {
+            vdaf: VdafConfig::Sum { max_measurement: 100 },
+            draft: Draft::V18,
+            min_batch_size: 2,
+            epsilon: None,
+            task_interval: None,
+        }
+    }
+}
+
+impl TestTask {
+    /// A sum task whose totals leave as they are.
+    pub(crate) fn plain() -> Self {
+        Self::new(&Kind::default())
+    }
+
+    /// A sum task with noise, whose budget lasts for ten releases.
+    pub(crate) fn noised() -> Self {
+        Self::new(&Kind { epsilon: Some("1/10"), ..Kind::default() })
+    }
+
+    pub(crate) fn new(kind: &Kind) -> Self {
+        let policy = match kind.epsilon {
+            Some(epsilon) => Policy::for_demo(LABEL, &kind.vdaf, kind.min_batch_size, epsilon),
+            None => Policy::for_release_without_dp("these are tests", "2199-01-01"),
+        };
+        let parsed = Policy::parse("policy.toml", &policy).expect("the policy of a test is valid");
+        let facts = TaskFacts { label: LABEL, vdaf: &kind.vdaf, min_batch_size: kind.min_batch_size };
+        let task_info = match parsed.release_for(&facts).expect("the policy covers the task") {
+            Decision::Release(plan) => plan.statement().task_info(LABEL).expect("a short label"),
+            Decision::WithoutDp(_) => LABEL.as_bytes().to_vec(),
+        };
+        let parameters = TaskParameters {
+            task_info,
+            leader_url: "https://leader.example/api/dap/".to_owned(),
+            helper_url: "https://helper.example/api/dap".to_owned(),
+            time_precision: TimePrecision::new(PRECISION).expect("not zero"),
+            min_batch_size: kind.min_batch_size,
+            batch_mode: BatchMode::TimeInterval,
+            vdaf: kind.vdaf.clone(),
+            task_interval: kind.task_interval,
+        };
+        Self {
+            id: TaskId::random(&mut rand::rng()),
+            draft: kind.draft,
+            configuration: parameters.build(kind.draft).expect("the configuration of a test is valid"),
+            verify_key: rand::random(),
+            collector: HpkeKeypair::generate(7, &mut rand::rng()),
+            policy,
+        }
+    }
+
+    pub(crate) fn policy(&self) -> Policy {
+        Policy::parse("policy.toml", &self.policy).expect("the policy of a test is valid")
+    }
+
+    pub(crate) fn file(&self, role: Role) -> TaskFile {
+        let tokens = match role {
+            Role::Leader => Tokens::Leader {
+                to_helper: Bearer::new(LEADER_TOKEN).expect("a token"),
+                of_collector: TokenHash::of(COLLECTOR_TOKEN),
+            },
+            Role::Helper => Tokens::Helper { of_leader: TokenHash::of(LEADER_TOKEN) },
+        };
+        TaskFile {
+            role,
+            task_id: self.id,
+            draft: self.draft,
+            configuration: self.configuration.clone(),
+            verify_key: Zeroizing::new(self.verify_key),
+            verification_key_id: 0,
+            collector: self.collector.config.clone(),
+            tokens,
+        }
+    }
+}
