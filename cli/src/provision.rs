@@ -1,0 +1,146 @@
+//! Makes a task: from a few parameters and a policy to what each party must be told, and no party more.
+//!
+//! Before the first report: the leader and the helper each get a task file with the tokens of its own side, the
+//! collector gets its private key, and clients get only what is public. Whoever runs this holds every secret
+//! for as long as it takes to write the files, so in earnest each party should make its own part.
+
+use mica_aggregator::auth::{Bearer, TokenHash};
+use mica_aggregator::task_file::{TaskFile, Tokens};
+use mica_aggregator::Role;
+use mica_collector::CollectorTask;
+use mica_dap::Draft;
+use mica_dap::hpke::HpkeKeypair;
+use mica_dap::id::{TaskId, to_base64url};
+use mica_dap::task::{BatchMode, TaskConfiguration, TaskParameters};
+use mica_dap::time::{Interval, TimePrecision};
+use mica_dap::vdaf_config::VdafConfig;
+use mica_dp::{Decision, Mechanism, Policy, TaskFacts};
+use mica_service::http::Peer;
+use mica_service::secret::Secret;
+use rand::RngExt as _;
+use zeroize::Zeroizing;
+
+use crate::exit::{Exit, Failure};
+
+/// What a task is to be.
+#[derive(Clone, Debug)]
+pub(crate) struct TaskSpec {
+    /// What people call it, and what the policy matches.
+    pub(crate) label: String,
+    /// The leader's base URL.
+    pub(crate) leader_url: String,
+    /// The helper's base URL.
+    pub(crate) helper_url: String,
+    /// The draft it speaks.
+    pub(crate) draft: Draft,
+    /// What is computed.
+    pub(crate) vdaf: VdafConfig,
+    /// The length of one unit of time.
+    pub(crate) time_precision_seconds: u64,
+    /// No smaller batch is released.
+    pub(crate) min_batch_size: u64,
+    /// How reports are put into batches.
+    pub(crate) batch_mode: BatchMode,
+    /// When reports are taken, if that is limited; in units of the time precision.
+    pub(crate) task_interval: Option<Interval>,
+}
+
+/// A task with everything that its parties must be told.
+pub(crate) struct Provisioned {
+    /// Its name: random.
+    pub(crate) task_id: TaskId,
+    /// What all parties agree on, byte for byte.
+    pub(crate) configuration: TaskConfiguration,
+    /// For the leader only.
+    pub(crate) leader: TaskFile,
+    /// For the helper only.
+    pub(crate) helper: TaskFile,
+    /// For the collector only.
+    pub(crate) collector: CollectorTask,
+    /// The token that the leader shows to the helper.
+    pub(crate) leader_to_helper: Secret<String>,
+    /// The token that the collector shows to the leader.
+    pub(crate) collector_to_leader: Secret<String>,
+}
+
+/// Makes a task under `policy`, with fresh keys and tokens from the operating system.
+///
+/// # Errors
+/// When a parameter is out of bounds, or the policy does not cover the task.
+pub(crate) fn provision(spec: &TaskSpec, policy: &Policy) -> Result<Provisioned, Failure> {
+    let mut rng = rand::rng();
+    let (task_info, mechanism) = bind(spec, policy)?;
+    let configuration = configure(spec, task_info)?;
+    let task_id = TaskId::random(&mut rng);
+    let verify_key = Zeroizing::new(rng.random::<[u8; 32]>());
+    let verification_key_id = 0;
+    let leader_to_helper = token(&mut rng);
+    let collector_to_leader = token(&mut rng);
+    let keypair = HpkeKeypair::generate(rng.random(), &mut rng);
+    let file = |role, tokens| TaskFile {
+        role,
+        task_id,
+        draft: spec.draft,
+        configuration: configuration.clone(),
+        verify_key: verify_key.clone(),
+        verification_key_id,
+        collector: keypair.config.clone(),
+        tokens,
+    };
+    let to_helper =
+        Bearer::new(leader_to_helper.expose()).expect("base64url has only letters a bearer token may have");
+    let of_collector = TokenHash::of(collector_to_leader.expose());
+    let of_leader = TokenHash::of(leader_to_helper.expose());
+    let leader = file(Role::Leader, Tokens::Leader { to_helper, of_collector });
+    let helper = file(Role::Helper, Tokens::Helper { of_leader });
+    let collector = CollectorTask {
+        task_id,
+        draft: spec.draft,
+        configuration: configuration.clone(),
+        token: collector_to_leader.clone(),
+        keypair,
+        mechanism,
+    };
+    Ok(Provisioned { task_id, configuration, leader, helper, collector, leader_to_helper, collector_to_leader })
+}
+
+/// The `task_info` that ties the task to its release statement, and the noise that follows from it.
+fn bind(spec: &TaskSpec, policy: &Policy) -> Result<(Vec<u8>, Option<Mechanism>), Failure> {
+    let facts = TaskFacts { label: &spec.label, vdaf: &spec.vdaf, min_batch_size: spec.min_batch_size };
+    if spec.label.is_empty() {
+        return Err(Failure::usage("a task needs a label; give it a name such as page-load/2026"));
+    }
+    match policy.release_for(&facts).map_err(|refusal| Failure::new(Exit::Refused, refusal))? {
+        Decision::Release(plan) => {
+            let info = plan.statement().task_info(&spec.label).map_err(Failure::usage)?;
+            Ok((info, Some(plan.mechanism().clone())))
+        }
+        Decision::WithoutDp(_) => Ok((spec.label.clone().into_bytes(), None)),
+    }
+}
+
+fn configure(spec: &TaskSpec, task_info: Vec<u8>) -> Result<TaskConfiguration, Failure> {
+    for url in [&spec.leader_url, &spec.helper_url] {
+        Peer::parse(url).map_err(Failure::usage)?;
+    }
+    spec.vdaf.instantiate().map_err(Failure::usage)?;
+    let time_precision = TimePrecision::new(spec.time_precision_seconds)
+        .ok_or_else(|| Failure::usage("a time precision of 0 seconds puts no report anywhere; use 3600"))?;
+    let parameters = TaskParameters {
+        task_info,
+        leader_url: spec.leader_url.clone(),
+        helper_url: spec.helper_url.clone(),
+        time_precision,
+        min_batch_size: spec.min_batch_size,
+        batch_mode: spec.batch_mode,
+        vdaf: spec.vdaf.clone(),
+        task_interval: spec.task_interval,
+    };
+    parameters.build(spec.draft).map_err(Failure::usage)
+}
+
+/// 32 random bytes in letters that fit a header.
+fn token(rng: &mut impl rand::CryptoRng) -> Secret<String> {
+    let bytes = Zeroizing::new(rng.random::<[u8; 32]>());
+    Secret::new(to_base64url(bytes.as_slice()))
+}
