@@ -62,9 +62,9 @@ fn short_answers_of_every_kind_have_one_size() {
     let gateway = gateway();
     for (status, body) in [(200, 0), (400, 200), (503, 800)] {
         let (sealed, _) = ClientEnvelope::seal(&keys_of(&gateway), &request(1)).unwrap();
-        let sealer = gateway.open(&sealed).unwrap().sealer;
-        let encoded = encode_response_padded(&response(status, body), sealer.overhead(), 1024).unwrap();
-        assert_eq!(sealer.seal_encoded(&encoded).unwrap().len(), 1024);
+        let answer = gateway.open(&sealed).unwrap().sealer;
+        let encoded = encode_response_padded(&response(status, body), answer.overhead(), 1024).unwrap();
+        assert_eq!(answer.seal_encoded(&encoded).unwrap().len(), 1024);
     }
 }
 

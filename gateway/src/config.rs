@@ -150,7 +150,7 @@ impl RouteConfig {
 }
 
 fn one_day() -> Duration {
-    Duration::from_secs(86_400)
+    Duration::from_hours(24)
 }
 
 /// Less than the relay waits, so that the client gets an answer inside the envelope.
@@ -159,7 +159,7 @@ fn twenty_seconds() -> Duration {
 }
 
 fn quarter_of_an_hour() -> Duration {
-    Duration::from_secs(900)
+    Duration::from_mins(15)
 }
 
 fn hundred_thousand() -> usize {

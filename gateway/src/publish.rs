@@ -24,7 +24,7 @@ pub(crate) struct Published {
 
 impl Published {
     pub(crate) fn new(list: &[u8], max_age: Duration) -> Self {
-        let digest: String = Sha256::digest(list).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = hex::encode(Sha256::digest(list));
         let ascii = |text: String| {
             HeaderValue::from_str(&text).expect("hexadecimal and decimal digits are visible ASCII")
         };

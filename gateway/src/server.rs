@@ -156,12 +156,12 @@ impl Server {
         let encoded = encode(answer)
             .or_else(|_| encode(&Problem::BAD_TARGET.inside()))
             .map_err(|_| Problem::BAD_TARGET)?;
-        let sealed = if encoded.len() <= SHORT {
+        let outcome = if encoded.len() <= SHORT {
             sealer.seal_encoded(&encoded)
         } else {
             self.compute.run(move || sealer.seal_encoded(&encoded)).await
         };
-        sealed.map_err(|_| Problem::BAD_TARGET)
+        outcome.map_err(|_| Problem::BAD_TARGET)
     }
 }
 

@@ -7,7 +7,7 @@ use http::{HeaderName, Method};
 use mica_envelope::{InnerRequest, SIZE_BUCKETS};
 use mica_gateway::Outcome;
 
-use crate::world::{Target, UPLOAD, World, created, upload};
+use crate::world::{Target, UPLOAD, World, created, open, upload};
 
 fn names(headers: &http::HeaderMap) -> BTreeSet<&str> {
     headers.keys().map(HeaderName::as_str).collect()
@@ -52,7 +52,7 @@ async fn target_sees_no_header_of_the_client_or_the_relay() {
     }
     outer.headers_mut().insert("content-type", "message/ohttp-req".parse().unwrap());
     let answer = world.http.send(outer).await.unwrap();
-    assert_eq!(world.open(answer, opener).1.status, 201);
+    assert_eq!(open(answer, opener).1.status, 201);
     let seen = target.seen();
     assert_eq!(names(&seen[0].headers), BTreeSet::from(["content-length", "content-type"]));
     assert_eq!(seen[0].headers["content-type"], UPLOAD);
@@ -110,7 +110,7 @@ async fn sealed_messages_have_shared_sizes_whatever_is_inside() {
         request.body = vec![1; length].into();
         let (sealed, opener) = world.seal(&request);
         assert!(SIZE_BUCKETS.contains(&sealed.len()));
-        let (outer, inner) = world.open(world.post(world.relay, sealed).await, opener);
+        let (outer, inner) = open(world.post(world.relay, sealed).await, opener);
         assert!(SIZE_BUCKETS.contains(&outer.body().len()));
         assert_eq!(inner.status, 200);
         sizes.insert(outer.body().len());

@@ -31,6 +31,8 @@ impl Untouched {
     }
 }
 
+type Spoil = fn(&mut InnerRequest);
+
 /// Seals any bytes, as only a broken or hostile client does.
 fn seal_anything(keys: &KeyConfigList, plaintext: &[u8]) -> (Vec<u8>, ohttp::ClientResponse) {
     let mut config = ohttp::KeyConfig::decode(&keys.encoded()[2..]).unwrap();
@@ -40,7 +42,7 @@ fn seal_anything(keys: &KeyConfigList, plaintext: &[u8]) -> (Vec<u8>, ohttp::Cli
 #[tokio::test]
 async fn an_inner_request_outside_of_the_table_is_refused_inside_and_no_connection_is_made() {
     let (target, world) = Untouched::start().await;
-    let cases: [(fn(&mut InnerRequest), u16); 14] = [
+    let cases: [(Spoil, u16); 14] = [
         (|request| request.authority = "other.example".into(), 404),
         (|request| request.authority = "leader.example:8443".into(), 404),
         (|request| request.authority = "127.0.0.1".into(), 404),
@@ -123,6 +125,8 @@ async fn an_inner_message_that_breaks_a_rule_is_refused_inside_and_no_connection
         assert_eq!(outer.status(), StatusCode::OK);
         let inner = decode_response(opener.decapsulate(outer.body()).unwrap()).unwrap().message;
         assert_eq!(inner.status, 400);
+        let problem: serde_json::Value = serde_json::from_slice(&inner.body).unwrap();
+        assert_eq!(problem["title"], "invalid inner request");
     }
     assert_eq!(world.count(Outcome::Invalid), 16);
     target.check().await;

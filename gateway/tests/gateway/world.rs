@@ -162,17 +162,7 @@ impl World {
     /// One exchange through the relay: the outer answer and what was inside.
     pub(crate) async fn exchange(&self, request: &InnerRequest) -> (http::Response<Bytes>, InnerResponse) {
         let (sealed, opener) = self.seal(request);
-        self.open(self.post(self.relay, sealed).await, opener)
-    }
-
-    pub(crate) fn open(
-        &self,
-        outer: http::Response<Bytes>,
-        opener: Opener,
-    ) -> (http::Response<Bytes>, InnerResponse) {
-        assert_eq!(outer.status(), StatusCode::OK);
-        let inner = opener.open(outer.body()).unwrap();
-        (outer, inner)
+        open(self.post(self.relay, sealed).await, opener)
     }
 
     pub(crate) fn count(&self, outcome: Outcome) -> u64 {
@@ -189,4 +179,10 @@ pub(crate) fn upload() -> InnerRequest {
         headers: vec![("content-type".into(), UPLOAD.into())],
         body: "report".into(),
     }
+}
+
+pub(crate) fn open(outer: http::Response<Bytes>, opener: Opener) -> (http::Response<Bytes>, InnerResponse) {
+    assert_eq!(outer.status(), StatusCode::OK);
+    let inner = opener.open(outer.body()).unwrap();
+    (outer, inner)
 }
