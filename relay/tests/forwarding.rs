@@ -177,7 +177,7 @@ async fn what_a_relay_does_not_take_never_reaches_the_gateway() {
     let empty = |request: &mut Request<Bytes>| *request.body_mut() = Bytes::new();
     assert_eq!(request(&empty).await.unwrap().status(), StatusCode::BAD_REQUEST);
     let elsewhere = |request: &mut Request<Bytes>| {
-        *request.uri_mut() = format!("http://{}/other", relay.address).parse().unwrap()
+        *request.uri_mut() = format!("http://{}/other", relay.address).parse().unwrap();
     };
     assert_eq!(request(&elsewhere).await.unwrap().status(), StatusCode::NOT_FOUND);
 
@@ -299,6 +299,7 @@ async fn logs_name_no_client_no_path_and_no_length() {
     let writer = captured.clone();
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter("mica_relay=trace,mica_service=trace")
+        .without_time()
         .with_writer(move || writer.clone())
         .finish();
     let guard = tracing::subscriber::set_default(subscriber);
@@ -316,6 +317,8 @@ async fn logs_name_no_client_no_path_and_no_length() {
 
     let log = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
     assert!(log.contains("forwarded"), "the capture works: {log}");
+    // the relay's own address has digits as well
+    let log: String = log.lines().filter(|line| !line.contains("listening")).collect();
     let port = stream.local_addr().unwrap().port().to_string();
     for secret in [port.as_str(), "canary", "517", "1024"] {
         assert!(!log.contains(secret), "{secret} in {log}");
