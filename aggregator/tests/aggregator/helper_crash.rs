@@ -64,7 +64,9 @@ async fn a_helper_killed_in_the_middle_of_a_release_draws_and_charges_once() {
         for round in 0..8 {
             let server = Server::helper(&task, &database).await;
             let leader = ScriptedLeader::of(&task, &server);
-            let _ = tokio::time::timeout(Duration::from_millis(2 * round), leader.post_share(request.encoded())).await;
+            let _ =
+                tokio::time::timeout(Duration::from_millis(2 * round), leader.post_share(request.encoded()))
+                    .await;
             server.kill();
         }
         let server = Server::helper(&task, &database).await;

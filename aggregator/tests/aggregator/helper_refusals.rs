@@ -129,9 +129,8 @@ async fn a_job_of_one_round_has_no_second_step() {
     assert_eq!(leader.follow(Method::GET, &format!("{location}?step=1")).await.problem(), "stepMismatch");
     let id = location.rsplit('/').next().expect("a path");
     let resource = format!("aggregation_jobs/{id}");
-    let step = |step: u16| {
-        [&step.to_be_bytes(), reports[0].id.as_bytes().as_slice(), &[0, 0, 0, 1, 9]].concat()
-    };
+    let step =
+        |step: u16| [&step.to_be_bytes(), reports[0].id.as_bytes().as_slice(), &[0, 0, 0, 1, 9]].concat();
     for (number, problem) in [(0, "invalidMessage"), (1, "invalidMessage"), (2, "stepMismatch")] {
         let reply = leader.post(&resource, Media::AggregationJobContinueReq, step(number)).await;
         assert_eq!(reply.problem(), problem, "step {number}");

@@ -167,7 +167,9 @@ async fn ten_grants_are_given_to_thirty_who_ask_at_once() {
         let replies = asked.join_all().await;
         let granted = replies.iter().filter(|reply| reply.status == StatusCode::OK).count();
         assert_eq!(granted, 10, "{}", database.kind);
-        assert!(replies.iter().filter(|r| r.status != StatusCode::OK).all(|r| r.problem() == "budget-exhausted"));
+        assert!(
+            replies.iter().filter(|r| r.status != StatusCode::OK).all(|r| r.problem() == "budget-exhausted")
+        );
         assert_eq!(server.spent().await, [(1_000_000_000_000, 20)]);
     }
 }
@@ -177,7 +179,10 @@ async fn a_helper_with_another_statement_does_not_start() {
     let database = mica_service::testing::sqlite();
     let mut task = TestTask::noised();
     let started = Server::helper(&task, &database).await;
-    assert_eq!(ScriptedLeader::of(&task, &started).follow(Method::GET, "/health").await.status, StatusCode::OK);
+    assert_eq!(
+        ScriptedLeader::of(&task, &started).follow(Method::GET, "/health").await.status,
+        StatusCode::OK
+    );
     started.kill();
     task.policy = task.policy.replace("epsilon_per_release = \"1/10\"", "epsilon_per_release = \"1/20\"");
     let error = Server::refusal(&task, &database).await;

@@ -5,4 +5,5 @@ mod helper_crash;
 mod helper_refusals;
 mod helper_release;
 mod helper_share;
+mod pair;
 mod support;

@@ -163,7 +163,12 @@ impl ScriptedLeader {
     }
 
     /// Opens the helper's share as the collector and adds it to the leader's.
-    pub(crate) fn unshard(&self, share: &[u8], request: &AggregateShareReq, outputs: &[OutputShare]) -> Vec<i128> {
+    pub(crate) fn unshard(
+        &self,
+        share: &[u8],
+        request: &AggregateShareReq,
+        outputs: &[OutputShare],
+    ) -> Vec<i128> {
         let vdaf = self.task.configuration.vdaf().instantiate().expect("the VDAF of a test");
         let leader = vdaf.aggregate(None, &outputs.iter().collect::<Vec<_>>()).expect("shares of one task");
         let helper = self.open(share, request);

@@ -1,6 +1,7 @@
 //! What the tests are made of: tasks, reports built by hand, servers on a port of their own, a scripted leader.
 
 pub(crate) mod leader;
+pub(crate) mod pair;
 pub(crate) mod report;
 pub(crate) mod server;
 pub(crate) mod task;

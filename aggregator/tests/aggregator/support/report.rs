@@ -54,8 +54,11 @@ impl Crafted {
         let context = vdaf_context(task.draft, &task.id);
         let id = ReportId::random(&mut rand::rng());
         let mut shares = vdaf.shard(&context, measurement, &id).expect("it can be shared");
-        let leader =
-            InputShareRef { nonce: &id, public_share: &shares.public_share, input_share: &shares.input_shares[0] };
+        let leader = InputShareRef {
+            nonce: &id,
+            public_share: &shares.public_share,
+            input_share: &shares.input_shares[0],
+        };
         let key = VerifyKey::new(task.verify_key);
         let first = vdaf.leader_init(&key, &context, &[], &leader).expect("the leader's share is good");
         if flaw == Flaw::BadProof {

@@ -51,7 +51,8 @@ impl Server {
         let (origin, hpke_configs) = runtime
             .spawn(async move {
                 let store = Store::open(&url, migrator()).await.expect("the database of the test");
-                let server = Aggregator::build(Options { store, ..options }).await.expect("the task can be served");
+                let server =
+                    Aggregator::build(Options { store, ..options }).await.expect("the task can be served");
                 let hpke_configs = server.hpke_configs().to_vec();
                 let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
                 let origin = format!("http://{}", listener.local_addr().expect("it is bound"));

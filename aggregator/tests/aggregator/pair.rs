@@ -1,0 +1,148 @@
+//! Leader and helper together, on both databases: what clients upload is what the collector reads.
+
+use mica_collector::{CollectError, Poll};
+use mica_dap::Draft;
+use mica_dap::codec::Encode as _;
+use mica_dap::media::Media;
+use mica_dap::problem::{Problem, ProblemDocument};
+use mica_dap::report::{Report, UploadRequest};
+use mica_dap::report_error::ReportError;
+use mica_dap::time::{Duration, Interval};
+use mica_dap::vdaf::Measurement;
+use mica_dap::vdaf_config::VdafConfig;
+
+use crate::support::NOW;
+use crate::support::pair::{Setting, on_each};
+
+fn five() -> Vec<(VdafConfig, Vec<Measurement>, Vec<i128>)> {
+    vec![
+        (VdafConfig::Count, [true, true, false, true].map(Measurement::Bool).to_vec(), vec![3]),
+        (
+            VdafConfig::Sum { max_measurement: 100 },
+            [1, 2, 99, 100].map(Measurement::Integer).to_vec(),
+            vec![202],
+        ),
+        (
+            VdafConfig::sum_vec(3, 10),
+            [[1, 2, 3], [0, 0, 10], [4, 5, 6]].map(|vector| Measurement::Vector(vector.to_vec())).to_vec(),
+            vec![5, 7, 19],
+        ),
+        (VdafConfig::histogram(4), [0, 2, 2, 3].map(Measurement::Bucket).to_vec(), vec![1, 0, 2, 1]),
+        (
+            VdafConfig::multihot(4, 2),
+            [[true, false, true, false], [false; 4], [true, false, false, true]]
+                .map(|set| Measurement::Set(set.to_vec()))
+                .to_vec(),
+            vec![2, 0, 1, 1],
+        ),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn totals_of_every_type_are_exact_without_noise() {
+    for (vdaf, measurements, expected) in five() {
+        for draft in Draft::ALL {
+            let setting = Setting { draft, ..Setting::without_noise(vdaf.clone()) };
+            on_each(setting, async |pair| {
+                let reports: Vec<Report> = measurements.iter().map(|it| pair.report(it)).collect();
+                assert_eq!(pair.upload(&reports).await, []);
+                let outcome = pair.collect().await.expect("a complete batch");
+                assert_eq!(outcome.values, expected);
+                assert_eq!(outcome.report_count, measurements.len() as u64);
+                assert_eq!(outcome.interval, pair.all());
+            })
+            .await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replayed_report_and_one_from_the_future_are_refused_and_the_others_count() {
+    on_each(Setting::without_noise(VdafConfig::Count), async |pair| {
+        let good: Vec<Report> = (0..4).map(|_| pair.report(&Measurement::Bool(true))).collect();
+        let early = pair.builder.report(&Measurement::Bool(true), NOW + 3_600).expect("it fits");
+        assert_eq!(pair.upload(&good).await, []);
+        let again = [good[1].clone(), early, pair.report(&Measurement::Bool(true))];
+        assert_eq!(pair.upload(&again).await, [ReportError::ReportReplayed, ReportError::ReportTooEarly]);
+        let outcome = pair.collect().await.expect("a complete batch");
+        assert_eq!((outcome.values, outcome.report_count), (vec![5], 5));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_share_that_cannot_be_opened_costs_only_its_own_report() {
+    on_each(Setting::without_noise(VdafConfig::Count), async |pair| {
+        let mut reports: Vec<Report> = (0..6).map(|_| pair.report(&Measurement::Bool(true))).collect();
+        let flip = |bytes: &mut Vec<u8>| *bytes.last_mut().expect("not empty") ^= 1;
+        flip(&mut reports[0].leader_encrypted_input_share.payload);
+        flip(&mut reports[1].helper_encrypted_input_share.payload);
+        let helper = reports[2].helper_encrypted_input_share.clone();
+        reports[2].leader_encrypted_input_share.payload = helper.payload;
+        assert_eq!(pair.upload(&reports).await, []);
+        let outcome = pair.collect().await.expect("a complete batch");
+        assert_eq!((outcome.values, outcome.report_count), (vec![3], 3));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_malformed_upload_is_refused_whole_and_stores_nothing() {
+    on_each(Setting::without_noise(VdafConfig::Count), async |pair| {
+        let reports: Vec<Report> = (0..3).map(|_| pair.report(&Measurement::Bool(true))).collect();
+        let body = UploadRequest { reports: reports.clone() }.encoded();
+        let media = Media::UploadReq.header();
+        let longer = [body.clone(), vec![0]].concat();
+        for wrong in [body[..body.len() - 1].to_vec(), longer, Vec::new()] {
+            let response = pair.post(media, wrong).await;
+            assert_eq!(response.status(), 400);
+            let problem = ProblemDocument::from_json(response.body()).expect("a problem document");
+            assert_eq!(problem.problem(), Some(Problem::InvalidMessage));
+            assert_eq!(problem.taskid, Some(pair.task_id.to_string()));
+        }
+        assert_eq!(pair.post("text/plain", body).await.status(), 415);
+        assert_eq!(pair.upload(&reports).await, [], "none of them was kept before");
+        assert_eq!(pair.collect().await.expect("a complete batch").values, [3]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_is_released_once_and_the_same_question_gets_the_same_answer() {
+    on_each(Setting::with_noise(VdafConfig::histogram(4), "1"), async |pair| {
+        let reports: Vec<Report> = (0..50).map(|at| pair.report(&Measurement::Bucket(at % 4))).collect();
+        assert_eq!(pair.upload(&reports).await, []);
+        let first = pair.collect().await.expect("a complete batch");
+        assert_eq!(first.report_count, 50);
+        assert_eq!(pair.collect().await.expect("the same collection"), first, "noise is drawn once");
+        let late = pair.report(&Measurement::Bucket(0));
+        assert_eq!(pair.upload(&[late]).await, [ReportError::ReportReplayed], "its batch was collected");
+
+        let collection = pair.collector.collect(pair.all()).await.expect("still there");
+        pair.collector.delete(&collection).await.expect("deleted");
+        let refused = |outcome: Result<_, CollectError>| match outcome {
+            Err(CollectError::Refused(problem)) => problem.problem(),
+            _ => None,
+        };
+        let again = pair.collector.collect(pair.all()).await;
+        assert_eq!(refused(again), Some(Problem::BatchOverlap));
+        let wider = Interval::new(pair.all().start(), Duration(2)).expect("two units");
+        assert_eq!(refused(pair.collector.collect(wider).await), Some(Problem::BatchOverlap));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_below_the_minimum_waits_for_more() {
+    on_each(Setting::without_noise(VdafConfig::Count), async |pair| {
+        let reports: Vec<Report> = (0..3).map(|_| pair.report(&Measurement::Bool(true))).collect();
+        assert_eq!(pair.upload(&reports[..2]).await, []);
+        let collection = pair.collector.collect(pair.all()).await.expect("it waits");
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        let poll = pair.collector.poll(&collection).await.expect("it still waits");
+        assert!(matches!(poll, Poll::Waiting { .. }));
+        assert_eq!(pair.upload(&reports[2..]).await, []);
+        assert_eq!(pair.collect().await.expect("a complete batch").values, [3]);
+    })
+    .await;
+}
