@@ -21,12 +21,18 @@ use serde_json::{Map, Value};
 pub struct Reject(pub ReportError);
 
 /// The request is refused, and it is the peer who can do something about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Abort(Box<Document>);
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Abort {
-    #[serde(rename = "type")]
+struct Document {
+    #[serde(rename = "type", default = "about_blank")]
     type_: Cow<'static, str>,
+    #[serde(default)]
     title: Cow<'static, str>,
+    #[serde(default = "bad_request")]
     status: u16,
+    #[serde(default)]
     detail: Cow<'static, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     taskid: Option<String>,
@@ -45,45 +51,45 @@ impl Abort {
 
     /// A refusal that DAP has no name for: `about:blank` with a plain status.
     pub fn plain(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self::of("about:blank", status.canonical_reason().unwrap_or("refused"), status, detail)
+        Self::of(about_blank(), status.canonical_reason().unwrap_or("refused"), status, detail)
     }
 
     /// The budget does not allow the release; nothing was charged and nothing was drawn.
     pub fn budget_exhausted(detail: String, members: Map<String, Value>) -> Self {
         let title = "The privacy budget does not allow this release.";
         let mut abort = Self::of(BUDGET_EXHAUSTED, title, StatusCode::FORBIDDEN, detail);
-        abort.members = members;
+        abort.0.members = members;
         abort
     }
 
     /// Refused before any work was done; worth another try after this many seconds.
     pub fn overloaded(retry_after: u64) -> Self {
         let mut abort = Self::plain(StatusCode::SERVICE_UNAVAILABLE, "too much work is waiting already");
-        abort.retry_after = Some(retry_after);
+        abort.0.retry_after = Some(retry_after);
         abort
     }
 
     /// Names the task the problem is about.
     #[must_use]
     pub fn in_task(mut self, task: &TaskId) -> Self {
-        self.taskid = Some(task.to_string());
+        self.0.taskid = Some(task.to_string());
         self
     }
 
     /// The problem type, which names the refusal in logs and metrics.
     pub fn problem_type(&self) -> &str {
-        &self.type_
+        &self.0.type_
     }
 
     /// The problem document, to be kept with a job that failed.
     pub fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("strings and numbers are always JSON")
+        serde_json::to_string(&self.0).expect("strings and numbers are always JSON")
     }
 
     /// A problem document that was kept, or that a peer sent.
     pub fn from_json(text: &str) -> Option<Self> {
-        let abort: Self = serde_json::from_str(text).ok()?;
-        (400..500).contains(&abort.status).then_some(abort)
+        let document: Document = serde_json::from_str(text).ok()?;
+        (400..500).contains(&document.status).then(|| Self(Box::new(document)))
     }
 
     fn of(
@@ -92,7 +98,7 @@ impl Abort {
         status: StatusCode,
         detail: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self {
+        Self(Box::new(Document {
             type_: type_.into(),
             title: title.into(),
             status: status.as_u16(),
@@ -100,21 +106,21 @@ impl Abort {
             taskid: None,
             members: Map::new(),
             retry_after: None,
-        }
+        }))
     }
 }
 
 impl fmt::Display for Abort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.type_, self.detail)
+        write!(f, "{}: {}", self.0.type_, self.0.detail)
     }
 }
 
 impl IntoResponse for Abort {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::BAD_REQUEST);
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::BAD_REQUEST);
         let mut response = (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], self.to_json()).into_response();
-        if let Some(seconds) = self.retry_after {
+        if let Some(seconds) = self.0.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if status == StatusCode::UNAUTHORIZED {
@@ -145,7 +151,7 @@ impl fmt::Display for Fault {
 #[derive(Debug)]
 pub enum ServerError {
     /// The peer's doing.
-    Abort(Box<Abort>),
+    Abort(Abort),
     /// Ours.
     Fault(Fault),
 }
@@ -167,7 +173,7 @@ impl IntoResponse for ServerError {
 
 impl From<Abort> for ServerError {
     fn from(abort: Abort) -> Self {
-        Self::Abort(Box::new(abort))
+        Self::Abort(abort)
     }
 }
 
@@ -181,6 +187,16 @@ impl From<StoreError> for ServerError {
     fn from(error: StoreError) -> Self {
         Self::Fault(Fault::new(error))
     }
+}
+
+/// What a document without a type says (RFC 9457 3.1.1).
+fn about_blank() -> Cow<'static, str> {
+    Cow::Borrowed("about:blank")
+}
+
+/// What a document without a status is taken to say.
+fn bad_request() -> u16 {
+    StatusCode::BAD_REQUEST.as_u16()
 }
 
 /// For the body of a transaction: only a failure of the database makes it fail, and be tried again; anything else rolls
@@ -209,3 +225,35 @@ pub(crate) fn settle<T>(
 pub const BUDGET_EXHAUSTED: &str = "urn:x-mica:problem:budget-exhausted";
 
 const PROBLEM_JSON: &str = "application/problem+json";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_that_was_kept_is_the_same_when_it_is_answered() {
+        let members = Map::from_iter([("budget".to_owned(), Value::from("weekly"))]);
+        let abort =
+            Abort::budget_exhausted("nothing left".to_owned(), members).in_task(&TaskId::new([1; 32]));
+        assert_eq!(Abort::from_json(&abort.to_json()), Some(abort));
+    }
+
+    #[test]
+    fn a_problem_of_a_peer_needs_no_more_than_a_type() {
+        let urn = Problem::BatchMismatch.urn();
+        let abort = Abort::from_json(&format!(r#"{{"type":"{urn}"}}"#)).expect("a problem document");
+        assert_eq!((abort.problem_type(), abort.0.status), (urn, 400));
+        for no_refusal in ["", "[]", r#"{"status":500}"#, r#"{"status":"400"}"#] {
+            assert_eq!(Abort::from_json(no_refusal), None, "{no_refusal}");
+        }
+    }
+
+    #[test]
+    fn a_fault_tells_the_peer_nothing() {
+        let response = ServerError::from(StoreError::Database("secret words".to_owned())).into_response();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let response = ServerError::from(StoreError::Contended).into_response();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(response.headers().contains_key(header::RETRY_AFTER));
+    }
+}

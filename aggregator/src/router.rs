@@ -55,7 +55,9 @@ fn mount(resources: &Router<Arc<Shared>>, shared: Arc<Shared>) -> Router {
 
 async fn hpke_config(State(shared): State<Arc<Shared>>) -> Response {
     let mut response = extract::message(Media::HpkeConfigList, shared.keys.configs().to_vec());
-    response.headers_mut().insert(header::CACHE_CONTROL, http::HeaderValue::from_static("public, max-age=86400"));
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, http::HeaderValue::from_static("public, max-age=86400"));
     response
 }
 

@@ -97,14 +97,13 @@ async fn record(
         Protection::Noise { mechanism, .. } => mechanism.to_string(),
         Protection::WithoutDp(_) => "none".to_owned(),
     };
-    let sealed_share = match earlier.filter(|row| batch.was_drawn_for(row)) {
+    let sealed_share = if let Some(row) = earlier.filter(|row| batch.was_drawn_for(row)) {
         // Paid for again, drawn for once.
-        Some(row) => row.release.sealed_share,
-        None => {
-            let (task, share) = (Arc::clone(task), batch.totals.share.clone());
-            let request = batch.request.bytes().to_vec();
-            batch.compute.run(move || draw(&task, grant, share, &request)).await?
-        }
+        row.release.sealed_share
+    } else {
+        let (task, share) = (Arc::clone(task), batch.totals.share.clone());
+        let request = batch.request.bytes().to_vec();
+        batch.compute.run(move || draw(&task, grant, share, &request)).await?
     };
     let release = batch.row(state, reference, mechanism, sealed_share);
     let id = match releases::replace_refunded(tx, &release).await? {
