@@ -15,7 +15,7 @@ pub(crate) enum Canonical {
 }
 
 impl Canonical {
-    pub(crate) fn text(text: impl ToString) -> Self {
+    pub(crate) fn text<T: ToString + ?Sized>(text: &T) -> Self {
         Self::Text(text.to_string())
     }
 

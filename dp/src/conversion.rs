@@ -39,8 +39,7 @@ pub fn epsilon_of_zcdp(rho: &Rational, delta: &Rational) -> Result<f64, NoFinite
 /// # Reference
 /// Bun, Steinke (2016), Proposition 1.4.
 pub fn rho_of_pure(epsilon: &Rational) -> Rational {
-    let half = Rational::fraction(1u8, 2u8).expect("two is not zero");
-    epsilon.times(epsilon).times(&half)
+    epsilon.times(epsilon).times(&Rational::over::<2>(1u8))
 }
 
 #[cfg(test)]

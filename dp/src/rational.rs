@@ -40,6 +40,12 @@ impl Rational {
         (!denominator.is_zero()).then(|| Self(Ratio::new(numerator.into(), denominator)))
     }
 
+    /// `numerator / D`, for a denominator that is known when this is compiled.
+    pub(crate) fn over<const D: u64>(numerator: impl Into<BigUint>) -> Self {
+        const { assert!(D > 0, "a denominator is not zero") };
+        Self(Ratio::new(numerator.into(), BigUint::from(D)))
+    }
+
     /// A whole number.
     pub fn whole(number: impl Into<BigUint>) -> Self {
         Self(Ratio::from_integer(number.into()))
@@ -81,9 +87,11 @@ impl Rational {
         self.0.floor().to_integer()
     }
 
-    /// The smallest multiple of `1/grid` whose square is not below this number.
-    pub fn square_root_up(&self, grid: u32) -> Self {
-        let grid = BigUint::from(grid);
+    /// The smallest multiple of `1/GRID` whose square is not below this number.
+    #[must_use]
+    pub fn square_root_up<const GRID: u32>(&self) -> Self {
+        const { assert!(GRID > 0, "a grid has a width") };
+        let grid = BigUint::from(GRID);
         let scaled = (&self.0 * (&grid * &grid)).ceil().to_integer();
         let mut root = scaled.sqrt();
         if &root * &root < scaled {
@@ -205,11 +213,11 @@ mod tests {
 
     #[test]
     fn square_roots_are_rounded_up_on_the_grid() {
-        assert_eq!(exact("400").square_root_up(1024), Rational::whole(20u8));
-        let root = exact("2").square_root_up(1024);
+        assert_eq!(exact("400").square_root_up::<1024>(), Rational::whole(20u8));
+        let root = exact("2").square_root_up::<1024>();
         assert!(root.times(&root) >= exact("2"));
         assert_eq!(root, Rational::fraction(1449u32, 1024u32).unwrap());
-        assert_eq!(exact("1e-12").square_root_up(1024), Rational::fraction(1u8, 1024u32).unwrap());
+        assert_eq!(exact("1e-12").square_root_up::<1024>(), Rational::fraction(1u8, 1024u32).unwrap());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A [`Grant`] comes from the ledger only (or from a written exception of the policy), noising consumes it, and
 //! only what comes out can be sealed to the collector. Code that forgets the budget or the noise does not compile:
 //!
-//! ```compile_fail,E0451
+//! ```compile_fail
 //! use mica_dp::{Grant, ReleaseKey};
 //! let grant = Grant { key: ReleaseKey::new([0; 32], b"batch", b"") };
 //! ```

@@ -97,20 +97,20 @@ impl Shape {
 
     /// The part of a statement that says what is measured. Parameters that can pass 2⁵³ are strings.
     pub(crate) fn canonical(&self) -> Canonical {
-        let mut fields = vec![("type", Canonical::text(self.name()))];
+        let mut fields = vec![("type", Canonical::text(&self.name()))];
         match *self {
             Self::Count => {}
             Self::Sum { max_measurement } => {
-                fields.push(("max_measurement", Canonical::text(max_measurement)));
+                fields.push(("max_measurement", Canonical::text(&max_measurement)));
             }
             Self::SumVec { length, max_measurement } => {
                 fields.push(("length", Canonical::Whole(length)));
-                fields.push(("max_measurement", Canonical::text(max_measurement)));
+                fields.push(("max_measurement", Canonical::text(&max_measurement)));
             }
             Self::Histogram { length } => fields.push(("length", Canonical::Whole(length))),
             Self::Multihot { length, max_weight } => {
                 fields.push(("length", Canonical::Whole(length)));
-                fields.push(("max_weight", Canonical::text(max_weight)));
+                fields.push(("max_weight", Canonical::text(&max_weight)));
             }
         }
         Canonical::Object(fields)

@@ -146,14 +146,14 @@ impl Terms {
         Canonical::Object(vec![
             ("schema", Canonical::text("dp-statement/1")),
             ("vdaf", self.shape.canonical()),
-            ("neighboring_relation", Canonical::text(self.relation)),
-            ("privacy_unit", Canonical::text(self.unit.name())),
+            ("neighboring_relation", Canonical::text(&self.relation)),
+            ("privacy_unit", Canonical::text(&self.unit.name())),
             (
                 "contribution",
                 Canonical::Object(vec![
                     ("max_reports_per_batch", Canonical::Whole(caps.max_reports_per_batch.get())),
                     ("max_reports_per_window", Canonical::Whole(caps.max_reports_per_window.get())),
-                    ("enforced_by", Canonical::text(caps.enforced_by.name())),
+                    ("enforced_by", Canonical::text(&caps.enforced_by.name())),
                 ]),
             ),
             (
@@ -163,12 +163,12 @@ impl Terms {
             (
                 "mechanism",
                 Canonical::Object(vec![
-                    ("name", Canonical::text(self.mechanism.name())),
-                    (parameter, Canonical::text(value)),
+                    ("name", Canonical::text(&self.mechanism.name())),
+                    (parameter, Canonical::text(&value)),
                 ]),
             ),
             ("noise_by", Canonical::text("each_aggregator")),
-            ("min_batch_size", Canonical::text(self.min_batch_size)),
+            ("min_batch_size", Canonical::text(&self.min_batch_size)),
             (
                 "unprotected_quantities",
                 Canonical::List(vec![Canonical::text("interval"), Canonical::text("report_count")]),

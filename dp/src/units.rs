@@ -23,8 +23,7 @@ pub fn limit_units(amount: &Rational) -> Option<i64> {
 
 /// The exact amount behind a number of units; what is below zero counts as zero.
 pub fn units_to_rational(units: i64) -> Rational {
-    Rational::fraction(u64::try_from(units).unwrap_or(0), UNITS_PER_ONE.unsigned_abs())
-        .expect("the number of units in one is not zero")
+    Rational::over::<{ UNITS_PER_ONE.unsigned_abs() }>(u64::try_from(units).unwrap_or(0))
 }
 
 /// Units as a decimal without trailing zeros, the way people read them: `0.25`.

@@ -1,5 +1,7 @@
 //! From a policy file to a noised share, the way an aggregator goes.
 
+#![expect(clippy::cast_precision_loss, reason = "counts of a test are far below 2^52")]
+
 use mica_dap::vdaf_config::VdafConfig;
 use mica_dp::{
     BudgetState, ChainHead, ChargeRequest, Decision, Grant, NoiseOf, Policy, Protection, ReleaseKey,
@@ -124,7 +126,7 @@ fn a_written_exception_adds_nothing_until_it_expires() {
     assert!(matches!(grant.protection(), Protection::WithoutDp(_)));
     let mut rng = StdRng::seed_from_u64(13);
     let share = perturb(grant, &mut rng, 41, |_, _| Err::<i32, _>("noise for an exception"))
-        .map(|it| it.into_inner_for_sealing());
+        .map(mica_dp::Noised::into_inner_for_sealing);
     assert_eq!(share, Ok(41));
     let expired = Grant::without_dp(&exception, key(), exception.expires()).expect_err("expired");
     assert!(expired.to_string().contains("has expired"));
@@ -154,8 +156,7 @@ fn statements_are_bound_to_tasks_by_their_hash() {
 fn what_does_not_change_the_promise_does_not_change_the_statement() {
     let statement = |text: &str| plan(text, "first-counter", &VdafConfig::Count, 100).statement().sha256();
     let reference = statement(FIRST_COUNTER);
-    let bare: String =
-        FIRST_COUNTER.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
+    let bare: String = FIRST_COUNTER.split_inclusive('\n').filter(|line| !line.starts_with('#')).collect();
     assert_eq!(statement(&bare), reference);
     assert_eq!(statement(&FIRST_COUNTER.replace("epsilon = 5", "epsilon = 50")), reference);
     assert_eq!(statement(&FIRST_COUNTER.replace("\"1/2\"", "0.50")), reference);

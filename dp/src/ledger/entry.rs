@@ -163,21 +163,21 @@ impl LedgerEntry {
     pub(super) fn hash(&self) -> [u8; 32] {
         let entry = Canonical::Object(vec![
             ("schema", Canonical::text("dp-ledger/1")),
-            ("sequence", Canonical::text(self.sequence)),
-            ("kind", Canonical::text(self.kind)),
+            ("sequence", Canonical::text(&self.sequence)),
+            ("kind", Canonical::text(&self.kind)),
             ("budget", Canonical::text(&self.budget_id)),
-            ("units", Canonical::text(self.units)),
-            ("limit", Canonical::text(self.limit)),
-            ("task_id", Canonical::text(hex::encode(self.key.task_id))),
-            ("batch", Canonical::text(hex::encode(&self.key.batch))),
-            ("aggregation_parameter", Canonical::text(hex::encode(self.key.aggregation_parameter))),
+            ("units", Canonical::text(&self.units)),
+            ("limit", Canonical::text(&self.limit)),
+            ("task_id", Canonical::text(&hex::encode(self.key.task_id))),
+            ("batch", Canonical::text(&hex::encode(&self.key.batch))),
+            ("aggregation_parameter", Canonical::text(&hex::encode(self.key.aggregation_parameter))),
             ("release", Canonical::text(&self.release_id)),
             ("mechanism", Canonical::text(&self.mechanism)),
             ("policy_id", Canonical::text(&self.policy.id)),
-            ("policy_version", Canonical::text(self.policy.version)),
-            ("policy_sha256", Canonical::text(hex::encode(self.policy.sha256))),
-            ("created_at", Canonical::text(self.created_at)),
-            ("prev_hash", Canonical::text(hex::encode(self.prev_hash))),
+            ("policy_version", Canonical::text(&self.policy.version)),
+            ("policy_sha256", Canonical::text(&hex::encode(self.policy.sha256))),
+            ("created_at", Canonical::text(&self.created_at)),
+            ("prev_hash", Canonical::text(&hex::encode(self.prev_hash))),
         ]);
         sha256(entry.to_json().as_bytes())
     }

@@ -91,7 +91,7 @@ impl Mechanism {
         let variance = Rational::whole(sensitivity.l2_squared.clone())
             .divided_by(&rho.times(&Rational::whole(2u8)))
             .ok_or(CalibrationError::ZeroLoss)?;
-        let sigma = variance.square_root_up(SIGMA_GRID);
+        let sigma = variance.square_root_up::<SIGMA_GRID>();
         check("sigma", &sigma)?;
         Ok(Self::DiscreteGaussian { sigma })
     }
@@ -129,7 +129,7 @@ impl Mechanism {
     /// taken as 0.6932 and logarithms of counts are rounded up to whole bits.
     pub fn noise_bound(&self, length: usize) -> BigUint {
         let bits_of_length = length.checked_ilog2().unwrap_or(0) + 1;
-        let ln2 = Rational::fraction(6932u32, 10_000u32).expect("ten thousand is not zero");
+        let ln2 = Rational::over::<10_000>(6932u32);
         match self {
             Self::DiscreteLaplace { scale } => {
                 // 2 · length draws, each with probability 2 exp(-x / scale).
@@ -140,7 +140,7 @@ impl Mechanism {
                 // length sums, each with probability 2 exp(-x² / 4σ²).
                 let nats = ln2.times(&Rational::whole(TAIL_BITS + bits_of_length + 1));
                 let square = sigma.times(sigma).times(&nats).times(&Rational::whole(4u8));
-                square.square_root_up(1).ceiling()
+                square.square_root_up::<1>().ceiling()
             }
         }
     }
@@ -180,7 +180,7 @@ impl FromStr for Mechanism {
 pub struct UnknownMechanism;
 
 fn check(parameter: &'static str, value: &Rational) -> Result<(), CalibrationError> {
-    let half = Rational::fraction(1u8, 2u8).expect("two is not zero");
+    let half = Rational::over::<2>(1u8);
     if *value < half {
         return Err(CalibrationError::BelowFloor { parameter, value: value.clone() });
     }

@@ -4,6 +4,13 @@
 //! bound with a probability of at most 10⁻⁹, so a new seed may be tried without fear; and the last tests show that
 //! the same statistics notice small faults.
 
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "counts of a test are far below 2^52"
+)]
+
 use num_traits::ToPrimitive;
 use rand::SeedableRng;
 use rand::rngs::StdRng;

@@ -1,5 +1,7 @@
 //! Calibration, intervals and bounds against published values and brute force.
 
+#![expect(clippy::cast_precision_loss, reason = "counts of a test are far below 2^52")]
+
 use num_bigint::BigUint;
 
 use super::*;

@@ -3,7 +3,7 @@
 use crate::policy::reader::{At, Section};
 use crate::rational::Rational;
 use crate::sensitivity::NeighboringRelation;
-use crate::units::limit_units;
+use crate::units::{limit_units, units_to_rational};
 
 /// The entity that a guarantee is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -229,7 +229,7 @@ pub(super) fn resolve(
     amount: &At<Rational>,
     round: fn(&Rational) -> Option<i64>,
 ) -> Option<i64> {
-    let resolution = Rational::fraction(1u8, crate::units::UNITS_PER_ONE.unsigned_abs())?;
+    let resolution = units_to_rational(1);
     let value = &amount.value;
     if *value < resolution {
         let what = format!("{key} {value} is below the ledger resolution 1e-12");

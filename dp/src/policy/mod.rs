@@ -5,6 +5,7 @@
 //! that this version does not support is refused, never passed over. Reading files and clocks is the caller's.
 
 mod budget;
+mod contribution;
 mod reader;
 mod release;
 mod template;
@@ -183,15 +184,24 @@ impl Policy {
                 policy: terms.min_batch_size,
             });
         }
-        Ok(Decision::Release(Box::new(ReleasePlan {
+        Ok(Decision::Release(Box::new(self.plan(release))))
+    }
+
+    /// What every release of the file promises and costs, in the file's order, whether or not there is a task for it.
+    pub fn plans(&self) -> impl Iterator<Item = ReleasePlan> {
+        self.releases.iter().map(|release| self.plan(release))
+    }
+
+    fn plan(&self, release: &Release) -> ReleasePlan {
+        ReleasePlan {
             policy: self.origin.clone(),
             release_id: release.id.clone(),
-            terms: terms.clone(),
-            statement: Statement::new(terms),
+            terms: release.terms.clone(),
+            statement: Statement::new(&release.terms),
             sensitivity: release.sensitivity.clone(),
             charges: release.charges.clone(),
             report_delta: release.report_delta.clone(),
-        })))
+        }
     }
 
     fn unmatched(&self, label: String) -> Result<Decision, Refusal> {

@@ -1,19 +1,17 @@
 //! A release: which tasks, what noise, which budgets pay.
 
-use std::num::NonZeroU32;
-
 use num_bigint::BigUint;
 
 use super::budget::{Budget, PrivacyUnit, Variant, resolve};
 use super::reader::{At, Section};
-use super::vdaf;
+use super::{contribution, vdaf};
 use crate::conversion::rho_of_pure;
 use crate::mechanism::{CalibrationError, Mechanism};
 use crate::plan::Charge;
 use crate::rational::Rational;
 use crate::sensitivity::{NeighboringRelation, Sensitivity};
 use crate::shape::Shape;
-use crate::statement::{Contribution, Enforcer, Loss, Terms};
+use crate::statement::{Loss, Terms};
 use crate::units::charge_units;
 
 /// One `[[release]]` of a policy, resolved.
@@ -70,7 +68,7 @@ pub(super) fn read(section: &Section<'_>, budgets: &[Budget], known: &[String]) 
     read_fixed_words(section);
     let payers = read_charge(section, budgets, known);
     let unit = payers.as_ref().and_then(|payers| common_unit(section, payers));
-    let contribution = unit.and_then(|(unit, _)| read_contribution(section, unit));
+    let contribution = unit.and_then(|(unit, _)| contribution::read(section, unit));
     let loss = read_loss(section);
     let charges = match (&loss, &payers) {
         (Some(loss), Some(payers)) => price(section, loss, payers),
@@ -218,107 +216,6 @@ fn common_unit(section: &Section<'_>, payers: &[&Budget]) -> Option<(PrivacyUnit
         return None;
     }
     Some((first.unit, first.relation))
-}
-
-fn read_contribution(section: &Section<'_>, unit: PrivacyUnit) -> Option<Contribution> {
-    let one = NonZeroU32::MIN;
-    if !section.has("contribution") && unit == PrivacyUnit::Report {
-        return Some(Contribution {
-            max_reports_per_batch: one,
-            max_reports_per_window: one,
-            enforced_by: Enforcer::None,
-        });
-    }
-    let example = "{ max_reports_per_batch = 1, max_reports_per_window = 30, enforced_by = \"client\" }";
-    if !section.has("contribution") {
-        section.reader.report(
-            section.at,
-            "E030",
-            format!("{} is about clients and has no caps on their reports", section.name),
-            format!("add contribution = {example}"),
-        );
-    }
-    let caps = section.section("contribution")?;
-    caps.refuse_other_keys(&["max_reports_per_batch", "max_reports_per_window", "enforced_by"], &[]);
-    let per_batch = caps.counting("max_reports_per_batch", "E030");
-    let per_window = caps.counting("max_reports_per_window", "E030");
-    let words =
-        [("client", Enforcer::Client), ("privacy-pass", Enforcer::PrivacyPass), ("none", Enforcer::None)];
-    let enforcer = caps.choice("enforced_by", &words);
-    for (key, missing) in [
-        ("max_reports_per_batch", !caps.has("max_reports_per_batch")),
-        ("max_reports_per_window", unit == PrivacyUnit::Client && !caps.has("max_reports_per_window")),
-    ] {
-        if missing {
-            caps.reader.report(
-                caps.at,
-                "E030",
-                format!("contribution has no {key}"),
-                format!("add {key} = 1"),
-            );
-        }
-    }
-    match unit {
-        PrivacyUnit::Client => client_caps(&caps, per_batch, per_window, enforcer),
-        PrivacyUnit::Report => report_caps(&caps, per_batch, per_window, enforcer),
-    }
-}
-
-fn client_caps(
-    caps: &Section<'_>,
-    per_batch: Option<At<NonZeroU32>>,
-    per_window: Option<At<NonZeroU32>>,
-    enforcer: Option<At<Enforcer>>,
-) -> Option<Contribution> {
-    let unenforced = enforcer.as_ref().is_some_and(|it| it.value == Enforcer::None);
-    if unenforced || !caps.has("enforced_by") {
-        caps.reader.report(
-            enforcer.as_ref().map_or(caps.at, |it| it.at),
-            "E031",
-            "privacy_unit \"client\" needs an enforcer: behind OHTTP this server cannot count per client",
-            "use privacy_unit = \"report\", or state enforced_by = \"client\" or \"privacy-pass\"",
-        );
-    }
-    let (per_batch, per_window, enforcer) = (per_batch?, per_window?, enforcer?);
-    if per_batch.value > per_window.value {
-        let what = format!(
-            "max_reports_per_batch {} exceeds max_reports_per_window {}",
-            per_batch.value, per_window.value
-        );
-        caps.reader.report(
-            per_batch.at,
-            "E030",
-            what,
-            "a batch cannot hold more of a client than a window does",
-        );
-        return None;
-    }
-    (!unenforced).then_some(Contribution {
-        max_reports_per_batch: per_batch.value,
-        max_reports_per_window: per_window.value,
-        enforced_by: enforcer.value,
-    })
-}
-
-/// A report is one report: other numbers would promise something that is not so.
-fn report_caps(
-    caps: &Section<'_>,
-    per_batch: Option<At<NonZeroU32>>,
-    per_window: Option<At<NonZeroU32>>,
-    enforcer: Option<At<Enforcer>>,
-) -> Option<Contribution> {
-    let per_window = per_window.or_else(|| per_batch.clone());
-    for cap in [&per_batch, &per_window].into_iter().flatten().filter(|cap| cap.value != NonZeroU32::MIN) {
-        let what = format!("privacy_unit \"report\" is one report, so its cap is 1, not {}", cap.value);
-        caps.reader.report(cap.at, "E030", what, "write 1, or use privacy_unit = \"client\"");
-    }
-    let (per_batch, per_window) = (per_batch?, per_window?);
-    let enforced_by = enforcer.map_or(Enforcer::None, |it| it.value);
-    (per_window.value == NonZeroU32::MIN && per_batch.value == NonZeroU32::MIN).then_some(Contribution {
-        max_reports_per_batch: per_batch.value,
-        max_reports_per_window: per_window.value,
-        enforced_by,
-    })
 }
 
 /// A loss and the key it stands under.

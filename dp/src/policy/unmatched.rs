@@ -32,7 +32,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Unmatched> {
     if refuse {
         return Some(Unmatched::Refuse);
     }
-    let (justification, expires) = (justification?.value, end_of_day(&expires?.value));
+    let (justification, expires) = (justification?.value, end_of_day(expires?.value));
     Some(Unmatched::ReleaseWithoutDp { justification, expires })
 }
 
@@ -40,7 +40,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Unmatched> {
 ///
 /// # Reference
 /// Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `days_from_civil`.
-fn end_of_day(date: &toml_edit::Date) -> u64 {
+fn end_of_day(date: toml_edit::Date) -> u64 {
     let (month, day) = (i64::from(date.month), i64::from(date.day));
     let year = i64::from(date.year) - i64::from(month <= 2);
     let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn a_decision_holds_until_the_end_of_its_day() {
-        let end = |year, month, day| end_of_day(&toml_edit::Date { year, month, day });
+        let end = |year, month, day| end_of_day(toml_edit::Date { year, month, day });
         assert_eq!(end(1970, 1, 1), 86_400);
         assert_eq!(end(2024, 2, 29), 1_709_251_200);
         assert_eq!(end(2026, 12, 31), 1_798_761_600);
