@@ -1,0 +1,163 @@
+//! Leader and helper as two processes of their own, each with its configuration, task file, policy and database: what
+//! can be killed and started again one by one.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use mica_aggregator::TaskFile;
+use mica_client::ReportBuilder;
+use mica_dap::Draft;
+use mica_dap::codec::Encode as _;
+use mica_dap::media::Media;
+use mica_dap::report::{Report, UploadRequest};
+use mica_dap::vdaf_config::VdafConfig;
+use mica_dp::Policy;
+use tempfile::TempDir;
+
+use crate::task::LABEL;
+use crate::{Database, Process, Proxy, Task, Wire, eventually, free_port, now};
+
+/// What the task of two parties is to be.
+#[derive(Clone)]
+pub struct Plan {
+    /// The draft it speaks.
+    pub draft: Draft,
+    /// What is computed.
+    pub vdaf: VdafConfig,
+    /// Seconds per unit of time.
+    pub time_precision: u64,
+    /// No smaller batch is released.
+    pub min_batch_size: u64,
+    /// The text of the policy of both.
+    pub policy: String,
+    /// The most reports in one aggregation job.
+    pub max_job_reports: usize,
+}
+
+impl Plan {
+    /// A task that is released as it is.
+    #[must_use]
+    pub fn without_dp(vdaf: VdafConfig) -> Self {
+        let policy = Policy::for_release_without_dp("a test compares with plain sums", "2099-12-31");
+        Self { draft: Draft::V18, vdaf, time_precision: 3600, min_batch_size: 1, policy, max_job_reports: 1000 }
+    }
+
+    /// A task with noise, of this epsilon per release.
+    #[must_use]
+    pub fn with_noise(vdaf: VdafConfig, epsilon: &str) -> Self {
+        let policy = Policy::for_demo(LABEL, &vdaf, 1, epsilon);
+        Self { policy, ..Self::without_dp(vdaf) }
+    }
+}
+
+/// Leader and helper, running or not, with a network between them that can be made to fail.
+pub struct Parties {
+    /// The task they share.
+    pub task: Task,
+    /// Between the leader and the helper.
+    pub proxy: Proxy,
+    leader: Option<Process>,
+    helper: Option<Process>,
+    helper_port: u16,
+    folder: TempDir,
+}
+
+impl Parties {
+    /// Writes what both need, and starts both.
+    pub async fn start(plan: &Plan) -> Self {
+        let folder = tempfile::tempdir().expect("tests need a place for temporary files");
+        let (leader_port, helper_port, proxy_port) = (free_port(), free_port(), free_port());
+        let url = |port| format!("http://127.0.0.1:{port}/");
+        let (task, leader, helper) = Task::make(plan, &url(leader_port), &url(proxy_port));
+        write_party(folder.path(), plan, leader_port, &leader);
+        write_party(folder.path(), plan, helper_port, &helper);
+        let proxy = Proxy::start(proxy_port, helper_port).await;
+        let mut parties = Self { task, proxy, leader: None, helper: None, helper_port, folder };
+        parties.start_helper().await;
+        parties.start_leader().await;
+        parties
+    }
+
+    /// Starts the leader and waits until it answers.
+    pub async fn start_leader(&mut self) {
+        self.leader = Some(self.run("leader"));
+        alive(self.task.configuration.leader_url()).await;
+    }
+
+    /// Starts the helper and waits until it answers.
+    pub async fn start_helper(&mut self) {
+        self.helper = Some(self.run("helper"));
+        alive(&format!("http://127.0.0.1:{}/", self.helper_port)).await;
+    }
+
+    /// Ends the leader as a power cut would.
+    pub fn kill_leader(&mut self) {
+        self.leader.take().expect("the leader runs").kill();
+    }
+
+    /// Ends the helper as a power cut would.
+    pub fn kill_helper(&mut self) {
+        self.helper.take().expect("the helper runs").kill();
+    }
+
+    /// The leader's database.
+    pub async fn leader_database(&self) -> Database {
+        self.database("leader").await
+    }
+
+    /// The helper's database.
+    pub async fn helper_database(&self) -> Database {
+        self.database("helper").await
+    }
+
+    /// Uploads to the leader, in one request that must be taken whole.
+    pub async fn upload(&self, reports: &[Report]) {
+        let body = UploadRequest { reports: reports.to_vec() }.encoded();
+        let reply = Wire::default().post(&self.task.reports_url(), Media::UploadReq, body).await;
+        assert_eq!((reply.status, reply.body.len()), (200, 0), "{reply:?}");
+    }
+
+    /// Makes one report of now for each measurement.
+    #[must_use]
+    pub fn reports(&self, builder: &ReportBuilder, measurements: &[mica_dap::vdaf::Measurement]) -> Vec<Report> {
+        let time = now();
+        measurements.iter().map(|measurement| builder.report(measurement, time).expect("a report")).collect()
+    }
+
+    async fn database(&self, role: &str) -> Database {
+        Database::open(&format!("sqlite:{}", self.folder.path().join(format!("{role}.db")).display())).await
+    }
+
+    fn run(&self, role: &str) -> Process {
+        let config = format!("{role}.toml");
+        Process::start(role, self.folder.path(), [role, "--config", config.as_str()])
+    }
+}
+
+/// One folder for both keeps a test small; neither reads what is the other's.
+fn write_party(folder: &Path, plan: &Plan, port: u16, task: &TaskFile) {
+    let role = task.role;
+    let config = format!(
+        "role = \"{role}\"\nlisten = \"127.0.0.1:{port}\"\ndatabase = \"sqlite:{role}.db\"\n\
+         policy = \"policy.toml\"\ntasks = [\"{role}.task.toml\"]\nmax_job_reports = {}\n",
+        plan.max_job_reports
+    );
+    write(&folder.join(format!("{role}.toml")), &config);
+    write(&folder.join(format!("{role}.task.toml")), &task.to_toml());
+    write(&folder.join("policy.toml"), &plan.policy);
+}
+
+fn write(path: &Path, text: &str) {
+    fs::write(path, text).expect("the folder can be written");
+}
+
+async fn alive(endpoint: &str) {
+    let wire = Wire::default();
+    let url = format!("{endpoint}health");
+    eventually("a server to answer", Duration::from_secs(15), async || {
+        let reply = wire.try_send(http::Method::GET, &url, &[], Vec::new()).await;
+        reply.is_ok_and(|reply| reply.status == 200).then_some(())
+    })
+    .await;
+}
