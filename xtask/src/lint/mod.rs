@@ -8,6 +8,7 @@ mod packages;
 mod rules;
 mod sizes;
 mod sources;
+mod threats;
 mod words;
 
 use std::fmt::Display;
@@ -33,6 +34,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
     steps.run("form", || succeed(format(root, options)));
     steps.run("file sizes", || sizes::check(&sources));
     steps.run("house rules", || words::check(&sources));
+    steps.run("threats and their tests", || threats::check(&sources));
     steps.run("published migrations", || migrations::check(root));
     steps.run("licences, bans and sources", || licences::check(root));
     if process::on_path("cargo-deny") {
