@@ -57,9 +57,9 @@ pub(crate) struct Pair {
 }
 
 pub(crate) struct Setting {
-    vdaf: VdafConfig,
+    pub(crate) vdaf: VdafConfig,
     pub(crate) draft: Draft,
-    policy: String,
+    pub(crate) policy: String,
 }
 
 impl Setting {
