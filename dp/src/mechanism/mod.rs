@@ -125,7 +125,7 @@ impl Mechanism {
     ///
     /// # Reference
     /// Laplace: `P(|X| ≥ x) ≤ 2 exp(-x / scale)` for each of the two draws. Gaussian: each draw is subgaussian with
-    /// variance σ² (CKS20, Fact 18), so their sum is with 2σ². A union bound over draws or coordinates; `ln 2` is
+    /// variance σ² (Canonne, Kamath, Steinke 2020), so their sum is with 2σ². A union bound over draws or coordinates; `ln 2` is
     /// taken as 0.6932 and logarithms of counts are rounded up to whole bits.
     pub fn noise_bound(&self, length: usize) -> BigUint {
         let bits_of_length = length.checked_ilog2().unwrap_or(0) + 1;

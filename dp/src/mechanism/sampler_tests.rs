@@ -1,8 +1,8 @@
 //! What the samplers draw against the exact distributions.
 //!
-//! Seeds are fixed, so a test passes always or never. A statistic that follows the right distribution passes its
-//! bound with a probability of at most 10⁻⁹, so a new seed may be tried without fear; and the last tests show that
-//! the same statistics notice small faults.
+//! Seeds are fixed, so a test passes always or never. The bounds are set so that a right sampler would miss one with
+//! a probability of about 10⁻⁹ under another seed: proven for the signs, for the others as far as χ² and the normal
+//! distribution describe this many draws. The last tests show that the same statistics notice small faults.
 
 #![expect(
     clippy::cast_precision_loss,
@@ -84,7 +84,7 @@ fn signs_are_balanced(draws: &[f64]) -> bool {
 fn variance_is_right(mechanism: &Mechanism, draws: &[f64]) -> bool {
     let variance = mechanism.variance(NoiseOf::OneAggregator);
     let kurtosis = match mechanism {
-        // E x⁴ of the discrete Laplace is 12·V² − … ≤ 6V² + V; of the Gaussian about 3σ⁴.
+        // Exact for the discrete Laplace; for the discrete Gaussian a little more than its 3.
         Mechanism::DiscreteLaplace { .. } => 6.0 + 1.0 / variance,
         Mechanism::DiscreteGaussian { .. } => 3.0 + 1.0 / variance,
     };
