@@ -61,7 +61,7 @@ impl Task {
             .instantiate()
             .map_err(|error| TaskError { task: id, why: error.to_string() })?;
         let decision = decide(&file, policy).map_err(|why| TaskError { task: id, why })?;
-        Ok(Self {
+        let task = Self {
             key,
             id,
             role: file.role,
@@ -74,7 +74,16 @@ impl Task {
             collector: file.collector,
             tokens: file.tokens,
             decision,
-        })
+        };
+        if task
+            .base_path()
+            .bytes()
+            .all(|letter| letter.is_ascii_alphanumeric() || b"/-._~%".contains(&letter))
+        {
+            return Ok(task);
+        }
+        let why = "the path of its endpoint has letters that cannot be served".to_owned();
+        Err(TaskError { task: id, why })
     }
 
     /// What is known of the token that callers must present: the collector's at the leader, the leader's at the helper.

@@ -8,6 +8,8 @@
 mod draw;
 mod gate;
 mod refused;
+#[cfg(test)]
+mod tests;
 mod totals;
 
 pub(crate) use self::gate::{Batch, Reference, commit, commit_now, refund, reserve};
