@@ -2,6 +2,7 @@
 //!
 //! One file or folder per command. No report ever passes through here, and nothing here is part of a release.
 
+mod bench;
 mod lint;
 mod process;
 mod steps;
@@ -27,6 +28,8 @@ enum Command {
     Test(test::Options),
     /// Check form, lints, docs, licences, sizes and house rules
     Lint(lint::Options),
+    /// Measure what one report costs
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +49,7 @@ fn run() -> Result<ExitCode> {
     match cli.command {
         Command::Test(options) => Ok(test::run(&root, &options)),
         Command::Lint(options) => lint::run(&root, &options),
+        Command::Bench(options) => bench::run(&root, &options),
     }
 }
 

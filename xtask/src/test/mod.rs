@@ -14,7 +14,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Result, bail};
 
-use self::cluster::Cluster;
+pub(crate) use self::cluster::Cluster;
 use self::tally::Tally;
 use crate::process;
 use crate::steps::Steps;
@@ -76,11 +76,16 @@ fn run_tests(root: &Path, options: &Options, steps: &mut Steps, tally: &mut Tall
     } else if std::env::var_os(POSTGRES_URL).is_some() {
         eprintln!("== PostgreSQL: the one that {POSTGRES_URL} names");
     } else {
-        let cluster = steps.run("start PostgreSQL", || Cluster::start(&install::find_or_install()?))?;
+        let cluster = steps.run("start PostgreSQL", start_cluster)?;
         command.env(POSTGRES_URL, cluster.url());
         _cluster = Some(cluster);
     }
     steps.run("test", || count_tests(&mut command, tally))
+}
+
+/// A private cluster; PostgreSQL is installed first where it is missing and can be.
+pub(crate) fn start_cluster() -> Result<Cluster> {
+    Cluster::start(&install::find_or_install()?)
 }
 
 fn count_tests(command: &mut Command, tally: &mut Tally) -> Result<()> {
