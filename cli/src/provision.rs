@@ -4,9 +4,9 @@
 //! collector gets its private key, and clients get only what is public. Whoever runs this holds every secret
 //! for as long as it takes to write the files, so in earnest each party should make its own part.
 
+use mica_aggregator::Role;
 use mica_aggregator::auth::{Bearer, TokenHash};
 use mica_aggregator::task_file::{TaskFile, Tokens};
-use mica_aggregator::Role;
 use mica_collector::CollectorTask;
 use mica_dap::Draft;
 use mica_dap::hpke::HpkeKeypair;
@@ -101,7 +101,15 @@ pub(crate) fn provision(spec: &TaskSpec, policy: &Policy) -> Result<Provisioned,
         keypair,
         mechanism,
     };
-    Ok(Provisioned { task_id, configuration, leader, helper, collector, leader_to_helper, collector_to_leader })
+    Ok(Provisioned {
+        task_id,
+        configuration,
+        leader,
+        helper,
+        collector,
+        leader_to_helper,
+        collector_to_leader,
+    })
 }
 
 /// The `task_info` that ties the task to its release statement, and the noise that follows from it.

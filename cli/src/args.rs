@@ -1,0 +1,99 @@
+//! The command line: `mica <noun> <verb>`, or `mica <role>` for a server.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::commands::{collect, config, policy, report, task};
+
+/// Private measurement: OHTTP hides who sent it, DAP hides what they sent, DP hides whether they took part.
+#[derive(Parser)]
+#[command(name = "mica", version, after_help = EXIT_CODES, after_long_help = LONG)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// For every command.
+    #[command(flatten)]
+    pub(crate) global: Global,
+}
+
+/// What every command understands.
+#[derive(Args, Clone)]
+pub(crate) struct Global {
+    /// How results are printed
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+    /// Print without colour
+    #[arg(long, global = true)]
+    pub(crate) no_color: bool,
+    /// Log level on stderr, or levels by module such as mica_relay=debug,info
+    #[arg(long, global = true, value_name = "FILTER", env = "MICA_LOG", default_value = "info")]
+    pub(crate) log: String,
+    /// Log lines for people (text) or for machines (json)
+    #[arg(long, global = true, env = "MICA_LOG_FORMAT", default_value = "text")]
+    pub(crate) log_format: String,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Table,
+    /// One JSON object
+    Json,
+    /// Comma-separated values with a heading
+    Csv,
+}
+
+/// The nouns.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Run a relay: it sees addresses and never contents
+    Relay(ServerArgs),
+    /// Run a gateway: it opens envelopes and never sees addresses
+    Gateway(ServerArgs),
+    /// Run a leader: it takes reports and verifies them with the helper
+    Leader(ServerArgs),
+    /// Run a helper: it verifies reports with the leader
+    Helper(ServerArgs),
+    /// Check and show configuration files
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Make tasks, show them, and export them to clients
+    #[command(subcommand)]
+    Task(task::Command),
+    /// Check policy files and say in words what they promise
+    #[command(subcommand)]
+    Policy(policy::Command),
+    /// Send one measurement through the relay
+    Report(report::Args),
+    /// Collect the noised total of a batch
+    Collect(collect::Args),
+}
+
+/// What a server is started with.
+#[derive(Args)]
+pub(crate) struct ServerArgs {
+    /// The configuration file of the role
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Listen here in place of what the file says
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<String>,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 ok, 1 unexpected, 2 usage, 3 configuration or policy invalid, 4 refused by \
+                          policy or budget, 5 not ready yet, 6 peer unreachable, 7 not authorised.";
+
+const LONG: &str = "Examples:
+  mica demo                                              the whole path, on this machine
+  mica task new --label page-load --vdaf histogram --length 8 --policy policy.toml \\
+      --leader https://leader.example --helper https://helper.example \\
+      --min-batch-size 1000 --time-precision 1h --out page-load
+  mica leader --config leader.toml
+  mica report page-load.mica 3
+  mica collect page-load/collector.task.json --last 24h
+
+Exit codes: 0 ok, 1 unexpected, 2 usage, 3 configuration or policy invalid, 4 refused by policy or
+budget, 5 not ready yet, 6 peer unreachable, 7 not authorised.";

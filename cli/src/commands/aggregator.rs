@@ -1,0 +1,96 @@
+//! `mica leader` and `mica helper`: verify and add what nobody alone can read.
+
+use std::path::PathBuf;
+
+use mica_aggregator::aggregator::Options;
+use mica_aggregator::task::{Task, TaskError};
+use mica_aggregator::{Aggregator, Config, Role, TaskFile};
+use mica_dp::Policy;
+use mica_service::clock::Clock;
+use mica_service::compute::ComputePool;
+use mica_service::config::Loaded;
+use mica_service::http::{HttpClient, HttpOptions};
+use mica_service::store::Store;
+use mica_service::telemetry::role_span;
+use tracing::Instrument as _;
+
+use super::server;
+use crate::args::{Global, ServerArgs};
+use crate::exit::Failure;
+use crate::files;
+use crate::settings::{RoleName, Settings};
+
+/// A configuration and the files it names.
+struct Parts {
+    config: Config,
+    policy: Policy,
+    tasks: Vec<TaskFile>,
+}
+
+/// Serves until it is told to stop.
+pub(super) async fn run(role: Role, args: &ServerArgs, global: &Global) -> Result<(), Failure> {
+    let settings = Settings::of(role_name(role), &args.config, args.listen.clone())?;
+    let parts = read(&settings, role)?;
+    server::log(global)?;
+    serve(role, parts).instrument(role_span(role_name(role).name())).await
+}
+
+/// Whether an aggregator could start with this configuration, its policy and its tasks. Its database is left alone.
+pub(super) fn check(settings: &Settings, role: Role) -> Result<(), Failure> {
+    let Parts { policy, tasks, .. } = read(settings, role)?;
+    for task in tasks {
+        Task::resolve(0, task, &policy).map_err(|error: TaskError| Failure::invalid(error))?;
+    }
+    Ok(())
+}
+
+async fn serve(role: Role, parts: Parts) -> Result<(), Failure> {
+    let Parts { config, policy, tasks } = parts;
+    let started = server::listen(role_name(role), &config.listen.to_string()).await?;
+    let served = tasks.len();
+    let options = Options {
+        role,
+        store: Store::open(&config.database, mica_aggregator::store::migrator()).await?,
+        clock: Clock::system(),
+        compute: ComputePool::new(),
+        http: HttpClient::new(HttpOptions::default()),
+        policy,
+        tasks,
+        limits: config.limits(),
+    };
+    let aggregator = Aggregator::build(options).await?;
+    tracing::info!(tasks = served, "serving");
+    aggregator.run(started.listener, started.shutdown).await;
+    Ok(())
+}
+
+fn read(settings: &Settings, role: Role) -> Result<Parts, Failure> {
+    let Loaded { config, provenance } = settings.load::<Config>()?;
+    let config = config.relative_to(settings.folder());
+    server::check_database(settings, &provenance, &config.database)?;
+    if !config.policy.is_file() {
+        let what = format!("there is no file {}", config.policy.display());
+        return Err(settings.wrong(&provenance, "policy", &what, "write the path of a policy file"));
+    }
+    let policy = files::policy(&config.policy)?;
+    let missing = |path: &&PathBuf| !path.is_file();
+    if let Some(path) = config.tasks.iter().find(missing) {
+        let what = format!("there is no file {}", path.display());
+        return Err(settings.wrong(&provenance, "tasks", &what, "write the paths of task files"));
+    }
+    let tasks: Vec<TaskFile> =
+        config.tasks.iter().map(|path| TaskFile::load(path)).collect::<Result<_, _>>()?;
+    if let Some(task) = tasks.iter().find(|task| task.role != role) {
+        let what =
+            format!("the file of task {} is for the {}, and this is the {role}", task.task_id, task.role);
+        return Err(settings.wrong(&provenance, "tasks", &what, "give it to the other aggregator"));
+    }
+    Ok(Parts { config, policy, tasks })
+}
+
+fn role_name(role: Role) -> RoleName {
+    match role {
+        Role::Leader => RoleName::Leader,
+        Role::Helper => RoleName::Helper,
+    }
+}

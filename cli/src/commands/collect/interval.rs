@@ -1,0 +1,66 @@
+//! Which batch: what people say about time, widened to whole units of the task's time precision.
+
+use jiff::Timestamp;
+use mica_dap::time::{Interval, Time, TimePrecision};
+use mica_service::config::parse_duration;
+
+use crate::exit::Failure;
+
+/// The time up to now, with the unit that now is in.
+pub(super) fn last(text: &str, now: u64, precision: TimePrecision) -> Result<Interval, Failure> {
+    let length = parse_duration(text).map_err(Failure::usage)?.as_secs();
+    widened(now.saturating_sub(length), now.saturating_add(1), precision)
+}
+
+/// From one moment up to another.
+pub(super) fn between(from: &str, to: &str, precision: TimePrecision) -> Result<Interval, Failure> {
+    let (from, to) = (moment(from)?, moment(to)?);
+    if to <= from {
+        return Err(Failure::usage("--to is not after --from; exchange them"));
+    }
+    widened(from, to, precision)
+}
+
+fn widened(from: u64, to: u64, precision: TimePrecision) -> Result<Interval, Failure> {
+    let end = Time(to.div_ceil(precision.seconds()));
+    Interval::between(precision.time_of(from), end).map_err(Failure::usage)
+}
+
+fn moment(text: &str) -> Result<u64, Failure> {
+    if let Ok(seconds) = text.parse() {
+        return Ok(seconds);
+    }
+    let timestamp: Option<Timestamp> = text.parse().ok();
+    timestamp.and_then(|timestamp| u64::try_from(timestamp.as_second()).ok()).ok_or_else(|| {
+        Failure::usage(format!(
+            "\"{text}\" is no moment; write it as 2026-11-20T14:00Z or in seconds since 1970"
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hour() -> TimePrecision {
+        TimePrecision::new(3600).expect("not zero")
+    }
+
+    #[test]
+    fn the_last_hour_includes_the_hour_that_now_is_in() {
+        let interval = last("1h", 7_200, hour()).expect("a length");
+        assert_eq!((interval.start(), interval.end()), (Time(1), Time(3)));
+        let interval = last("1h", 9_000, hour()).expect("a length");
+        assert_eq!((interval.start(), interval.end()), (Time(1), Time(3)));
+    }
+
+    #[test]
+    fn moments_are_widened_to_whole_units() {
+        let interval = between("1970-01-01T01:00Z", "1970-01-01T02:00Z", hour()).expect("an interval");
+        assert_eq!((interval.start(), interval.end()), (Time(1), Time(2)));
+        let interval = between("3601", "7201", hour()).expect("an interval");
+        assert_eq!((interval.start(), interval.end()), (Time(1), Time(3)));
+        assert!(between("7200", "7200", hour()).is_err());
+        assert!(between("yesterday", "7200", hour()).is_err());
+    }
+}

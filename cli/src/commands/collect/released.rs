@@ -1,0 +1,133 @@
+//! A result as it is printed: never without how far it can be off, and with what no noise protects.
+
+use jiff::Timestamp;
+use mica_collector::{Estimate, Outcome};
+use mica_dap::task::TaskConfiguration;
+use mica_dap::time::Time;
+use mica_dp::parse_task_info;
+use serde_json::json;
+
+use crate::args::Format;
+use crate::exit::Failure;
+use crate::print;
+use crate::screen::{Signs, table, thousands};
+
+/// One collection and its task.
+pub(super) struct Released<'a> {
+    pub(super) configuration: &'a TaskConfiguration,
+    pub(super) outcome: &'a Outcome,
+    pub(super) estimate: Estimate,
+    pub(super) noised: bool,
+}
+
+impl Released<'_> {
+    /// Prints it.
+    pub(super) fn print(&self, format: Format) -> Result<(), Failure> {
+        match format {
+            Format::Table => print::lines(&self.table(Signs::of_locale())),
+            Format::Json => self.json(),
+            Format::Csv => self.csv(),
+        }
+    }
+
+    fn table(&self, signs: Signs) -> String {
+        let Estimate { half_width, confidence } = self.estimate;
+        let pm = signs.plus_minus();
+        let percent = confidence * 100.0;
+        let (start, end) = self.times();
+        let mut lines = vec![format!("{}, {start} to {end}", self.label())];
+        if let [value] = self.outcome.values.as_slice() {
+            lines.push(format!(
+                "  value    {} {pm}{} ({percent} % confidence)",
+                thousands(*value),
+                thousands(half_width)
+            ));
+        } else {
+            let row = |(index, value): (usize, &i128)| vec![index.to_string(), thousands(*value)];
+            let rows: Vec<_> = self.outcome.values.iter().enumerate().map(row).collect();
+            lines.push(table(&["  index", "value"], &rows.into_iter().map(indented).collect::<Vec<_>>()));
+            lines.push(format!("  each value {pm}{} ({percent} % confidence)", thousands(half_width)));
+        }
+        lines.push(format!("  reports  {} (exact, as is the time)", thousands(self.outcome.report_count)));
+        lines.push(self.remark().to_owned());
+        lines.join("\n")
+    }
+
+    /// What can be misread is explained where it is printed.
+    fn remark(&self) -> &'static str {
+        if !self.noised {
+            "  This task is released without noise: the values are exact and not differentially private."
+        } else if self.outcome.values.iter().any(|value| *value < 0) {
+            "  Noise can make a value negative; that is no error, and setting it to 0 would bias sums."
+        } else {
+            "  The values hold the noise of both aggregators; the interval covers it."
+        }
+    }
+
+    fn json(&self) -> Result<(), Failure> {
+        let Estimate { half_width, confidence } = self.estimate;
+        let (start, end) = self.times();
+        // A value of more than 64 bits is no number in JSON.
+        let number =
+            |value: &i128| i64::try_from(*value).map_or_else(|_| json!(value.to_string()), |it| json!(it));
+        let values: Vec<_> = self.outcome.values.iter().map(number).collect();
+        print::json(&json!({
+            "task": self.label(),
+            "start": start,
+            "end": end,
+            "report_count": self.outcome.report_count,
+            "values": values,
+            "half_width": half_width,
+            "confidence": confidence,
+            "noised": self.noised,
+        }))
+    }
+
+    fn csv(&self) -> Result<(), Failure> {
+        let half_width = i128::from(self.estimate.half_width);
+        let (start, end) = self.times();
+        let row = |(index, value): (usize, &i128)| {
+            vec![
+                self.label(),
+                start.clone(),
+                end.clone(),
+                index.to_string(),
+                value.to_string(),
+                value.saturating_sub(half_width).to_string(),
+                value.saturating_add(half_width).to_string(),
+                self.estimate.confidence.to_string(),
+                self.outcome.report_count.to_string(),
+            ]
+        };
+        let rows: Vec<_> = self.outcome.values.iter().enumerate().map(row).collect();
+        print::csv(&CSV, &rows)
+    }
+
+    /// The task's label, without the hash of the release statement.
+    fn label(&self) -> String {
+        let info = self.configuration.task_info();
+        match parse_task_info(info) {
+            Some((label, _)) => label.to_owned(),
+            None => String::from_utf8_lossy(info).into_owned(),
+        }
+    }
+
+    fn times(&self) -> (String, String) {
+        let precision = self.configuration.time_precision();
+        let written = |time: Time| {
+            let seconds = precision.start_of(time);
+            let timestamp = i64::try_from(seconds).ok().and_then(|it| Timestamp::from_second(it).ok());
+            timestamp.map_or_else(|| seconds.to_string(), |timestamp| timestamp.to_string())
+        };
+        (written(self.outcome.interval.start()), written(self.outcome.interval.end()))
+    }
+}
+
+fn indented(row: Vec<String>) -> Vec<String> {
+    let mut cells = row.into_iter();
+    let first = cells.next().map(|cell| format!("  {cell}"));
+    first.into_iter().chain(cells).collect()
+}
+
+const CSV: [&str; 9] =
+    ["task", "batch_start", "batch_end", "index", "value", "ci_low", "ci_high", "confidence", "reports"];

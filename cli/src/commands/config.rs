@@ -1,0 +1,107 @@
+//! `mica config`: is a configuration file right, and where does each value come from?
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use mica_aggregator::Role;
+use mica_service::config::{Origin, Provenance};
+use serde_json::json;
+
+use super::{aggregator, gateway, relay};
+use crate::args::{Format, Global};
+use crate::exit::Failure;
+use crate::print;
+use crate::screen::table;
+use crate::settings::{RoleName, Settings};
+
+/// `mica config ...`
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Check a file, and the policy and tasks it names, without starting anything
+    Check {
+        /// The configuration file
+        file: PathBuf,
+        /// Also check that it is for this role
+        #[arg(long, value_enum)]
+        role: Option<RoleName>,
+    },
+    /// Show each value that is given, and where it comes from
+    Show {
+        /// The configuration file
+        file: PathBuf,
+        /// Name the line of the file or the variable of the environment that each value comes from
+        #[arg(long)]
+        origin: bool,
+    },
+}
+
+/// Does what the command line says.
+pub(super) async fn run(command: Command, global: &Global) -> Result<(), Failure> {
+    match command {
+        Command::Check { file, role } => {
+            let settings = match role {
+                Some(role) => Settings::of(role, &file, None)?,
+                None => Settings::read(&file)?,
+            };
+            check(&settings).await?;
+            print::lines(&format!("{}: ok ({})", settings.name(), settings.role()))
+        }
+        Command::Show { file, origin } => show(&Settings::read(&file)?, origin, global.output),
+    }
+}
+
+async fn check(settings: &Settings) -> Result<(), Failure> {
+    match settings.role() {
+        RoleName::Relay => relay::check(settings),
+        RoleName::Gateway => gateway::check(settings).await,
+        RoleName::Leader => aggregator::check(settings, Role::Leader),
+        RoleName::Helper => aggregator::check(settings, Role::Helper),
+    }
+}
+
+fn show(settings: &Settings, with_origin: bool, format: Format) -> Result<(), Failure> {
+    let provenance = provenance(settings)?;
+    let rows: Vec<Vec<String>> = provenance
+        .iter()
+        .map(|(key, origin)| {
+            let mut row = vec![key.to_owned(), value(settings, key, origin)];
+            row.extend(with_origin.then(|| origin.to_string()));
+            row
+        })
+        .collect();
+    let headings: &[&str] = if with_origin { &["key", "value", "origin"] } else { &["key", "value"] };
+    match format {
+        Format::Csv => print::csv(headings, &rows),
+        Format::Json => {
+            let object = |row: &Vec<String>| {
+                headings.iter().zip(row).map(|(heading, cell)| ((*heading).to_owned(), json!(cell))).collect()
+            };
+            let values: Vec<serde_json::Map<_, _>> = rows.iter().map(object).collect();
+            print::json(&json!(values))
+        }
+        Format::Table => {
+            print::lines(&table(headings, &rows))?;
+            print::lines("Keys that are not listed have their defaults.")
+        }
+    }
+}
+
+fn provenance(settings: &Settings) -> Result<Provenance, Failure> {
+    Ok(match settings.role() {
+        RoleName::Relay => settings.load::<mica_relay::Config>()?.provenance,
+        RoleName::Gateway => settings.load::<mica_gateway::Config>()?.provenance,
+        RoleName::Leader | RoleName::Helper => settings.load::<mica_aggregator::Config>()?.provenance,
+    })
+}
+
+/// The value as it was written. The URL of a database may hold a password, which is nobody's to see.
+fn value(settings: &Settings, key: &str, origin: &Origin) -> String {
+    let written = match origin {
+        Origin::Environment(name) => std::env::var(name).unwrap_or_default(),
+        _ => settings.spelling(key).unwrap_or_default(),
+    };
+    match written.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.split_once('@')?))) {
+        Some((scheme, (_, rest))) => format!("{scheme}://...@{rest}"),
+        None => written,
+    }
+}

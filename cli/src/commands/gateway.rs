@@ -1,0 +1,57 @@
+//! `mica gateway`: opens envelopes, never sees addresses.
+
+use mica_gateway::{BuildError, Config, Gateway};
+use mica_service::telemetry::role_span;
+use tracing::Instrument as _;
+
+use super::server;
+use crate::args::{Global, ServerArgs};
+use crate::exit::Failure;
+use crate::settings::{RoleName, Settings};
+
+/// Serves until it is told to stop.
+pub(super) async fn run(args: &ServerArgs, global: &Global) -> Result<(), Failure> {
+    let settings = Settings::of(RoleName::Gateway, &args.config, args.listen.clone())?;
+    let config = load(&settings)?;
+    server::log(global)?;
+    async {
+        let listen = config.listen.clone();
+        let started = server::listen(RoleName::Gateway, &listen).await?;
+        let gateway = Gateway::build(config).await.map_err(|error| explain(&settings, error))?;
+        gateway.run(started.listener, started.shutdown).await;
+        Ok(())
+    }
+    .instrument(role_span("gateway"))
+    .await
+}
+
+/// Whether a gateway could start with this configuration. Its database is left alone: the table of routes is tried
+/// with an empty one that is removed afterwards.
+pub(super) async fn check(settings: &Settings) -> Result<(), Failure> {
+    let mut config = load(settings)?;
+    let scratch = tempfile::tempdir()?;
+    config.database = format!("sqlite:{}", scratch.path().join("gateway.db").display());
+    Gateway::build(config).await.map_err(|error| explain(settings, error)).map(drop)
+}
+
+fn load(settings: &Settings) -> Result<Config, Failure> {
+    let loaded = settings.load::<Config>()?;
+    let mut config = loaded.config;
+    server::check_listen(settings, &loaded.provenance, &config.listen)?;
+    config.database = server::database_relative_to(settings, config.database);
+    server::check_database(settings, &loaded.provenance, &config.database)?;
+    Ok(config)
+}
+
+fn explain(settings: &Settings, error: BuildError) -> Failure {
+    match error {
+        BuildError::Route(error) => {
+            let route = match error {
+                mica_gateway::RouteError::Value { route, .. }
+                | mica_gateway::RouteError::Target { route, .. } => route,
+            };
+            settings.wrong_entry("routes", route, &error.to_string(), "correct this route")
+        }
+        other => other.into(),
+    }
+}

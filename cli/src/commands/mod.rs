@@ -1,0 +1,35 @@
+//! One file per command.
+
+mod aggregator;
+pub(crate) mod collect;
+pub(crate) mod config;
+mod gateway;
+pub(crate) mod policy;
+mod relay;
+pub(crate) mod report;
+mod server;
+pub(crate) mod task;
+
+use mica_aggregator::Role;
+
+use crate::args::{Cli, Command};
+use crate::exit::Failure;
+
+/// Does what the command line says.
+///
+/// # Errors
+/// With the words and the number for whoever typed it.
+pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
+    let Cli { command, global } = cli;
+    match command {
+        Command::Relay(args) => relay::run(&args, &global).await,
+        Command::Gateway(args) => gateway::run(&args, &global).await,
+        Command::Leader(args) => aggregator::run(Role::Leader, &args, &global).await,
+        Command::Helper(args) => aggregator::run(Role::Helper, &args, &global).await,
+        Command::Config(command) => config::run(command, &global).await,
+        Command::Task(command) => task::run(command, &global).await,
+        Command::Policy(command) => policy::run(&command, &global),
+        Command::Report(args) => report::run(&args, &global).await,
+        Command::Collect(args) => collect::run(&args, &global).await,
+    }
+}

@@ -1,0 +1,53 @@
+//! `mica report`: one measurement, sharded, sealed, wrapped and sent through the relay.
+
+use std::path::PathBuf;
+
+use mica_client::{Client, TaskBundle};
+use mica_dap::report_error::ReportError;
+use mica_dap::vdaf::Measurement;
+use mica_service::clock::Clock;
+use serde_json::json;
+
+use crate::args::{Format, Global};
+use crate::exit::{Exit, Failure};
+use crate::{files, print};
+
+/// Send one measurement through the relay.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  mica report page-load.mica 3              the bucket of a histogram
+  mica report opened.mica true              a count
+  echo 1,0,1 | mica report choices.mica -   not on the command line, which other users of a machine can read")]
+pub(crate) struct Args {
+    /// The task bundle that `mica task export` wrote
+    bundle: PathBuf,
+    /// The measurement, or - to read it from standard input
+    #[arg(allow_hyphen_values = true)]
+    value: String,
+}
+
+/// Does what the command line says.
+pub(super) async fn run(args: &Args, global: &Global) -> Result<(), Failure> {
+    let bundle = TaskBundle::from_json(&files::read(&args.bundle, "task bundle")?)?;
+    let typed = match args.value.as_str() {
+        "-" => std::io::read_to_string(std::io::stdin())?,
+        value => value.to_owned(),
+    };
+    let measurement = Measurement::parse(bundle.configuration.vdaf(), &typed).map_err(Failure::usage)?;
+    let outcome = Client::new(bundle).report(&measurement, Clock::system().now()).await?;
+    let refused = outcome.rejected.first().map(|(_, why)| *why);
+    let label = refused.map(ReportError::label);
+    match (global.output, label) {
+        (Format::Json, _) => print::json(&json!({ "accepted": label.is_none(), "reason": label }))?,
+        (Format::Csv, _) => print::csv(
+            &["accepted", "reason"],
+            &[vec![label.is_none().to_string(), label.unwrap_or_default().to_owned()]],
+        )?,
+        (Format::Table, None) => print::lines("accepted")?,
+        (Format::Table, Some(_)) => {}
+    }
+    match label {
+        None => Ok(()),
+        Some(label) => Err(Failure::new(Exit::Refused, format!("the leader refused the report: {label}"))),
+    }
+}

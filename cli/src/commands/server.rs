@@ -1,0 +1,77 @@
+//! What the commands of all four roles have in common: logs, one listener, a wish to stop.
+
+use std::net::ToSocketAddrs as _;
+
+use mica_service::config::Provenance;
+use mica_service::listener;
+use mica_service::shutdown::Shutdown;
+use mica_service::telemetry::{self, LogFormat};
+use tokio::net::TcpListener;
+
+use crate::args::Global;
+use crate::exit::Failure;
+use crate::settings::{RoleName, Settings};
+
+/// A place to listen, and the switch that stops the server.
+pub(super) struct Started {
+    pub(super) listener: TcpListener,
+    pub(super) shutdown: Shutdown,
+}
+
+/// Log lines go to standard error from here on.
+pub(super) fn log(global: &Global) -> Result<(), Failure> {
+    let format: LogFormat = global.log_format.parse().map_err(Failure::usage)?;
+    telemetry::init(format, &global.log, std::io::stderr())?;
+    Ok(())
+}
+
+/// Listens on `address`, says where, and minds SIGTERM and Ctrl-C.
+pub(super) async fn listen(role: RoleName, address: &str) -> Result<Started, Failure> {
+    let shutdown = Shutdown::on_signal()?;
+    let listener = listener::bind(address).await?;
+    let bound = listener.local_addr()?;
+    tracing::info!(%role, address = %bound, "listening");
+    Ok(Started { listener, shutdown })
+}
+
+/// Whether `listen` is an address, said with its place in the file.
+pub(super) fn check_listen(
+    settings: &Settings,
+    provenance: &Provenance,
+    listen: &str,
+) -> Result<(), Failure> {
+    if listen.to_socket_addrs().is_ok_and(|mut addresses| addresses.next().is_some()) {
+        return Ok(());
+    }
+    let what = format!("\"{listen}\" is not an address to listen on");
+    Err(settings.wrong(provenance, "listen", &what, "write it as \"127.0.0.1:8080\" or \"[::1]:8080\""))
+}
+
+/// Whether `database` names a database that could be there, without touching it.
+pub(super) fn check_database(
+    settings: &Settings,
+    provenance: &Provenance,
+    database: &str,
+) -> Result<(), Failure> {
+    let wrong = |what: &str, fix: &str| Err(settings.wrong(provenance, "database", what, fix));
+    if database.starts_with("postgres://") || database.starts_with("postgresql://") {
+        return Ok(());
+    }
+    // The URL may hold a password: it is not repeated.
+    let Some(path) = database.strip_prefix("sqlite:") else {
+        return wrong("this is not the URL of a database", "write \"sqlite:FILE\" or \"postgres://...\"");
+    };
+    let folder = std::path::Path::new(path).parent().unwrap_or(std::path::Path::new(""));
+    if folder.as_os_str().is_empty() || folder.is_dir() {
+        return Ok(());
+    }
+    wrong(&format!("there is no folder {}", folder.display()), "create it or choose another path")
+}
+
+/// A database of SQLite with its path taken from the folder of the configuration.
+pub(super) fn database_relative_to(settings: &Settings, database: String) -> String {
+    match database.strip_prefix("sqlite:").filter(|path| !path.starts_with('/')) {
+        Some(path) => format!("sqlite:{}", settings.folder().join(path).display()),
+        None => database,
+    }
+}

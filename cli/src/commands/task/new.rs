@@ -1,0 +1,168 @@
+//! `mica task new`: three files, one for each party that holds a secret of the task.
+
+use std::path::{Path, PathBuf};
+
+use mica_dap::Draft;
+use mica_dap::task::BatchMode;
+use mica_dap::time::{Duration, Interval, Time};
+use mica_dp::parse_task_info;
+use mica_service::config::parse_duration;
+use serde_json::json;
+
+use super::vdaf::VdafArgs;
+use crate::args::{Format, Global};
+use crate::exit::Failure;
+use crate::provision::{Provisioned, TaskSpec, provision};
+use crate::{files, print};
+
+/// Make a task.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Writes leader.task.toml, helper.task.toml and collector.task.json, readable by their owner only. Give each
+to the party it is for, and keep none of the others."
+)]
+pub(crate) struct Args {
+    /// What people call the task; the policy matches it
+    #[arg(long, value_name = "LABEL")]
+    label: String,
+    /// The leader's URL
+    #[arg(long, value_name = "URL")]
+    leader: String,
+    /// The helper's URL
+    #[arg(long, value_name = "URL")]
+    helper: String,
+    /// What is measured
+    #[command(flatten)]
+    vdaf: VdafArgs,
+    /// The policy file that sets the noise and the budget
+    #[arg(long, value_name = "FILE")]
+    policy: PathBuf,
+    /// The fewest reports in a batch; the policy must say the same
+    #[arg(long, value_name = "N")]
+    min_batch_size: u64,
+    /// The length of one unit of time, such as 1h: the smallest batch, and all that a report says of its time
+    #[arg(long, value_name = "TIME")]
+    time_precision: String,
+    /// The draft of DAP that the task speaks
+    #[arg(long, value_name = "18|19", default_value = "18")]
+    draft: Draft,
+    /// Take reports only in this time: START:DURATION in seconds, both whole units of the time precision
+    #[arg(long, value_name = "START:DURATION")]
+    task_interval: Option<String>,
+    /// The folder for the three files
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+/// Does what the command line says.
+pub(super) fn run(args: &Args, global: &Global) -> Result<(), Failure> {
+    let policy = files::policy(&args.policy)?;
+    let task = provision(&args.spec()?, &policy)?;
+    write(&args.out, &task)?;
+    say(&args.out, &task, global.output)
+}
+
+impl Args {
+    fn spec(&self) -> Result<TaskSpec, Failure> {
+        let time_precision_seconds = seconds(&self.time_precision)?;
+        let task_interval =
+            self.task_interval.as_deref().map(|text| interval(text, time_precision_seconds)).transpose()?;
+        Ok(TaskSpec {
+            label: self.label.clone(),
+            leader_url: self.leader.clone(),
+            helper_url: self.helper.clone(),
+            draft: self.draft,
+            vdaf: self.vdaf.config()?,
+            time_precision_seconds,
+            min_batch_size: self.min_batch_size,
+            batch_mode: BatchMode::TimeInterval,
+            task_interval,
+        })
+    }
+}
+
+/// `1h`, or a bare number of seconds.
+fn seconds(text: &str) -> Result<u64, Failure> {
+    match text.parse() {
+        Ok(seconds) => Ok(seconds),
+        Err(_) => parse_duration(text).map(|duration| duration.as_secs()).map_err(Failure::usage),
+    }
+}
+
+fn interval(text: &str, precision: u64) -> Result<Interval, Failure> {
+    let units = |text: &str| {
+        text.parse::<u64>()
+            .ok()?
+            .checked_div(precision)
+            .filter(|units| units * precision == text.parse().unwrap_or(0))
+    };
+    let parsed = text
+        .split_once(':')
+        .and_then(|(start, duration)| Interval::new(Time(units(start)?), Duration(units(duration)?)).ok());
+    parsed.ok_or_else(|| {
+        Failure::usage(format!(
+            "\"{text}\" is no task interval; write START:DURATION in seconds, both multiples of {precision}"
+        ))
+    })
+}
+
+fn write(folder: &Path, task: &Provisioned) -> Result<(), Failure> {
+    std::fs::create_dir_all(folder)
+        .map_err(|error| Failure::invalid(format!("cannot make the folder {}: {error}", folder.display())))?;
+    // All or nothing: a task of which one party has an old file would never work.
+    if let Some(there) = FILES.iter().map(|file| folder.join(file)).find(|path| path.exists()) {
+        return Err(Failure::invalid(format!(
+            "{} exists already; choose another folder or remove it",
+            there.display()
+        )));
+    }
+    let contents = [task.leader.to_toml(), task.helper.to_toml(), task.collector.to_json()];
+    FILES
+        .iter()
+        .zip(&contents)
+        .try_for_each(|(file, content)| files::create_private(&folder.join(file), content))
+}
+
+/// Says what was made; none of it is a secret.
+fn say(folder: &Path, task: &Provisioned, format: Format) -> Result<(), Failure> {
+    let id = task.task_id.to_string();
+    let statement = parse_task_info(task.configuration.task_info()).map(|(_, hash)| hex::encode(hash));
+    let files: Vec<String> = FILES.iter().map(|file| folder.join(file).display().to_string()).collect();
+    match format {
+        Format::Json => print::json(&json!({ "task_id": id, "statement_sha256": statement, "files": files })),
+        Format::Csv => print::csv(&["task_id"], &[vec![id]]),
+        Format::Table => {
+            let noise = match task.collector.mechanism.as_ref() {
+                Some(mechanism) => mechanism.describe(),
+                None => {
+                    "NONE: by written exception the totals of this task are released as they are".to_owned()
+                }
+            };
+            print::lines(&format!("task   {id}\nnoise  {noise}\nfiles  {}", files.join("\n       ")))
+        }
+    }
+}
+
+/// Leader, helper, collector.
+const FILES: [&str; 3] = ["leader.task.toml", "helper.task.toml", "collector.task.json"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_interval_is_whole_units() {
+        let taken = interval("7200:3600", 3600).expect("whole hours");
+        assert_eq!((taken.start(), taken.duration()), (Time(2), Duration(1)));
+        for wrong in ["", "7200", "7200:", "7200:0", "7201:3600", "7200:10", "a:b"] {
+            assert!(interval(wrong, 3600).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_time_is_seconds_or_has_its_unit() {
+        assert_eq!(seconds("3600").ok(), Some(3600));
+        assert_eq!(seconds("1h").ok(), Some(3600));
+        assert!(seconds("soon").is_err());
+    }
+}

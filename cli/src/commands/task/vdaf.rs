@@ -1,0 +1,71 @@
+//! What is measured, as it is said on a command line.
+
+use clap::ValueEnum;
+use mica_dap::vdaf_config::VdafConfig;
+
+use crate::exit::Failure;
+
+/// The five kinds of measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// How many clients said yes
+    #[value(alias = "prio3-count")]
+    Count,
+    /// The sum of one number per client; needs --max
+    #[value(alias = "prio3-sum")]
+    Sum,
+    /// The sum of one vector per client; needs --length and --max
+    #[value(name = "sumvec", aliases = ["sum-vec", "prio3-sum-vec"])]
+    SumVec,
+    /// How many clients chose each bucket; needs --length
+    #[value(alias = "prio3-histogram")]
+    Histogram,
+    /// The same with several choices each; needs --length and --max-weight
+    #[value(aliases = ["multihot-count-vec", "prio3-multihot-count-vec"])]
+    Multihot,
+}
+
+/// A kind of measurement and its parameters.
+#[derive(clap::Args)]
+pub(crate) struct VdafArgs {
+    /// What is measured
+    #[arg(long, value_enum)]
+    vdaf: Kind,
+    /// The number of buckets or coordinates
+    #[arg(long, value_name = "N")]
+    length: Option<u32>,
+    /// The largest number a client may send
+    #[arg(long, value_name = "N")]
+    max: Option<u64>,
+    /// The most buckets that one client may choose
+    #[arg(long, value_name = "N")]
+    max_weight: Option<u64>,
+}
+
+impl VdafArgs {
+    /// The configuration, with the chunk length that makes proofs shortest.
+    pub(super) fn config(&self) -> Result<VdafConfig, Failure> {
+        let Self { vdaf, length, max, max_weight } = *self;
+        let config = match (vdaf, length, max, max_weight) {
+            (Kind::Count, None, None, None) => VdafConfig::Count,
+            (Kind::Sum, None, Some(max_measurement), None) => VdafConfig::Sum { max_measurement },
+            (Kind::SumVec, Some(length), Some(max), None) => VdafConfig::sum_vec(length, max),
+            (Kind::Histogram, Some(length), None, None) => VdafConfig::histogram(length),
+            (Kind::Multihot, Some(length), None, Some(max_weight)) => {
+                VdafConfig::multihot(length, max_weight)
+            }
+            _ => return Err(Failure::usage(needs(vdaf))),
+        };
+        Ok(config)
+    }
+}
+
+fn needs(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Count => "a count takes none of --length, --max and --max-weight; leave them out",
+        Kind::Sum => "a sum takes --max, the largest number a client may send, and nothing else",
+        Kind::SumVec => "a sum of vectors takes --length and --max, and nothing else",
+        Kind::Histogram => "a histogram takes --length, the number of buckets, and nothing else",
+        Kind::Multihot => "a multihot count takes --length and --max-weight, and nothing else",
+    }
+}

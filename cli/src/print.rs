@@ -1,0 +1,55 @@
+//! Results on standard output: the one place that writes there, so that a closed pipe is an error and no panic.
+
+use std::io::Write as _;
+
+use serde_json::Value;
+
+use crate::exit::Failure;
+
+/// One or more lines.
+///
+/// # Errors
+/// When nobody reads them.
+pub(crate) fn lines(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", text.trim_end_matches('\n'))?;
+    Ok(())
+}
+
+/// One JSON document.
+///
+/// # Errors
+/// When nobody reads it.
+pub(crate) fn json(value: &Value) -> Result<(), Failure> {
+    lines(&format!("{value:#}"))
+}
+
+/// Rows of comma-separated values (RFC 4180) below a heading.
+///
+/// # Errors
+/// When nobody reads them.
+pub(crate) fn csv(heading: &[&str], rows: &[Vec<String>]) -> Result<(), Failure> {
+    let heading: Vec<String> = heading.iter().map(ToString::to_string).collect();
+    let rows: Vec<String> = std::iter::once(&heading).chain(rows).map(|row| csv_row(row)).collect();
+    lines(&rows.join("\n"))
+}
+
+fn csv_row(cells: &[String]) -> String {
+    let cell = |cell: &String| {
+        if cell.contains(['"', ',', '\n', '\r']) {
+            format!("\"{}\"", cell.replace('"', "\"\""))
+        } else {
+            cell.clone()
+        }
+    };
+    cells.iter().map(cell).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_cell_with_a_comma_or_a_quote_is_quoted() {
+        let row = ["plain".to_owned(), "a,b".to_owned(), "say \"x\"".to_owned()];
+        assert_eq!(super::csv_row(&row), "plain,\"a,b\",\"say \"\"x\"\"\"");
+    }
+}
