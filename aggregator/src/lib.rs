@@ -1,7 +1,7 @@
 //! Leader and helper: the two aggregators that verify and add what nobody alone can read.
 //!
-//! In the order a report travels: the leader's [`leader`] upload writes it down as it came, the jobs of both roles
-//! verify it together and add it to the bucket of its time, and [`release`] lets a batch go: ledger, noise and the
+//! In the order a report travels: the leader's `leader` upload writes it down as it came, the jobs of both roles
+//! verify it together and add it to the bucket of its time, and `release` lets a batch go: ledger, noise and the
 //! noised share in one transaction, once. Neither role ever learns who sent a report (the relay dropped that), or a
 //! value (it holds one share of it).
 

@@ -7,7 +7,7 @@ use mica_dap::report_error::ReportError;
 use mica_dap::time::{Duration, Interval, Time};
 use mica_service::testing::databases;
 
-use crate::support::leader::{self, job, now};
+use crate::support::leader::{self, job, now, verdicts};
 use crate::support::task::Kind;
 use crate::support::{Flaw, NOW, PRECISION, ScriptedLeader, Server, TestTask};
 
@@ -19,7 +19,7 @@ async fn helper_counts_good_reports_and_answers_the_same_bytes_the_same() {
         let leader = ScriptedLeader::of(&task, &server);
         let reports = leader.reports(&[10, 20, 30]);
         let first = leader.post_job(job(&reports)).await;
-        assert_eq!(leader.errors(&leader.verdicts(&first, &reports)), [None; 3], "{}", database.kind);
+        assert_eq!(leader.errors(&verdicts(&first, &reports)), [None; 3], "{}", database.kind);
         let location = first.location.clone().expect("a job has a place");
         assert!(location.starts_with(&format!("/api/dap/tasks/{}/aggregation_jobs/", task.id)), "{location}");
 
@@ -42,7 +42,7 @@ async fn helper_refuses_every_report_again_in_a_job_that_differs_in_one_byte() {
         *changed.verify_inits[1].payload.last_mut().expect("a message has bytes") ^= 1;
         let second = leader.post_job(changed.encoded()).await;
         assert_ne!(second.location, first.location);
-        let errors = leader.errors(&leader.verdicts(&second, &reports));
+        let errors = leader.errors(&verdicts(&second, &reports));
         assert_eq!(errors[0], Some(ReportError::ReportReplayed));
         // The changed message was looked at before the database was.
         assert!(matches!(errors[1], Some(ReportError::ReportReplayed | ReportError::VdafVerifyError)));

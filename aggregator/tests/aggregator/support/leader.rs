@@ -128,16 +128,7 @@ impl ScriptedLeader {
     /// Sends reports as a job and reads what became of each.
     pub(crate) async fn aggregate(&self, reports: &[Crafted]) -> Vec<VerifyResult> {
         let reply = self.post_job(job(reports)).await;
-        self.verdicts(&reply, reports)
-    }
-
-    /// What became of each report, in the order in which they were sent.
-    pub(crate) fn verdicts(&self, reply: &Reply, reports: &[Crafted]) -> Vec<VerifyResult> {
-        assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
-        assert_eq!(reply.media.as_deref(), Some(Media::AggregationJobResp.header()));
-        let answer = AggregationJobResp::decode_limited(&reply.body, reports.len()).expect("an answer");
-        assert!(answer.answers(reports.iter().map(|report| report.id)));
-        answer.verify_resps.into_iter().map(|resp| resp.result).collect()
+        verdicts(&reply, reports)
     }
 
     /// The codes with which reports were refused; none for those that count.
@@ -187,6 +178,15 @@ impl ScriptedLeader {
         let sealed = &share.encrypted_aggregate_share;
         open(&self.task.collector, &info, &aad.encoded(), sealed).expect("it is sealed to the collector")
     }
+}
+
+/// What became of each report, in the order in which they were sent.
+pub(crate) fn verdicts(reply: &Reply, reports: &[Crafted]) -> Vec<VerifyResult> {
+    assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
+    assert_eq!(reply.media.as_deref(), Some(Media::AggregationJobResp.header()));
+    let answer = AggregationJobResp::decode_limited(&reply.body, reports.len()).expect("an answer");
+    assert!(answer.answers(reports.iter().map(|report| report.id)));
+    answer.verify_resps.into_iter().map(|resp| resp.result).collect()
 }
 
 pub(crate) fn now() -> Time {
