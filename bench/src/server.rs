@@ -6,8 +6,10 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use bytes::Bytes;
+use http::Request;
+use mica_service::http::{HttpClient, HttpOptions};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::parties::{Parties, Role};
@@ -28,7 +30,7 @@ pub(crate) struct Usage {
 }
 
 impl Server {
-    /// Starts a role and waits until it listens.
+    /// Starts a role and waits until it says that it is well.
     pub(crate) async fn start(program: &Path, role: Role, parties: &Parties) -> Result<Self> {
         let log_path = parties.folder().join(format!("{}.log", role.name()));
         let log = File::create(&log_path).context("cannot write a log")?;
@@ -43,19 +45,20 @@ impl Server {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
-        let address = parties.address(role)?;
+        let http = HttpClient::new(HttpOptions::default());
+        let health = format!("{}health", parties.url(role)?);
         let started = Instant::now();
         loop {
             if let Some(status) = child.try_wait().context("cannot wait for a process")? {
                 let log = std::fs::read_to_string(&log_path).unwrap_or_default();
                 bail!("the {} ended with {status} while it started:\n{}", role.name(), log.trim_end());
             }
-            if TcpStream::connect(address).await.is_ok() {
+            if healthy(&http, &health).await {
                 let pid = child.id().with_context(|| format!("the {} has ended", role.name()))?;
                 return Ok(Self { role, pid, child });
             }
             if started.elapsed() > START_PATIENCE {
-                bail!("the {} does not listen on {address} after {START_PATIENCE:?}", role.name());
+                bail!("the {} is not ready after {START_PATIENCE:?}", role.name());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -76,6 +79,12 @@ impl Server {
             Err(_) => bail!("the {} does not drain within {STOP_PATIENCE:?}", self.role.name()),
         }
     }
+}
+
+/// Not while nobody listens yet, and not while a listener has nobody behind it.
+async fn healthy(http: &HttpClient, url: &str) -> bool {
+    let Ok(request) = Request::get(url).body(Bytes::new()) else { return false };
+    http.send(request).await.is_ok_and(|response| response.status().is_success())
 }
 
 const START_PATIENCE: Duration = Duration::from_secs(30);
