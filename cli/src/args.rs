@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::commands::{collect, config, policy, report, task};
+use crate::commands::{collect, config, demo, dev, policy, report, task};
 
 /// Private measurement: OHTTP hides who sent it, DAP hides what they sent, DP hides whether they took part.
 #[derive(Parser)]
@@ -49,6 +49,10 @@ pub(crate) enum Format {
 /// The nouns.
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    /// Run the whole path once on this machine, with simulated clients
+    Demo(demo::Args),
+    /// Keep a whole deployment running on this machine, to develop against
+    Dev(dev::Args),
     /// Run a relay: it sees addresses and never contents
     Relay(ServerArgs),
     /// Run a gateway: it opens envelopes and never sees addresses

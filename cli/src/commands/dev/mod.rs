@@ -172,8 +172,8 @@ async fn open(
         task_id: state.leader.task_id,
     };
     let aggregators = Aggregators {
-        leader: state.options.only.is_none_or(|only| only == Only::Leader).then(|| state.leader.clone()),
-        helper: state.options.only.is_none_or(|only| only == Only::Helper).then(|| state.helper.clone()),
+        leader: state.task_file(Only::Leader)?,
+        helper: state.task_file(Only::Helper)?,
         policy: policy.clone(),
     };
     let running = deployment::start(sockets, &setting, aggregators).await?;

@@ -13,7 +13,7 @@ use mica_service::secret::Secret;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::options::Options;
+use super::options::{Only, Options};
 use crate::deployment::Ports;
 use crate::exit::Failure;
 use crate::provision::Provisioned;
@@ -48,6 +48,21 @@ impl State {
     pub(super) fn new(options: Options, ports: Ports, policy: Option<String>, made: Provisioned) -> Self {
         let Provisioned { leader, helper, collector, leader_to_helper, .. } = made;
         Self { options, ports, policy, leader, helper, collector, leader_to_helper }
+    }
+
+    /// What the aggregator of this role is told, if it runs here.
+    ///
+    /// # Errors
+    /// Never: what was written can be read.
+    pub(super) fn task_file(&self, role: Only) -> Result<Option<TaskFile>, Failure> {
+        if self.options.only.is_some_and(|only| only != role) {
+            return Ok(None);
+        }
+        let file = match role {
+            Only::Leader => &self.leader,
+            Only::Helper => &self.helper,
+        };
+        Ok(Some(TaskFile::parse("the task file", &file.to_toml())?))
     }
 
     /// What is kept in `path`; nothing when there is no such file.
