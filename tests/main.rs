@@ -1,1 +1,13 @@
-//! The tests of the whole product, in one program.
+//! The tests of the whole product, in one program: the real `mica`, real sockets, real databases.
+//!
+//! * `journey`: what is collected is what was measured;
+//! * `budget`: noise once, charged once;
+//! * `faults`: power cuts and broken networks lose and double nothing;
+//! * `scenarios`: what a hostile or broken peer sends hurts nobody but itself;
+//! * `privacy`: what a run leaves behind says nothing about who measured what.
+
+mod budget;
+mod faults;
+mod journey;
+mod privacy;
+mod scenarios;

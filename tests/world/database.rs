@@ -32,6 +32,18 @@ impl Database {
         rows.iter().map(|row| row.try_get(0).expect("a column of bytes")).collect()
     }
 
+    /// Whether there is such a table, in an SQLite file.
+    pub async fn has_table(&mut self, table: &str) -> bool {
+        let query = format!("SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table' AND name = '{table}'");
+        self.number(&query).await > 0
+    }
+
+    /// Changes something that no server would.
+    pub async fn execute(&mut self, statement: &str) {
+        let done = sqlx::query(AssertSqlSafe(statement)).execute(&mut self.connection).await;
+        done.unwrap_or_else(|error| panic!("{statement}: {error}"));
+    }
+
     /// How many reports of all tasks met this end.
     pub async fn tally(&mut self, outcome: &str) -> i64 {
         self.number(&format!("SELECT CAST(COALESCE(SUM(reports), 0) AS BIGINT) FROM tallies WHERE outcome = '{outcome}'"))

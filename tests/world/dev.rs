@@ -17,8 +17,7 @@ use crate::{Courier, Database, Process, Task, now};
 
 /// A running `mica dev`. Ended when dropped.
 pub struct Dev {
-    /// The process.
-    pub process: Process,
+    process: Option<Process>,
     /// The task.
     pub task: Task,
     /// What it printed when it was ready.
@@ -49,7 +48,7 @@ impl Dev {
     #[must_use]
     pub fn kill_and_restart(self) -> Self {
         let Self { process, folder, arguments, database, .. } = self;
-        process.kill();
+        process.expect("it runs").kill();
         Self::run(folder, database, arguments)
     }
 
@@ -67,7 +66,13 @@ impl Dev {
     fn run(folder: TempDir, database: Option<TestDatabase>, arguments: Vec<String>) -> Self {
         let mut process = Process::start("dev", folder.path(), &arguments);
         let told = process.first_json(PATIENCE);
-        Self { task: Task::of_dev(&told), process, told, arguments, folder, database }
+        Self { task: Task::of_dev(&told), process: Some(process), told, arguments, folder, database }
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub fn terminate(&mut self) {
+        let status = self.process.take().expect("it runs").terminate(PATIENCE);
+        assert!(status.success(), "{status}");
     }
 
     /// Where everything that this run writes is, databases on a server apart.

@@ -47,6 +47,12 @@ impl Needle {
         let texts = [number.to_string(), format!("{number:x}"), format!("{number:X}")].map(String::into_bytes);
         Self { name: name.to_owned(), spellings: texts.into_iter().chain(bytes).collect() }
     }
+
+    /// As it is, in none of the ways that a program prints it.
+    #[must_use]
+    pub fn first_spelling(&self) -> &[u8] {
+        self.spellings.first().map(Vec::as_slice).unwrap_or_default()
+    }
 }
 
 /// Files, with what is in them.

@@ -191,7 +191,7 @@ pub fn interval_of<'r>(reports: impl IntoIterator<Item = &'r Report>) -> Interva
     Interval::between(*first, Time(last.0 + 1)).expect("times of now")
 }
 
-async fn hpke_config(endpoint: &str) -> HpkeConfig {
+pub(crate) async fn hpke_config(endpoint: &str) -> HpkeConfig {
     let reply = Wire::default().get(&Resource::HpkeConfig.url(endpoint)).await;
     let list = HpkeConfigList::decoded(&reply.body).expect("a list of keys");
     list.preferred().expect("a key of the mandatory suite").clone()
