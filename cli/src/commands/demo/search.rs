@@ -1,6 +1,6 @@
 //! Looks through logs and databases for what must not be there.
 //!
-//! The clients of a demonstration remember what only they know: the identifier of each report and the beginning of each
+//! The clients of a demonstration remember what only they know: the identifier of each report and the end of each
 //! share. Every byte that a role has written is then compared with all of it, as bytes, in hexadecimal and in base64.
 
 use std::collections::{HashMap, HashSet};
@@ -40,10 +40,11 @@ pub(super) struct Found {
 }
 
 impl Traces {
-    /// Remembers a report. A share begins with bytes that are as good as random, so its first ones name it.
+    /// Remembers a report. The last bytes of a share, of a seed or of a proof, are as good as random and go into no sum;
+    /// its first ones are also the sum of a bucket for as long as this report is the only one in it.
     pub(super) fn remember(&mut self, id: &ReportId, sharded: &Sharded) {
         self.reports.push(*id.as_bytes());
-        self.shares.extend(sharded.input_shares.iter().filter_map(|share| share.first_chunk().copied()));
+        self.shares.extend(sharded.input_shares.iter().filter_map(|share| share.last_chunk().copied()));
     }
 
     pub(super) fn add(&mut self, other: Self) {
