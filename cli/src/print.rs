@@ -16,6 +16,23 @@ pub(crate) fn lines(text: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Rows below headings, every column to the left: for texts.
+///
+/// # Errors
+/// When nobody reads them.
+pub(crate) fn columns(headings: &[&str], rows: &[Vec<String>]) -> Result<(), Failure> {
+    let headings: Vec<String> = headings.iter().map(ToString::to_string).collect();
+    let all: Vec<&Vec<String>> =
+        std::iter::once(&headings).filter(|row| !row.is_empty()).chain(rows).collect();
+    let width =
+        |column: usize| all.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let cell = |(column, cell): (usize, &String)| format!("{cell:<0$}", width(column).unwrap_or(0));
+    let line = |row: &&Vec<String>| {
+        row.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    lines(&all.iter().map(line).collect::<Vec<_>>().join("\n"))
+}
+
 /// One JSON document.
 ///
 /// # Errors

@@ -69,6 +69,7 @@ pub(crate) struct Provisioned {
 /// When a parameter is out of bounds, or the policy does not cover the task.
 pub(crate) fn provision(spec: &TaskSpec, policy: &Policy) -> Result<Provisioned, Failure> {
     let mut rng = rand::rng();
+    check(spec)?;
     let (task_info, mechanism) = bind(spec, policy)?;
     let configuration = configure(spec, task_info)?;
     let task_id = TaskId::random(&mut rng);
@@ -112,12 +113,21 @@ pub(crate) fn provision(spec: &TaskSpec, policy: &Policy) -> Result<Provisioned,
     })
 }
 
-/// The `task_info` that ties the task to its release statement, and the noise that follows from it.
-fn bind(spec: &TaskSpec, policy: &Policy) -> Result<(Vec<u8>, Option<Mechanism>), Failure> {
-    let facts = TaskFacts { label: &spec.label, vdaf: &spec.vdaf, min_batch_size: spec.min_batch_size };
+/// What is wrong with the parameters by themselves, before any policy is asked.
+fn check(spec: &TaskSpec) -> Result<(), Failure> {
     if spec.label.is_empty() {
         return Err(Failure::usage("a task needs a label; give it a name such as page-load/2026"));
     }
+    for url in [&spec.leader_url, &spec.helper_url] {
+        Peer::parse(url).map_err(Failure::usage)?;
+    }
+    spec.vdaf.instantiate().map_err(Failure::usage)?;
+    Ok(())
+}
+
+/// The `task_info` that ties the task to its release statement, and the noise that follows from it.
+fn bind(spec: &TaskSpec, policy: &Policy) -> Result<(Vec<u8>, Option<Mechanism>), Failure> {
+    let facts = TaskFacts { label: &spec.label, vdaf: &spec.vdaf, min_batch_size: spec.min_batch_size };
     match policy.release_for(&facts).map_err(|refusal| Failure::new(Exit::Refused, refusal))? {
         Decision::Release(plan) => {
             let info = plan.statement().task_info(&spec.label).map_err(Failure::usage)?;
@@ -128,10 +138,6 @@ fn bind(spec: &TaskSpec, policy: &Policy) -> Result<(Vec<u8>, Option<Mechanism>)
 }
 
 fn configure(spec: &TaskSpec, task_info: Vec<u8>) -> Result<TaskConfiguration, Failure> {
-    for url in [&spec.leader_url, &spec.helper_url] {
-        Peer::parse(url).map_err(Failure::usage)?;
-    }
-    spec.vdaf.instantiate().map_err(Failure::usage)?;
     let time_precision = TimePrecision::new(spec.time_precision_seconds)
         .ok_or_else(|| Failure::usage("a time precision of 0 seconds puts no report anywhere; use 3600"))?;
     let parameters = TaskParameters {

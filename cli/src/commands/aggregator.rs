@@ -46,8 +46,7 @@ pub(super) fn check(settings: &Settings, role: Role) -> Result<(), Failure> {
 
 async fn serve(role: Role, parts: Parts) -> Result<(), Failure> {
     let Parts { config, policy, tasks } = parts;
-    let started = server::listen(role_name(role), &config.listen.to_string()).await?;
-    let served = tasks.len();
+    let started = server::bind(&config.listen.to_string()).await?;
     let options = Options {
         role,
         store: Store::open(&config.database, mica_aggregator::store::migrator()).await?,
@@ -58,8 +57,10 @@ async fn serve(role: Role, parts: Parts) -> Result<(), Failure> {
         tasks,
         limits: config.limits(),
     };
+    let tasks = options.tasks.len();
     let aggregator = Aggregator::build(options).await?;
-    tracing::info!(tasks = served, "serving");
+    tracing::info!(tasks, "built");
+    started.announce()?;
     aggregator.run(started.listener, started.shutdown).await;
     Ok(())
 }

@@ -11,7 +11,6 @@ use super::{aggregator, gateway, relay};
 use crate::args::{Format, Global};
 use crate::exit::Failure;
 use crate::print;
-use crate::screen::table;
 use crate::settings::{RoleName, Settings};
 
 /// `mica config ...`
@@ -80,7 +79,7 @@ fn show(settings: &Settings, with_origin: bool, format: Format) -> Result<(), Fa
             print::json(&json!(values))
         }
         Format::Table => {
-            print::lines(&table(headings, &rows))?;
+            print::columns(headings, &rows)?;
             print::lines("Keys that are not listed have their defaults.")
         }
     }
@@ -100,7 +99,7 @@ fn value(settings: &Settings, key: &str, origin: &Origin) -> String {
         Origin::Environment(name) => std::env::var(name).unwrap_or_default(),
         _ => settings.spelling(key).unwrap_or_default(),
     };
-    match written.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.split_once('@')?))) {
+    match written.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?))) {
         Some((scheme, (_, rest))) => format!("{scheme}://...@{rest}"),
         None => written,
     }

@@ -15,9 +15,9 @@ pub(super) async fn run(args: &ServerArgs, global: &Global) -> Result<(), Failur
     let config = load(&settings)?;
     server::log(global)?;
     async {
-        let listen = config.listen.clone();
-        let started = server::listen(RoleName::Gateway, &listen).await?;
+        let started = server::bind(&config.listen).await?;
         let gateway = Gateway::build(config).await.map_err(|error| explain(&settings, error))?;
+        started.announce()?;
         gateway.run(started.listener, started.shutdown).await;
         Ok(())
     }

@@ -15,7 +15,8 @@ pub(super) async fn run(args: &ServerArgs, global: &Global) -> Result<(), Failur
     let (config, relay) = prepare(&settings)?;
     server::log(global)?;
     async {
-        let started = server::listen(RoleName::Relay, &config.listen).await?;
+        let started = server::bind(&config.listen).await?;
+        started.announce()?;
         relay.run(started.listener, started.shutdown).await;
         Ok(())
     }

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 
 use crate::args::Global;
 use crate::exit::Failure;
-use crate::settings::{RoleName, Settings};
+use crate::settings::Settings;
 
 /// A place to listen, and the switch that stops the server.
 pub(super) struct Started {
@@ -25,13 +25,20 @@ pub(super) fn log(global: &Global) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Listens on `address`, says where, and minds SIGTERM and Ctrl-C.
-pub(super) async fn listen(role: RoleName, address: &str) -> Result<Started, Failure> {
+/// Takes `address`, and minds SIGTERM and Ctrl-C from here on. Done before a database is touched, so that a second
+/// server that is started by mistake does nothing to the first.
+pub(super) async fn bind(address: &str) -> Result<Started, Failure> {
     let shutdown = Shutdown::on_signal()?;
-    let listener = listener::bind(address).await?;
-    let bound = listener.local_addr()?;
-    tracing::info!(%role, address = %bound, "listening");
-    Ok(Started { listener, shutdown })
+    Ok(Started { listener: listener::bind(address).await?, shutdown })
+}
+
+impl Started {
+    /// Says where, now that everything is ready.
+    pub(super) fn announce(&self) -> Result<(), Failure> {
+        let address = self.listener.local_addr()?;
+        tracing::info!(%address, "listening");
+        Ok(())
+    }
 }
 
 /// Whether `listen` is an address, said with its place in the file.

@@ -27,12 +27,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), Failure> {
             print::json(&Value::Object(object))
         }
         Format::Csv => print::csv(&["key", "value"], &rows()),
-        Format::Table => {
-            let rows = rows();
-            let width = rows.iter().filter_map(|row| row.first()).map(String::len).max().unwrap_or(0);
-            let line = |(key, value): &(&str, String)| format!("{key:<width$}  {value}");
-            print::lines(&facts.iter().map(line).collect::<Vec<_>>().join("\n"))
-        }
+        Format::Table => print::columns(&[], &rows()),
     }
 }
 

@@ -1,0 +1,137 @@
+//! Configuration files: every mistake is one line with its place and what to do.
+
+use crate::world::{Folder, POLICY, aggregator, free_port};
+
+const GATEWAY: &str = "role = \"gateway\"\nlisten = \"127.0.0.1:8483\"\ndatabase = \"sqlite:gateway.db\"\n";
+const RELAY: &str =
+    "role = \"relay\"\nlisten = \"127.0.0.1:8484\"\ngateway_url = \"http://127.0.0.1:8483/\"\n";
+
+/// What `mica config check` says of a wrong file called `c.toml`.
+fn complaint(text: &str) -> String {
+    let folder = Folder::with_task(8481, 8482);
+    folder.write("c.toml", text);
+    folder.mica(&["config", "check", "c.toml"]).one_line(3).to_owned()
+}
+
+#[test]
+fn right_files_of_all_four_roles_are_ok() {
+    let folder = Folder::with_task(8481, 8482);
+    folder.write("relay.toml", RELAY);
+    folder.write("gateway.toml", GATEWAY);
+    for role in ["relay", "gateway", "leader", "helper"] {
+        let file = format!("{role}.toml");
+        let ran = folder.mica(&["config", "check", &file]);
+        assert_eq!((ran.code, ran.out), (0, format!("{file}: ok ({role})\n")), "{}", ran.err);
+        assert_eq!(folder.mica(&["config", "check", &file, "--role", role]).code, 0);
+    }
+    assert!(!folder.path("leader.db").exists() && !folder.path("gateway.db").exists(), "nothing was started");
+}
+
+#[test]
+fn an_unknown_key_has_its_place_and_a_guess() {
+    let said = complaint(&aggregator("leader", 8481, "max_job_report = 3\n"));
+    assert_eq!(said, "c.toml:6:1: C001: unknown key \"max_job_report\"; did you mean \"max_job_reports\"?");
+    let said = complaint(&format!("{RELAY}pth = \"/\"\n"));
+    assert_eq!(said, "c.toml:4:1: C001: unknown key \"pth\"; did you mean \"path\"?");
+}
+
+#[test]
+fn a_bad_value_has_its_place() {
+    for (text, start) in [
+        (aggregator("leader", 8481, "max_job_reports = \"many\"\n"), "c.toml:6:19: C001: "),
+        (RELAY.replace("127.0.0.1:8484", "nowhere"), "c.toml:2:10: C003: \"nowhere\" is not an address"),
+        (RELAY.replace("http://127.0.0.1:8483/", "gateway"), "c.toml:3:15: C003: "),
+        (format!("{RELAY}timeout = \"soon\"\n"), "c.toml:4:11: C001: `soon` is no time"),
+        (GATEWAY.replace("sqlite:gateway.db", "gateway.db"), "c.toml:3:12: C003: this is not the URL"),
+        (GATEWAY.replace("sqlite:", "sqlite:nowhere/"), "c.toml:3:12: C003: there is no folder nowhere"),
+        (
+            aggregator("leader", 8481, "").replace("policy.toml", "nothing.toml"),
+            "c.toml:4:10: C003: there is no file",
+        ),
+        (format!("{RELAY}path = \n"), "c.toml:4:"),
+    ] {
+        let said = complaint(&text);
+        assert!(said.starts_with(start), "{said}");
+    }
+}
+
+#[test]
+fn a_bad_route_is_found_by_its_number() {
+    let route = |path: &str| {
+        format!(
+            "\n[[routes]]\nmethod = \"GET\"\nauthority = \"leader.example\"\npath = \"{path}\"\n\
+             target = \"http://127.0.0.1:8481\"\n"
+        )
+    };
+    let said = complaint(&format!("{GATEWAY}{}{}", route("/hpke_config"), route("/../secrets")));
+    assert!(said.starts_with("c.toml:11:1: C003: route 2: `/../secrets` is not a path"), "{said}");
+}
+
+#[test]
+fn a_file_says_whose_it_is() {
+    let said = complaint("listen = \"127.0.0.1:1\"\n");
+    assert!(said.starts_with("c.toml:1:1: C002: the key \"role\" is missing; "), "{said}");
+    let said = complaint("role = \"boss\"\n");
+    assert!(said.starts_with("c.toml:1:8: C002: "), "{said}");
+    let folder = Folder::new();
+    folder.write("relay.toml", RELAY);
+    for args in
+        [&["gateway", "--config", "relay.toml"][..], &["config", "check", "relay.toml", "--role", "gateway"]]
+    {
+        let ran = folder.mica(args);
+        let said = ran.one_line(3);
+        assert!(said.starts_with("relay.toml:1:1: C002: this is the configuration of a relay"), "{said}");
+    }
+}
+
+#[test]
+fn the_files_that_a_configuration_names_are_checked_too() {
+    let folder = Folder::with_task(8481, 8482);
+    folder.write("policy.toml", &POLICY.replace("epsilon = 10", "epsilom = 10"));
+    let ran = folder.mica(&["config", "check", "leader.toml"]);
+    assert_eq!(ran.code, 3);
+    assert!(ran.err.starts_with("policy.toml:"), "{}", ran.err);
+    folder.write("policy.toml", &POLICY.replace("epsilon_per_release = 1", "epsilon_per_release = 2"));
+    let ran = folder.mica(&["config", "check", "leader.toml"]);
+    let said = ran.one_line(3);
+    assert!(said.contains("bound to the release statement"), "{said}");
+    folder.write("policy.toml", POLICY);
+    folder.write("leader.toml", &aggregator("leader", 8481, "").replace("leader.task", "helper.task"));
+    let ran = folder.mica(&["config", "check", "leader.toml"]);
+    let said = ran.one_line(3);
+    assert!(said.starts_with("leader.toml:5:9: C003: ") && said.contains("is for the helper"), "{said}");
+}
+
+#[test]
+fn a_missing_file_is_one_sentence() {
+    let ran = Folder::new().mica(&["relay", "--config", "nothing.toml"]);
+    let said = ran.one_line(3);
+    assert!(said.starts_with("cannot read the configuration nothing.toml: "), "{said}");
+}
+
+#[test]
+fn the_environment_wins_over_the_file_and_is_named_when_it_is_wrong() {
+    let folder = Folder::new();
+    folder.write("relay.toml", RELAY);
+    let ran = folder.mica_with(&["config", "check", "relay.toml"], &[("MICA_RELAY__LISTEN", "nowhere")]);
+    let said = ran.one_line(3);
+    assert!(
+        said.starts_with("environment variable MICA_RELAY__LISTEN: \"nowhere\" is not an address"),
+        "{said}"
+    );
+    let ran = folder.mica_with(&["config", "check", "relay.toml"], &[("MICA_RELAY__LISTENN", "127.0.0.1:1")]);
+    assert!(ran.one_line(3).contains("MICA_RELAY__LISTENN"), "{}", ran.err);
+}
+
+#[test]
+fn each_value_is_shown_with_its_origin_and_no_password() {
+    let folder = Folder::with_task(8481, free_port());
+    let variable = ("MICA_LEADER__DATABASE", "postgres://mica:hunter2@db.example/leader");
+    let ran = folder.mica_with(&["config", "show", "leader.toml", "--origin"], &[variable]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let line = |key: &str| ran.out.lines().find(|line| line.starts_with(key)).unwrap_or_default().to_owned();
+    assert!(line("listen").ends_with("leader.toml:2"), "{}", ran.out);
+    assert!(line("database").contains("postgres://...@db.example/leader"), "{}", ran.out);
+    assert!(line("database").ends_with("environment variable MICA_LEADER__DATABASE"), "{}", ran.out);
+    assert!(!ran.out.contains("hunter2"), "{}", ran.out);
+}

@@ -1,0 +1,9 @@
+//! What `mica` says and how it ends, as somebody at a terminal meets it: the built program, its output, its exit code.
+
+mod collecting;
+mod configuration;
+mod policies;
+mod servers;
+mod tasks;
+mod usage;
+mod world;

@@ -1,0 +1,82 @@
+//! Servers that cannot start say why in one sentence; those that can stop when they are asked to.
+
+use std::net::TcpListener;
+
+use sqlx::{Connection as _, SqliteConnection};
+
+use crate::world::{Folder, aggregator, free_port};
+
+fn relay(port: u16) -> String {
+    format!("role = \"relay\"\nlisten = \"127.0.0.1:{port}\"\ngateway_url = \"http://127.0.0.1:1/\"\n")
+}
+
+fn gateway(port: u16, database: &str) -> String {
+    format!("role = \"gateway\"\nlisten = \"127.0.0.1:{port}\"\ndatabase = \"{database}\"\n")
+}
+
+/// The last line of what a server said that could not start: what came before are log lines.
+fn last_words(folder: &Folder, role: &str) -> String {
+    let ran = folder.mica(&[role, "--config", &format!("{role}.toml"), "--log", "error"]);
+    ran.one_line(3).to_owned()
+}
+
+#[test]
+fn a_port_in_use_is_one_sentence() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+    let port = taken.local_addr().expect("it is bound").port();
+    let folder = Folder::with_task(port, port);
+    folder.write("relay.toml", &relay(port));
+    folder.write("gateway.toml", &gateway(port, "sqlite:gateway.db"));
+    for role in ["relay", "gateway", "leader", "helper"] {
+        let said = last_words(&folder, role);
+        let start = format!("cannot listen on 127.0.0.1:{port}: address already in use; ");
+        assert!(said.starts_with(&start), "{said}");
+    }
+}
+
+#[test]
+fn a_database_that_cannot_be_written_is_one_sentence() {
+    // Nobody can make a file here, not even root.
+    let database = "sqlite:/proc/mica.db";
+    let folder = Folder::with_task(0, 0);
+    folder.write("gateway.toml", &gateway(0, database));
+    for role in ["leader", "helper"] {
+        let text = aggregator(role, 0, "").replace(&format!("sqlite:{role}.db"), database);
+        folder.write(&format!("{role}.toml"), &text);
+    }
+    for role in ["gateway", "leader", "helper"] {
+        let said = last_words(&folder, role);
+        assert!(said.contains("cannot write the database /proc/mica.db"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_version_is_one_sentence() {
+    let folder = Folder::with_task(free_port(), free_port());
+    folder.write("gateway.toml", &gateway(free_port(), "sqlite:gateway.db"));
+    for role in ["gateway", "leader", "helper"] {
+        let server = folder.mica_briefly(role);
+        assert_eq!(server, Some(0), "{role} stops when it is asked to");
+        let url = format!("sqlite://{}", folder.path(&format!("{role}.db")).display());
+        let mut database = SqliteConnection::connect(&url).await.expect("the database of the server");
+        sqlx::query(
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+             VALUES (9999, 'from the future', 1, x'00', 0)",
+        )
+        .execute(&mut database)
+        .await
+        .expect("the table of migrations");
+        database.close().await.expect("nothing is open");
+        let said = last_words(&folder, role);
+        assert!(said.contains("schema version 9999") && said.contains("run the newer program"), "{said}");
+    }
+}
+
+#[test]
+fn a_server_says_where_it_listens_and_stops_when_asked() {
+    let folder = Folder::with_task(free_port(), free_port());
+    let port = free_port();
+    folder.write("relay.toml", &relay(port));
+    assert_eq!(folder.mica_briefly("relay"), Some(0));
+    assert!(folder.read("relay.log").contains(&format!("127.0.0.1:{port}")), "{}", folder.read("relay.log"));
+}

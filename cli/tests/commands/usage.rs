@@ -1,0 +1,51 @@
+//! The command line itself.
+
+use crate::world::Folder;
+
+#[test]
+fn an_unknown_flag_is_a_usage_error() {
+    for args in [&["--wat"][..], &["report", "--wat", "x", "1"], &["leader", "--config", "x", "--wat"]] {
+        let ran = Folder::new().mica(args);
+        assert_eq!(ran.code, 2, "{args:?}: {}", ran.err);
+        assert!(ran.err.contains("--wat") && ran.out.is_empty(), "{args:?}: {}", ran.err);
+    }
+}
+
+#[test]
+fn no_command_or_an_unknown_one_is_a_usage_error() {
+    assert_eq!(Folder::new().mica(&[]).code, 2);
+    let ran = Folder::new().mica(&["leadr"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("leader"), "it says what was probably meant: {}", ran.err);
+}
+
+#[test]
+fn help_goes_to_standard_output_and_names_the_exit_codes() {
+    for args in [&["--help"][..], &["-h"]] {
+        let ran = Folder::new().mica(args);
+        assert_eq!(ran.code, 0);
+        assert!(ran.out.contains("7 not authorised") && ran.err.is_empty(), "{}", ran.out);
+    }
+}
+
+#[test]
+fn a_server_without_a_configuration_is_a_usage_error() {
+    for role in ["relay", "gateway", "leader", "helper"] {
+        let ran = Folder::new().mica(&[role]);
+        assert_eq!(ran.code, 2);
+        assert!(ran.err.contains("--config"), "{}", ran.err);
+    }
+}
+
+#[test]
+fn a_batch_must_be_named_in_one_way() {
+    let when = "2026-11-20T00:00Z";
+    for args in [
+        &["collect", "x"][..],
+        &["collect", "x", "--from", when],
+        &["collect", "x", "--to", when],
+        &["collect", "x", "--last", "1h", "--from", when, "--to", when],
+    ] {
+        assert_eq!(Folder::new().mica(args).code, 2, "{args:?}");
+    }
+}
