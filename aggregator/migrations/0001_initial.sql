@@ -156,7 +156,7 @@ CREATE TABLE closed_intervals (
     start_time BIGINT NOT NULL,
     -- The first unit of time after; 0 for leader-selected batches.
     end_time BIGINT NOT NULL,
-    -- The release that collected it.
+    -- The release that collected it; 0 while a collection waits for the last reports under way.
     release_id BIGINT NOT NULL,
     PRIMARY KEY (task, batch_id, start_time)
 );
@@ -183,8 +183,12 @@ CREATE TABLE collection_jobs (
     request BYTEA NOT NULL,
     -- SHA-256 of the request.
     request_digest BYTEA NOT NULL,
-    -- pending: waits for its batch; reserved: charged, the helper is being asked; then released, failed or deleted.
-    state TEXT NOT NULL CHECK (state IN ('pending', 'reserved', 'released', 'failed', 'deleted')),
+    -- pending: waits for its batch; closing: takes no more reports, waits for those under way; reserved: charged, the
+    -- helper is being asked; abandoned: reserved, and deleted by the collector since; then released, failed or deleted.
+    state TEXT NOT NULL
+        CHECK (state IN ('pending', 'closing', 'reserved', 'abandoned', 'released', 'failed', 'deleted')),
+    -- The newest segment that the batch still waits for: later ones cannot keep it waiting.
+    fence BIGINT NOT NULL,
     -- The release, once reserved.
     release_id BIGINT,
     -- The answer, encoded, once released.
@@ -206,7 +210,7 @@ CREATE INDEX collection_jobs_task_state ON collection_jobs (task, state);
 CREATE INDEX collection_jobs_due ON collection_jobs (next_try_at) WHERE state IN ('pending', 'reserved');
 -- The same request is the same job for as long as that job is alive.
 CREATE UNIQUE INDEX collection_jobs_live_request ON collection_jobs (task, request_digest)
-    WHERE state IN ('pending', 'reserved', 'released');
+    WHERE state IN ('pending', 'closing', 'reserved', 'released');
 
 -- Noised, sealed aggregate shares: one per batch, drawn once, sent unchanged ever after.
 CREATE TABLE releases (

@@ -32,10 +32,13 @@ pub(crate) async fn drive(shared: Arc<Shared>, shutdown: Shutdown) {
 async fn aggregation_worker(shared: Arc<Shared>, shutdown: Shutdown) {
     let mut sleeper = shared.wake().sleeper(AGGREGATION);
     while !shutdown.is_triggered() {
-        match step_aggregation(&shared).await {
-            Ok(Outcome::Worked) => continue,
-            Ok(Outcome::Idle) => {}
-            Err(error) => tracing::error!(%error, "aggregation could not look for work"),
+        let step = Arc::clone(&shared);
+        // In a task of its own: a step that panics costs its own lease, not the worker.
+        match telemetry::spawn(async move { step_aggregation(&step).await }).await {
+            Ok(Ok(Outcome::Worked)) => continue,
+            Ok(Ok(Outcome::Idle)) => {}
+            Ok(Err(error)) => tracing::error!(%error, "aggregation could not look for work"),
+            Err(error) => tracing::error!(%error, "a step of an aggregation job failed"),
         }
         tokio::select! {
             _ = sleeper.sleep(POLL) => {}
@@ -47,8 +50,11 @@ async fn aggregation_worker(shared: Arc<Shared>, shutdown: Shutdown) {
 async fn collection_worker(shared: Arc<Shared>, shutdown: Shutdown) {
     let mut sleeper = shared.wake().sleeper(COLLECTION);
     while !shutdown.is_triggered() {
-        if let Err(error) = step_collections(&shared).await {
-            tracing::error!(%error, "collection could not look for work");
+        let step = Arc::clone(&shared);
+        match telemetry::spawn(async move { step_collections(&step).await }).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "collection could not look for work"),
+            Err(error) => tracing::error!(%error, "a step of a collection failed"),
         }
         tokio::select! {
             _ = sleeper.sleep(POLL) => {}

@@ -21,8 +21,9 @@ pub(crate) const AGGREGATION: &str = "aggregation";
 /// Sleepers under this name step collections.
 pub(crate) const COLLECTION: &str = "collection";
 
-/// How long a driver may hold a job without settling it, in seconds. Longer than any one exchange with the helper.
-pub(crate) const LEASE_SECONDS: u64 = 30;
+/// How long a driver may hold a job without settling it or renewing its lease, in seconds: twice as long as any one
+/// exchange with the helper.
+pub(crate) const LEASE_SECONDS: u64 = 60;
 
 /// A row and the lease that this process holds on it.
 pub(crate) struct Held<R> {

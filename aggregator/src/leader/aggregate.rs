@@ -20,11 +20,13 @@ use mica_service::store::StoreError;
 
 use super::finish::{self, Verified};
 use super::peer::{self, Answer};
-use crate::jobs::{Held, JobError};
+use super::split;
+use crate::jobs::{Held, JobError, LEASE_SECONDS};
 use crate::open;
 use crate::shared::Shared;
 use crate::store;
 use crate::store::aggregation_jobs::JobRow;
+use crate::store::lease::LeaseRequest;
 use crate::task::Task;
 
 /// Takes a leased job from its segments to its sums.
@@ -35,6 +37,15 @@ pub(crate) async fn run(shared: &Arc<Shared>, job: &Held<JobRow>) -> Result<(), 
         .cloned()
         .ok_or_else(|| JobError::retry("its task is not among those that this process serves"))?;
     let opened = open_all(shared, &task, job).await?;
+    if opened
+        .iter()
+        .any(|report| shared.keys.find(report.report.leader_encrypted_input_share.config_id).is_none())
+    {
+        // It was there when the report was taken. Refusing the report for good would be our fault, not the client's.
+        return Err(JobError::retry(
+            "a report of the job is sealed to a key that this process has not loaded",
+        ));
+    }
     let included = freeze(shared, &task, job, &opened).await?;
     let (inits, sent) = begin(opened, &included)?;
     if inits.is_empty() {
@@ -46,7 +57,9 @@ pub(crate) async fn run(shared: &Arc<Shared>, job: &Held<JobRow>) -> Result<(), 
         extensions: AggregationJobInitReq::extensions_for(None),
         verify_inits: inits,
     };
-    let response = ask(shared, &task, job, request.encoded(), sent.len()).await?;
+    let Some(response) = ask(shared, &task, job, request.encoded(), sent.len()).await? else {
+        return split::split(shared, &task, job, &included).await;
+    };
     if !response.answers(sent.iter().map(|report| report.report.metadata.report_id)) {
         return Err(JobError::retry("the helper answered about other reports, or in another order"));
     }
@@ -190,14 +203,15 @@ fn begin(opened: Vec<Opened>, included: &[bool]) -> Result<(Vec<VerifyInit>, Vec
     Ok((inits, sent))
 }
 
-/// Posts the job, or polls for it where the helper deferred it in an earlier attempt.
+/// Posts the job, or polls for it where the helper deferred it in an earlier attempt. Nothing: it is too large.
 async fn ask(
     shared: &Shared,
     task: &Task,
     job: &Held<JobRow>,
     request: Vec<u8>,
     reports: usize,
-) -> Result<AggregationJobResp, JobError> {
+) -> Result<Option<AggregationJobResp>, JobError> {
+    renew(shared, job).await?;
     let answer = if let Some(location) = &job.row.helper_location {
         peer::poll(shared, task, location, Media::AggregationJobResp).await?
     } else {
@@ -207,21 +221,43 @@ async fn ask(
     };
     match answer {
         Answer::Ready(body) => AggregationJobResp::decode_limited(&body, reports)
+            .map(Some)
             .map_err(|error| JobError::retry(format!("the helper's answer: {error}"))),
+        Answer::TooLarge => Ok(None),
+        Answer::Gone => {
+            // Posted again, the same bytes find what the helper made of them, or make it.
+            remember(shared, job, None).await?;
+            Err(JobError::retry("the helper does not know the job any more"))
+        }
         Answer::Refused(abort) => Err(JobError::retry(format!("the helper refused the job: {abort}"))),
         Answer::Deferred { location, seconds } => {
-            remember(shared, job, location).await?;
+            if location.is_some() {
+                remember(shared, job, location).await?;
+            }
             Err(JobError::Deferred(seconds))
         }
     }
 }
 
+/// Opening took its time; the exchange gets a lease of its own.
+async fn renew(shared: &Shared, job: &Held<JobRow>) -> Result<(), JobError> {
+    let request = LeaseRequest { now: shared.clock.now(), seconds: LEASE_SECONDS, token: job.token };
+    let held = shared
+        .store
+        .tx("renew_lease", move |mut tx| async move {
+            let held = store::aggregation_jobs::renew(&mut tx, job.row.id, request).await?;
+            Ok((tx, held))
+        })
+        .await?;
+    if held { Ok(()) } else { Err(JobError::LeaseLost) }
+}
+
+/// Where the helper keeps the job, for the next attempt.
 async fn remember(shared: &Shared, job: &Held<JobRow>, location: Option<String>) -> Result<(), JobError> {
-    let Some(location) = location.filter(|location| job.row.helper_location.as_ref() != Some(location))
-    else {
+    if location == job.row.helper_location {
         return Ok(());
-    };
-    let (location, token) = (&location, job.token);
+    }
+    let (location, token) = (location.as_deref(), job.token);
     shared
         .store
         .tx("set_helper_location", move |mut tx| async move {

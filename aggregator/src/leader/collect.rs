@@ -20,8 +20,8 @@ use crate::error::{Abort, ServerError};
 use crate::extract::{self, Authorized, Resource};
 use crate::jobs::COLLECTION;
 use crate::shared::Shared;
-use crate::store::closed_intervals;
 use crate::store::collection_jobs::{self, CollectionJobRow, CollectionState, NewCollectionJob};
+use crate::store::{StoreError, closed_intervals, segments, tasks};
 use crate::task::Task;
 
 /// `POST /tasks/{task}/collection_jobs`.
@@ -44,12 +44,15 @@ pub(crate) async fn create(
             if closed_intervals::overlapping(&mut tx, task_too.key, query).await? {
                 return Ok((tx, None));
             }
-            let job =
-                NewCollectionJob { id: fresh, task: task_too.key, request: body.to_vec(), created_at: now };
+            let fence = segments::newest(&mut tx, task_too.key).await?;
+            let request = body.to_vec();
+            let job = NewCollectionJob { id: fresh, task: task_too.key, request, fence, created_at: now };
             collection_jobs::insert(&mut tx, &job).await?;
-            let job = collection_jobs::by_id(&mut tx, task_too.key, &fresh).await?;
             tx.wake(COLLECTION);
-            Ok((tx, job))
+            // Ours, or that of the same request that came at the same time and was faster.
+            let job = collection_jobs::live_by_request(&mut tx, task_too.key, body).await?;
+            let job = job.ok_or_else(|| StoreError::corrupt("collection_jobs", "request_digest"))?;
+            Ok((tx, Some(job)))
         })
         .await?;
     let job =
@@ -87,10 +90,14 @@ pub(crate) async fn delete(
     Authorized(task): Authorized,
     Resource(id): Resource<CollectionJobId>,
 ) -> Result<Response, ServerError> {
-    let key = task.key;
+    let (key, task_too) = (task.key, &task);
     let deleted = shared
         .store
         .tx("delete_collection_job", move |mut tx| async move {
+            tasks::lock_task(&mut tx, key).await?;
+            if let Some(interval) = closing(task_too, collection_jobs::by_id(&mut tx, key, &id).await?) {
+                closed_intervals::withdraw(&mut tx, key, interval).await?;
+            }
             let deleted = collection_jobs::delete(&mut tx, key, &id).await?;
             Ok((tx, deleted))
         })
@@ -98,18 +105,24 @@ pub(crate) async fn delete(
     if deleted { Ok(StatusCode::OK.into_response()) } else { Err(unknown(&task).into()) }
 }
 
+/// The interval that a job has closed and has not released.
+fn closing(task: &Task, job: Option<CollectionJobRow>) -> Option<Interval> {
+    let job = job.filter(|job| job.state == CollectionState::Closing)?;
+    check(task, &job.request).ok()
+}
+
 /// The checks of DAP 4.6.1 that need no database, in its order.
 fn check(task: &Task, body: &[u8]) -> Result<Interval, ServerError> {
     let request = CollectionJobReq::decoded(body).map_err(|error| {
         refuse(task, Problem::InvalidMessage, &format!("the request cannot be read: {error}"))
     })?;
-    task.vdaf.check_aggregation_parameter(request.agg_param()).map_err(|_| {
-        refuse(task, Problem::InvalidAggregationParameter, "this task takes no aggregation parameter")
-    })?;
     let queried = request
         .query()
         .queried(task.configuration.batch_mode())
         .map_err(|problem| refuse(task, problem, "the query does not fit the batch mode of the task"))?;
+    task.vdaf.check_aggregation_parameter(request.agg_param()).map_err(|_| {
+        refuse(task, Problem::InvalidAggregationParameter, "this task takes no aggregation parameter")
+    })?;
     request
         .check_extensions()
         .map_err(|problem| refuse(task, problem, "no extension of collection jobs is known here"))?;
@@ -124,7 +137,7 @@ fn check(task: &Task, body: &[u8]) -> Result<Interval, ServerError> {
 /// The state of a job, as an answer.
 fn answer(job: &CollectionJobRow) -> Result<Response, ServerError> {
     match job.state {
-        CollectionState::Pending | CollectionState::Reserved => {
+        CollectionState::Pending | CollectionState::Closing | CollectionState::Reserved => {
             let retry_after = [(header::RETRY_AFTER, HeaderValue::from_static("1"))];
             Ok((StatusCode::OK, retry_after).into_response())
         }
@@ -137,14 +150,14 @@ fn answer(job: &CollectionJobRow) -> Result<Response, ServerError> {
                 job.problem.as_deref().and_then(Abort::from_json).ok_or_else(|| corrupt("problem"))?;
             Err(abort.into())
         }
-        CollectionState::Deleted => {
+        CollectionState::Abandoned | CollectionState::Deleted => {
             Err(Abort::plain(StatusCode::NOT_FOUND, "the collection job was deleted").into())
         }
     }
 }
 
 fn corrupt(column: &str) -> ServerError {
-    crate::store::StoreError::corrupt("collection_jobs", column).into()
+    StoreError::corrupt("collection_jobs", column).into()
 }
 
 fn unknown(task: &Task) -> Abort {

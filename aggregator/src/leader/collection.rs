@@ -14,6 +14,7 @@ use mica_dap::media::Media;
 use mica_dap::resource::Resource;
 use mica_dap::time::Interval;
 
+use super::complete;
 use super::peer::{self, Answer};
 use crate::error::Abort;
 use crate::jobs::{Held, JobError};
@@ -21,7 +22,7 @@ use crate::release::{self, Batch, ReleaseError};
 use crate::shared::Shared;
 use crate::store::collection_jobs::{self, CollectionJobRow, CollectionState};
 use crate::store::releases::{self, ReleaseRow};
-use crate::store::{StoreError, Tx, closed_intervals, segments, tasks};
+use crate::store::{StoreError, Tx, closed_intervals, tasks};
 use crate::task::Task;
 
 /// How far a step came.
@@ -40,7 +41,8 @@ pub(crate) async fn step(shared: &Arc<Shared>, job: &Held<CollectionJobRow>) -> 
         .by_key(job.row.task)
         .cloned()
         .ok_or_else(|| JobError::retry("its task is not among those that this process serves"))?;
-    let release = match job.row.release.filter(|_| job.row.state == CollectionState::Reserved) {
+    let under_way = matches!(job.row.state, CollectionState::Reserved | CollectionState::Abandoned);
+    let release = match job.row.release.filter(|_| under_way) {
         Some(release) => release,
         None => match reserve(shared, &task, job).await? {
             Reserved::Release(release) => release,
@@ -62,6 +64,9 @@ async fn reserve(
     job: &Held<CollectionJobRow>,
 ) -> Result<Reserved, JobError> {
     let request = &stored(&job.row)?;
+    if !complete::at_a_glance(shared, task, job, query(task, request)?).await? {
+        return Ok(Reserved::Not(Progress::Waiting));
+    }
     let outcome = shared
         .store
         .tx("reserve_release", move |mut tx| async move {
@@ -78,7 +83,7 @@ async fn reserve(
     match outcome {
         Ok(reserved) => Ok(reserved),
         Err(ReleaseError::Refused(refused)) => {
-            fail(shared, job, &refused.abort(task)).await?;
+            fail(shared, task, job, &refused.abort(task)).await?;
             Ok(Reserved::Not(Progress::Settled))
         }
         Err(error) => Err(JobError::retry(error.to_string())),
@@ -94,15 +99,11 @@ async fn try_reserve(
 ) -> Result<Reserved, ReleaseError> {
     let query = query(task, request)?;
     tasks::lock_task(tx, task.key).await?;
-    if closed_intervals::overlapping(tx, task.key, query).await? {
-        return Err(release::Refused::Collected.into());
-    }
-    if segments::unsettled(tx, task.key, query).await? {
+    if !complete::under_lock(tx, task, job, query).await? {
         return Ok(Reserved::Not(Progress::Waiting));
     }
     let totals = release::totals(tx, &shared.compute, task, query).await?;
-    let complete = totals.filter(|totals| totals.report_count >= task.configuration.min_batch_size());
-    let Some(totals) = complete else { return Ok(Reserved::Not(Progress::Waiting)) };
+    let Some(totals) = totals else { return Ok(Reserved::Not(Progress::Waiting)) };
     let batch = Batch {
         task,
         closes: query.into(),
@@ -151,6 +152,9 @@ async fn ask(
         }
         Answer::Refused(abort) => refund(shared, task, job, release, &abort).await,
         Answer::Deferred { seconds, .. } => Err(JobError::Deferred(seconds)),
+        Answer::TooLarge | Answer::Gone => {
+            Err(JobError::retry("the helper does not take requests for shares there"))
+        }
     }
 }
 
@@ -172,6 +176,7 @@ async fn commit(
     .encoded();
     let (response, now) = (&response, shared.clock.now());
     settle(shared, "commit_release", move |mut tx| async move {
+        tasks::lock_task(&mut tx, task.key).await?;
         if !collection_jobs::set_released(&mut tx, &job.row.id, job.token, response).await? {
             tx.abandon();
             return Ok((tx, Ok(())));
@@ -194,6 +199,7 @@ async fn refund(
     let (problem, now) = (&abort.to_json(), shared.clock.now());
     tracing::warn!(task = %task.id, problem = abort.problem_type(), "the helper refused a release");
     settle(shared, "refund_release", move |mut tx| async move {
+        tasks::lock_task(&mut tx, task.key).await?;
         if !collection_jobs::set_failed(&mut tx, &job.row.id, job.token, problem).await? {
             tx.abandon();
             return Ok((tx, Ok(())));
@@ -229,12 +235,23 @@ where
     outcome.map(|()| Progress::Settled).map_err(|error| JobError::retry(error.to_string()))
 }
 
-async fn fail(shared: &Shared, job: &Held<CollectionJobRow>, abort: &Abort) -> Result<(), JobError> {
-    let problem = &abort.to_json();
+/// The job ends without a release; what it had closed is open again.
+async fn fail(
+    shared: &Shared,
+    task: &Task,
+    job: &Held<CollectionJobRow>,
+    abort: &Abort,
+) -> Result<(), JobError> {
+    let (problem, query) = (&abort.to_json(), query(task, &stored(&job.row)?)?);
     shared
         .store
         .tx("fail_collection_job", move |mut tx| async move {
-            collection_jobs::set_failed(&mut tx, &job.row.id, job.token, problem).await?;
+            tasks::lock_task(&mut tx, task.key).await?;
+            if !collection_jobs::set_failed(&mut tx, &job.row.id, job.token, problem).await? {
+                tx.abandon();
+            } else if job.row.state == CollectionState::Closing {
+                closed_intervals::withdraw(&mut tx, task.key, query).await?;
+            }
             Ok((tx, ()))
         })
         .await?;

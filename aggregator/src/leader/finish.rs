@@ -58,18 +58,19 @@ pub(crate) async fn finish(
     let merge = |left: &[u8], right: &[u8]| {
         task.vdaf.merge(left, right).map_err(|_| StoreError::corrupt("buckets", "share"))
     };
-    let merge = &merge;
+    let (merge, now) = (&merge, shared.clock.now());
     let settled = shared
         .store
         .tx("finish_aggregation_job", move |mut tx| async move {
+            store::tasks::share_task(&mut tx, task.key).await?;
             if !store::aggregation_jobs::finish(&mut tx, job.row.id, job.token).await? {
                 tx.abandon();
                 return Ok((tx, false));
             }
-            store::tasks::share_task(&mut tx, task.key).await?;
             store::buckets::add(&mut tx, task.key, deltas, merge).await?;
             store::tallies::add(&mut tx, task.key, tallies).await?;
             store::segments::delete_of_job(&mut tx, job.row.id).await?;
+            store::aggregation_jobs::sweep_finished(&mut tx, now.saturating_add(1), SWEPT).await?;
             tx.wake(COLLECTION);
             Ok((tx, true))
         })
@@ -79,3 +80,6 @@ pub(crate) async fn finish(
 
 /// The tally of reports that both aggregators found valid.
 pub(crate) const AGGREGATED: &str = "aggregated";
+
+/// How many settled jobs are forgotten when one is settled: this one, and some that a crash may have left.
+const SWEPT: u64 = 4;

@@ -3,8 +3,10 @@
 pub(crate) mod aggregate;
 pub(crate) mod collect;
 pub(crate) mod collection;
+mod complete;
 pub(crate) mod finish;
 pub(crate) mod form_jobs;
 mod peer;
 pub(crate) mod segment_writer;
+mod split;
 pub(crate) mod upload;

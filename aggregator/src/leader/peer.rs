@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use mica_dap::media::Media;
+use mica_dap::problem::Problem;
 use mica_dap::resource;
 
 use crate::error::Abort;
@@ -21,6 +22,10 @@ pub(crate) enum Answer {
     Deferred { location: Option<String>, seconds: u64 },
     /// A definitive refusal: repeating the same bytes will not help.
     Refused(Box<Abort>),
+    /// The message is larger than the helper takes.
+    TooLarge,
+    /// The helper knows no such resource, if it ever did.
+    Gone,
 }
 
 /// Posts a message and expects `expected` in return.
@@ -72,19 +77,30 @@ async fn exchange(
     }
     let status = response.status();
     let refusal = std::str::from_utf8(response.body()).ok().and_then(Abort::from_json);
-    match refusal {
-        // A problem with a name of its own is about this request; a bare status may pass.
-        Some(abort)
-            if status.is_client_error() && abort.problem_type() != "about:blank" && !may_pass(status) =>
-        {
+    match (status, refusal) {
+        (StatusCode::PAYLOAD_TOO_LARGE, _) => Ok(Answer::TooLarge),
+        (_, Some(abort)) if abort.problem_type() == Problem::UnrecognizedAggregationJob.urn() => {
+            Ok(Answer::Gone)
+        }
+        (_, Some(abort)) if status.is_client_error() && is_final(abort.problem_type()) => {
             Ok(Answer::Refused(Box::new(abort)))
         }
-        _ => Err(JobError::retry(format!("the helper answered {status}"))),
+        (StatusCode::NOT_FOUND | StatusCode::GONE, None) => Ok(Answer::Gone),
+        (_, Some(abort)) => {
+            Err(JobError::retry(format!("the helper answered {status}, {}", abort.problem_type())))
+        }
+        (_, None) => Err(JobError::retry(format!("the helper answered {status}"))),
     }
 }
 
-fn may_pass(status: StatusCode) -> bool {
-    matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+/// Whether a problem is about the very bytes that were sent. Others pass: a helper that does not know the task yet, a
+/// token that is being replaced, too many requests.
+fn is_final(problem_type: &str) -> bool {
+    match Problem::from_urn(problem_type) {
+        Some(Problem::UnrecognizedTask | Problem::UnrecognizedAggregationJob) => false,
+        Some(_) => true,
+        None => problem_type.starts_with(OUR_PROBLEMS),
+    }
 }
 
 /// Ready or deferred is told by the body alone, never by the kind of success (DAP 3.1, 3.3).
@@ -103,3 +119,6 @@ fn success(task: &Task, response: Response<Bytes>, expected: Media) -> Result<An
     }
     Ok(Answer::Ready(response.into_body()))
 }
+
+/// How the names of mica's own problem types begin.
+const OUR_PROBLEMS: &str = "urn:x-mica:problem:";

@@ -113,7 +113,7 @@ pub async fn set_location(
     tx: &mut Tx,
     job: i64,
     token: LeaseToken,
-    location: &str,
+    location: Option<&str>,
 ) -> Result<bool, StoreError> {
     let done = sqlx::query(
         "-- set_aggregation_job_location
@@ -123,6 +123,20 @@ pub async fn set_location(
     .bind(job)
     .bind(token.as_bytes().as_slice())
     .bind(location)
+    .execute(tx.connection())
+    .await?;
+    Ok(found(done.rows_affected()))
+}
+
+/// Holds the job longer. False when the lease is lost.
+pub async fn renew(tx: &mut Tx, job: i64, request: LeaseRequest) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "-- renew_aggregation_job_lease
+         UPDATE aggregation_jobs SET lease_until = $3 WHERE id = $1 AND lease_token = $2 AND state = 'active'",
+    )
+    .bind(job)
+    .bind(request.token.as_bytes().as_slice())
+    .bind(request.until()?)
     .execute(tx.connection())
     .await?;
     Ok(found(done.rows_affected()))

@@ -27,6 +27,24 @@ pub async fn close(tx: &mut Tx, task: i64, scope: impl Into<Scope>, release: i64
     Ok(())
 }
 
+/// Withdraws a closing that no release has followed; returns whether there was one.
+pub async fn withdraw(tx: &mut Tx, task: i64, scope: impl Into<Scope>) -> Result<bool, StoreError> {
+    let (batch, start, end) = scope.into().columns();
+    let done = sqlx::query(
+        "-- withdraw_closing
+         DELETE FROM closed_intervals
+         WHERE task = $1 AND batch_id = $2 AND start_time = $3 AND end_time = $4 AND release_id = $5",
+    )
+    .bind(task)
+    .bind(batch.as_slice())
+    .bind(start)
+    .bind(end)
+    .bind(CLOSING)
+    .execute(tx.connection())
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
 /// Opens again what a release that is given up had closed; returns how many intervals that were.
 pub async fn reopen(tx: &mut Tx, release: i64) -> Result<u64, StoreError> {
     let done = sqlx::query(
@@ -82,3 +100,6 @@ pub async fn closed_times(
         })
         .collect()
 }
+
+/// Stands for the release of an interval that takes no more reports while those under way are finished.
+pub const CLOSING: i64 = 0;

@@ -1,7 +1,8 @@
 //! Leader: what collectors asked for, and how far it is.
 //!
-//! pending -> reserved (charged, the helper is being asked) -> released, or failed, or deleted by the collector.
-//! Whoever works on a job holds its lease; a collector may delete it at any time, and then the lease is lost.
+//! pending -> closing (takes no more reports) -> reserved (charged, the helper is being asked) -> released, or failed.
+//! Whoever works on a job holds its lease. A collector may delete it at any time: then the lease is lost, but for a
+//! reserved job, which is abandoned, that is hidden from the collector and driven to its end.
 
 use std::str::FromStr;
 
@@ -18,8 +19,12 @@ use super::lease::{LeaseRequest, LeaseToken};
 pub enum CollectionState {
     /// Waits for its batch.
     Pending,
+    /// Takes no more reports, and waits for those under way.
+    Closing,
     /// Charged; the helper is being asked.
     Reserved,
+    /// Reserved, and deleted by the collector since.
+    Abandoned,
     /// Answered.
     Released,
     /// Refused; nothing was charged.
@@ -37,6 +42,8 @@ pub struct NewCollectionJob {
     pub task: i64,
     /// The request, encoded.
     pub request: Vec<u8>,
+    /// The newest segment of the task by then.
+    pub fence: i64,
     /// When it was made.
     pub created_at: u64,
 }
@@ -52,6 +59,8 @@ pub struct CollectionJobRow {
     pub request: Vec<u8>,
     /// How far it is.
     pub state: CollectionState,
+    /// The newest segment that its batch waits for.
+    pub fence: i64,
     /// The release, once reserved.
     pub release: Option<i64>,
     /// The answer, encoded, once released.
@@ -74,8 +83,8 @@ pub async fn insert(tx: &mut Tx, job: &NewCollectionJob) -> Result<bool, StoreEr
     let done = sqlx::query(
         "-- insert_collection_job
          INSERT INTO collection_jobs
-             (id, task, request, request_digest, state, attempts, lease_until, next_try_at, created_at)
-         VALUES ($1, $2, $3, $4, 'pending', 0, 0, $5, $5)
+             (id, task, request, request_digest, state, fence, attempts, lease_until, next_try_at, created_at)
+         VALUES ($1, $2, $3, $4, 'pending', $6, 0, 0, $5, $5)
          ON CONFLICT DO NOTHING",
     )
     .bind(job.id.as_bytes().as_slice())
@@ -83,6 +92,7 @@ pub async fn insert(tx: &mut Tx, job: &NewCollectionJob) -> Result<bool, StoreEr
     .bind(job.request.as_slice())
     .bind(Sha256::digest(&job.request).as_slice())
     .bind(signed(job.created_at)?)
+    .bind(job.fence)
     .execute(tx.connection())
     .await?;
     Ok(found(done.rows_affected()))
@@ -114,7 +124,7 @@ pub async fn live_by_request(
     let row = sqlx::query(
         "-- live_collection_job_by_request
          SELECT * FROM collection_jobs
-         WHERE task = $1 AND request_digest = $2 AND state IN ('pending', 'reserved', 'released')",
+         WHERE task = $1 AND request_digest = $2 AND state IN ('pending', 'closing', 'reserved', 'released')",
     )
     .bind(task)
     .bind(Sha256::digest(request).as_slice())
@@ -130,7 +140,7 @@ pub async fn lease(tx: &mut Tx, request: LeaseRequest) -> Result<Option<Collecti
         "-- lease_collection_job
          UPDATE collection_jobs SET attempts = attempts + 1, lease_until = $1, lease_token = $2
          WHERE id = (SELECT id FROM collection_jobs
-                     WHERE state IN ('pending', 'reserved') AND lease_until <= $3 AND next_try_at <= $3
+                     WHERE state IN ('pending', 'closing', 'reserved', 'abandoned') AND lease_until <= $3 AND next_try_at <= $3
                      ORDER BY next_try_at, created_at LIMIT 1",
         ")
          RETURNING *",
@@ -144,7 +154,29 @@ pub async fn lease(tx: &mut Tx, request: LeaseRequest) -> Result<Option<Collecti
     row.as_ref().map(read).transpose()
 }
 
-/// Notes the release of a pending job. False when the lease is lost or the job is not pending.
+/// Notes what a job still waits for, and whether it has closed its interval. False when the lease is lost or the job
+/// is past that.
+pub async fn set_fence(
+    tx: &mut Tx,
+    id: &CollectionJobId,
+    token: LeaseToken,
+    (state, fence): (CollectionState, i64),
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "-- set_collection_job_fence
+         UPDATE collection_jobs SET state = $3, fence = $4
+         WHERE id = $1 AND lease_token = $2 AND state IN ('pending', 'closing')",
+    )
+    .bind(id.as_bytes().as_slice())
+    .bind(token.as_bytes().as_slice())
+    .bind(state.as_str())
+    .bind(fence)
+    .execute(tx.connection())
+    .await?;
+    Ok(found(done.rows_affected()))
+}
+
+/// Notes the release of a job that waits. False when the lease is lost or the job is past that.
 pub async fn set_reserved(
     tx: &mut Tx,
     id: &CollectionJobId,
@@ -154,7 +186,7 @@ pub async fn set_reserved(
     let done = sqlx::query(
         "-- set_collection_job_reserved
          UPDATE collection_jobs SET state = 'reserved', release_id = $3
-         WHERE id = $1 AND lease_token = $2 AND state = 'pending'",
+         WHERE id = $1 AND lease_token = $2 AND state IN ('pending', 'closing')",
     )
     .bind(id.as_bytes().as_slice())
     .bind(token.as_bytes().as_slice())
@@ -164,7 +196,8 @@ pub async fn set_reserved(
     Ok(found(done.rows_affected()))
 }
 
-/// Answers a reserved job. False when the lease is lost or the job is not reserved.
+/// Answers a reserved job; one that was deleted since ends without its answer. False when the lease is lost or the job
+/// is not reserved.
 pub async fn set_released(
     tx: &mut Tx,
     id: &CollectionJobId,
@@ -173,8 +206,10 @@ pub async fn set_released(
 ) -> Result<bool, StoreError> {
     let done = sqlx::query(
         "-- set_collection_job_released
-         UPDATE collection_jobs SET state = 'released', response = $3, lease_token = NULL
-         WHERE id = $1 AND lease_token = $2 AND state = 'reserved'",
+         UPDATE collection_jobs
+         SET response = CASE state WHEN 'reserved' THEN $3 END,
+             state = CASE state WHEN 'reserved' THEN 'released' ELSE 'deleted' END, lease_token = NULL
+         WHERE id = $1 AND lease_token = $2 AND state IN ('reserved', 'abandoned')",
     )
     .bind(id.as_bytes().as_slice())
     .bind(token.as_bytes().as_slice())
@@ -184,7 +219,7 @@ pub async fn set_released(
     Ok(found(done.rows_affected()))
 }
 
-/// Refuses a job that is pending or reserved. False when the lease is lost or the job is over.
+/// Refuses a job that is under way; one that was deleted since just ends. False when the lease is lost or the job is over.
 pub async fn set_failed(
     tx: &mut Tx,
     id: &CollectionJobId,
@@ -193,8 +228,10 @@ pub async fn set_failed(
 ) -> Result<bool, StoreError> {
     let done = sqlx::query(
         "-- set_collection_job_failed
-         UPDATE collection_jobs SET state = 'failed', problem = $3, lease_token = NULL
-         WHERE id = $1 AND lease_token = $2 AND state IN ('pending', 'reserved')",
+         UPDATE collection_jobs
+         SET problem = CASE state WHEN 'abandoned' THEN NULL ELSE $3 END,
+             state = CASE state WHEN 'abandoned' THEN 'deleted' ELSE 'failed' END, lease_token = NULL
+         WHERE id = $1 AND lease_token = $2 AND state IN ('pending', 'closing', 'reserved', 'abandoned')",
     )
     .bind(id.as_bytes().as_slice())
     .bind(token.as_bytes().as_slice())
@@ -204,12 +241,15 @@ pub async fn set_failed(
     Ok(found(done.rows_affected()))
 }
 
-/// Forgets a job and its answer at the collector's wish; its release and its charge stay. False when there is none.
+/// Forgets a job and its answer at the collector's wish; its release and its charge stay. A job that is reserved is
+/// hidden at once and driven to its end, for the helper may have answered already. False when there is none.
 pub async fn delete(tx: &mut Tx, task: i64, id: &CollectionJobId) -> Result<bool, StoreError> {
     let done = sqlx::query(
         "-- delete_collection_job
-         UPDATE collection_jobs SET state = 'deleted', response = NULL, problem = NULL, lease_token = NULL
-         WHERE id = $1 AND task = $2 AND state <> 'deleted'",
+         UPDATE collection_jobs
+         SET lease_token = CASE state WHEN 'reserved' THEN lease_token END,
+             state = CASE state WHEN 'reserved' THEN 'abandoned' ELSE 'deleted' END, response = NULL, problem = NULL
+         WHERE id = $1 AND task = $2 AND state NOT IN ('deleted', 'abandoned')",
     )
     .bind(id.as_bytes().as_slice())
     .bind(task)
@@ -228,7 +268,7 @@ pub async fn retry_at(
     let done = sqlx::query(
         "-- retry_collection_job
          UPDATE collection_jobs SET next_try_at = $3, lease_until = 0, lease_token = NULL
-         WHERE id = $1 AND lease_token = $2 AND state IN ('pending', 'reserved')",
+         WHERE id = $1 AND lease_token = $2 AND state IN ('pending', 'closing', 'reserved', 'abandoned')",
     )
     .bind(id.as_bytes().as_slice())
     .bind(token.as_bytes().as_slice())
@@ -243,7 +283,7 @@ pub async fn release_all_leases(tx: &mut Tx) -> Result<u64, StoreError> {
     let done = sqlx::query(
         "-- release_all_collection_job_leases
          UPDATE collection_jobs SET lease_until = 0, lease_token = NULL, next_try_at = 0
-         WHERE state IN ('pending', 'reserved') AND (lease_until > 0 OR next_try_at > 0)",
+         WHERE state IN ('pending', 'closing', 'reserved', 'abandoned') AND (lease_until > 0 OR next_try_at > 0)",
     )
     .execute(tx.connection())
     .await?;
@@ -257,6 +297,7 @@ fn read(row: &AnyRow) -> Result<CollectionJobRow, StoreError> {
         task: fields.integer("task")?,
         request: fields.bytes("request")?,
         state: fields.parsed("state")?,
+        fence: fields.integer("fence")?,
         release: fields.column("release_id")?,
         response: fields.optional_bytes("response")?,
         problem: fields.column("problem")?,
@@ -267,17 +308,35 @@ fn read(row: &AnyRow) -> Result<CollectionJobRow, StoreError> {
     })
 }
 
+impl CollectionState {
+    const ALL: [Self; 7] = [
+        Self::Pending,
+        Self::Closing,
+        Self::Reserved,
+        Self::Abandoned,
+        Self::Released,
+        Self::Failed,
+        Self::Deleted,
+    ];
+
+    /// The name in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Closing => "closing",
+            Self::Reserved => "reserved",
+            Self::Abandoned => "abandoned",
+            Self::Released => "released",
+            Self::Failed => "failed",
+            Self::Deleted => "deleted",
+        }
+    }
+}
+
 impl FromStr for CollectionState {
     type Err = columns::UnknownState;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let states = [Self::Pending, Self::Reserved, Self::Released, Self::Failed, Self::Deleted];
-        columns::state(text, &states, |state| match state {
-            Self::Pending => "pending",
-            Self::Reserved => "reserved",
-            Self::Released => "released",
-            Self::Failed => "failed",
-            Self::Deleted => "deleted",
-        })
+        columns::state(text, &Self::ALL, Self::as_str)
     }
 }

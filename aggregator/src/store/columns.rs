@@ -20,9 +20,9 @@ pub struct UnknownState;
 pub(super) fn state<S: Copy>(
     text: &str,
     states: &[S],
-    word: impl Fn(&S) -> &'static str,
+    word: impl Fn(S) -> &'static str,
 ) -> Result<S, UnknownState> {
-    states.iter().copied().find(|state| word(state) == text).ok_or(UnknownState)
+    states.iter().copied().find(|state| word(*state) == text).ok_or(UnknownState)
 }
 
 /// Whether a guarded update found its row.

@@ -101,6 +101,6 @@ impl FromStr for KeyState {
     type Err = columns::UnknownState;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        columns::state(text, &[Self::Pending, Self::Active, Self::Expired], |state| state.as_str())
+        columns::state(text, &[Self::Pending, Self::Active, Self::Expired], Self::as_str)
     }
 }

@@ -11,16 +11,16 @@
 //! * [`hpke_keys`] - `keys`, `insert_key`, `set_key_state`
 //! * [`report_ids`] - `insert_new`
 //! * [`segments`] - `insert_segment`, `unassigned`, `tasks_with_unassigned`, `assign`, `of_job`, `delete_of_job`,
-//!   `unsettled`
-//! * [`aggregation_jobs`] - `create`, `by_id`, `lease`, `freeze`, `set_location`, `fail_attempt`, `finish`, `active_count`,
+//!   `unsettled`, `unsettled_until`, `newest`
+//! * [`aggregation_jobs`] - `create`, `by_id`, `lease`, `freeze`, `set_location`, `renew`, `fail_attempt`, `finish`, `active_count`,
 //!   `release_all_leases`, `sweep_finished`
 //! * [`helper_jobs`] - `insert`, `by_digest`, `by_id`, `set_response`, `delete`
 //! * [`buckets`] - `add`, `report_count`, `totals`, `scrub`
 //! * [`tallies`] - `add`, `of_task`
-//! * [`collection_jobs`] - `insert`, `by_id`, `live_by_request`, `lease`, `set_reserved`, `set_released`,
+//! * [`collection_jobs`] - `insert`, `by_id`, `live_by_request`, `lease`, `set_fence`, `set_reserved`, `set_released`,
 //!   `set_failed`, `delete`, `retry_at`, `release_all_leases`
 //! * [`releases`] - `insert`, `by_id`, `by_batch_key`, `by_digest`, `by_share_id`, `set_state`, `replace_refunded`
-//! * [`closed_intervals`] - `close`, `reopen`, `overlapping`, `closed_times`
+//! * [`closed_intervals`] - `close`, `withdraw`, `reopen`, `overlapping`, `closed_times`
 //! * [`ledger`] - `budget_states`, `budgets`, `debit`, `credit`, `head`, `append`, `entries`, `entries_of`
 //!
 //! Must never learn who sent a report. Unnoised sums live in [`buckets`] and leave it only through a release.

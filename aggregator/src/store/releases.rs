@@ -227,6 +227,6 @@ impl FromStr for ReleaseState {
     type Err = columns::UnknownState;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        columns::state(text, &[Self::Reserved, Self::Committed, Self::Refunded], |state| state.as_str())
+        columns::state(text, &[Self::Reserved, Self::Committed, Self::Refunded], Self::as_str)
     }
 }

@@ -161,6 +161,38 @@ pub async fn unsettled(tx: &mut Tx, task: i64, interval: Interval) -> Result<boo
     Ok(row.is_some())
 }
 
+/// As [`unsettled`], counting no segment newer than `fence`.
+pub async fn unsettled_until(
+    tx: &mut Tx,
+    task: i64,
+    interval: Interval,
+    fence: i64,
+) -> Result<bool, StoreError> {
+    let row = sqlx::query(
+        "-- unsettled_segments_until
+         SELECT id FROM segments WHERE task = $1 AND min_time < $3 AND max_time >= $2 AND id <= $4 LIMIT 1",
+    )
+    .bind(task)
+    .bind(clamp(interval.start()))
+    .bind(clamp(interval.end()))
+    .bind(fence)
+    .fetch_optional(tx.connection())
+    .await?;
+    Ok(row.is_some())
+}
+
+/// The newest segment of the task; 0 when none waits or is under way.
+pub async fn newest(tx: &mut Tx, task: i64) -> Result<i64, StoreError> {
+    let row = sqlx::query(
+        "-- newest_segment
+         SELECT CAST(COALESCE(MAX(id), 0) AS BIGINT) AS newest FROM segments WHERE task = $1",
+    )
+    .bind(task)
+    .fetch_one(tx.connection())
+    .await?;
+    Fields::of("segments", &row).integer("newest")
+}
+
 fn read_head(row: &AnyRow) -> Result<SegmentHead, StoreError> {
     let fields = Fields::of("segments", row);
     Ok(SegmentHead {

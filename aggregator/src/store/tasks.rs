@@ -163,6 +163,6 @@ impl FromStr for Role {
     type Err = columns::UnknownState;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        columns::state(text, &[Self::Leader, Self::Helper], |role| role.as_str())
+        columns::state(text, &[Self::Leader, Self::Helper], Self::as_str)
     }
 }

@@ -1,5 +1,8 @@
 //! Leader and helper together, on both databases: what clients upload is what the collector reads.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use mica_collector::{CollectError, Poll};
 use mica_dap::Draft;
 use mica_dap::codec::Encode as _;
@@ -143,6 +146,55 @@ async fn a_batch_below_the_minimum_waits_for_more() {
         assert!(matches!(poll, Poll::Waiting { .. }));
         assert_eq!(pair.upload(&reports[2..]).await, []);
         assert_eq!(pair.collect().await.expect("a complete batch").values, [3]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_collection_asked_for_by_many_at_once_is_one_collection() {
+    on_each(Setting::without_noise(VdafConfig::Count), async |pair| {
+        let asked = (0..20).map(|_| {
+            let pair = Arc::clone(&pair);
+            tokio::spawn(async move { pair.collector.collect(pair.all()).await })
+        });
+        let mut collections = Vec::new();
+        for asking in asked.collect::<Vec<_>>() {
+            collections.push(asking.await.expect("it ends").expect("nobody is refused"));
+        }
+        collections.dedup();
+        assert_eq!(collections.len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_of_reports_cannot_keep_a_batch_from_being_collected() {
+    on_each(Setting::without_noise(VdafConfig::Count), async |pair| {
+        let early: Vec<Report> = (0..5).map(|_| pair.report(&Measurement::Bool(true))).collect();
+        assert_eq!(pair.upload(&early).await, []);
+        let stop = Arc::new(AtomicBool::new(false));
+        let streams: Vec<_> = (0..4)
+            .map(|_| {
+                let (pair, stop) = (Arc::clone(&pair), Arc::clone(&stop));
+                tokio::spawn(async move {
+                    let mut taken = 0;
+                    while !stop.load(Ordering::Relaxed) {
+                        let report = pair.report(&Measurement::Bool(true));
+                        taken += i128::from(pair.upload(&[report]).await.is_empty());
+                    }
+                    taken
+                })
+            })
+            .collect();
+        let outcome = pair.collect().await.expect("a batch in spite of the stream");
+        stop.store(true, Ordering::Relaxed);
+        let mut taken = 5;
+        for stream in streams {
+            taken += stream.await.expect("it ends");
+        }
+        let [total] = outcome.values[..] else { panic!("one value") };
+        assert!((5..=taken).contains(&total), "{total} of {taken}");
+        assert_eq!(i128::from(outcome.report_count), total, "what both counted is what both added");
     })
     .await;
 }

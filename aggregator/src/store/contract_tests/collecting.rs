@@ -13,6 +13,7 @@ fn job(id: u8, request: &[u8]) -> NewCollectionJob {
         id: CollectionJobId::new([id; 16]),
         task: 1,
         request: request.to_vec(),
+        fence: 0,
         created_at: 100,
     }
 }

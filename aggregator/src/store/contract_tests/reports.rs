@@ -159,13 +159,13 @@ async fn a_job_belongs_to_who_took_it_up_last() {
         assert_eq!(commit!(store, |tx| jobs::lease(tx, lease(115, 2))).unwrap().attempts, 2);
 
         assert!(!commit!(store, |tx| jobs::freeze(tx, id, token(1), &[1])));
-        assert!(!commit!(store, |tx| jobs::set_location(tx, id, token(1), "/a")));
+        assert!(!commit!(store, |tx| jobs::set_location(tx, id, token(1), Some("/a"))));
         assert!(!commit!(store, |tx| jobs::fail_attempt(tx, id, token(1), "late", 0)));
         assert!(!commit!(store, |tx| jobs::finish(tx, id, token(1))));
 
         assert!(commit!(store, |tx| jobs::freeze(tx, id, token(2), &[0b101])));
         assert!(!commit!(store, |tx| jobs::freeze(tx, id, token(2), &[0b111])));
-        assert!(commit!(store, |tx| jobs::set_location(tx, id, token(2), "/a")));
+        assert!(commit!(store, |tx| jobs::set_location(tx, id, token(2), Some("/a"))));
         assert!(commit!(store, |tx| jobs::fail_attempt(tx, id, token(2), "timeout", 130)));
         assert!(!commit!(store, |tx| jobs::finish(tx, id, token(2))));
 

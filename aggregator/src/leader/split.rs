@@ -1,0 +1,78 @@
+//! A job that is larger than the helper takes becomes two, again and again until it fits.
+//!
+//! Safe because the helper refused it for its size before it read a report. Only the reports that the job included are
+//! kept; the others were counted as refused when it was frozen.
+
+use mica_dap::codec::Reader;
+use mica_dap::report::Report;
+use mica_dap::time::Time;
+use mica_service::store::{StoreError, Tx};
+
+use crate::jobs::{AGGREGATION, Held, JobError};
+use crate::shared::Shared;
+use crate::store::aggregation_jobs::{self, JobRow};
+use crate::store::segments::{self, NewSegment, Segment};
+use crate::store::tasks;
+use crate::task::Task;
+
+/// Replaces the job by two of half its reports each, in one transaction.
+pub(super) async fn split(
+    shared: &Shared,
+    task: &Task,
+    job: &Held<JobRow>,
+    included: &[bool],
+) -> Result<(), JobError> {
+    if included.iter().filter(|included| **included).count() < 2 {
+        return Err(JobError::retry("the helper takes not even a single report of this size"));
+    }
+    let now = shared.clock.now();
+    let done = shared
+        .store
+        .tx("split_aggregation_job", move |mut tx| async move {
+            tasks::share_task(&mut tx, task.key).await?;
+            let old = segments::of_job(&mut tx, job.row.id).await?;
+            if !aggregation_jobs::finish(&mut tx, job.row.id, job.token).await? {
+                tx.abandon();
+                return Ok((tx, false));
+            }
+            segments::delete_of_job(&mut tx, job.row.id).await?;
+            let kept = reports(&old, included)?;
+            let (first, second) = kept.split_at(kept.len() / 2);
+            for half in [first, second] {
+                form(&mut tx, task, half, now).await?;
+            }
+            tx.wake(AGGREGATION);
+            Ok((tx, true))
+        })
+        .await?;
+    tracing::info!(job = job.row.id, "a job was larger than the helper takes and became two");
+    if done { Ok(()) } else { Err(JobError::LeaseLost) }
+}
+
+/// The encodings and times of the included reports.
+fn reports<'s>(segments: &'s [Segment], included: &[bool]) -> Result<Vec<(Time, &'s [u8])>, StoreError> {
+    let mut reports = Vec::new();
+    for segment in segments {
+        let mut reader = Reader::new(&segment.reports);
+        while !reader.is_empty() {
+            let (report, bytes) =
+                reader.with_bytes::<Report>().map_err(|_| StoreError::corrupt("segments", "reports"))?;
+            reports.push((report.metadata.time, bytes));
+        }
+    }
+    let kept = reports.into_iter().zip(included).filter(|(_, included)| **included);
+    Ok(kept.map(|(report, _)| report).collect())
+}
+
+async fn form(tx: &mut Tx, task: &Task, reports: &[(Time, &[u8])], now: u64) -> Result<(), StoreError> {
+    let times = || reports.iter().map(|(time, _)| *time);
+    let (Some(min_time), Some(max_time)) = (times().min(), times().max()) else { return Ok(()) };
+    let report_count = reports.len() as u64;
+    let bytes = reports.iter().map(|(_, bytes)| *bytes).collect::<Vec<_>>().concat();
+    let segment =
+        NewSegment { task: task.key, report_count, min_time, max_time, reports: bytes, created_at: now };
+    let segment = segments::insert_segment(tx, &segment).await?;
+    let job = aggregation_jobs::create(tx, task.key, report_count, now).await?;
+    segments::assign(tx, job, &[segment]).await?;
+    Ok(())
+}
