@@ -5,5 +5,6 @@ mod helper_crash;
 mod helper_refusals;
 mod helper_release;
 mod helper_share;
+mod leader_retries;
 mod pair;
 mod support;

@@ -37,6 +37,7 @@ pub(crate) struct Kind {
     /// The loss of one release; the budget lasts for ten. Nothing: totals leave as they are.
     pub(crate) epsilon: Option<&'static str>,
     pub(crate) task_interval: Option<Interval>,
+    pub(crate) helper_url: String,
 }
 
 impl Default for Kind {
@@ -47,6 +48,7 @@ impl Default for Kind {
             min_batch_size: 2,
             epsilon: None,
             task_interval: None,
+            helper_url: "https://helper.example/api/dap".to_owned(),
         }
     }
 }
@@ -76,7 +78,7 @@ impl TestTask {
         let parameters = TaskParameters {
             task_info,
             leader_url: "https://leader.example/api/dap/".to_owned(),
-            helper_url: "https://helper.example/api/dap".to_owned(),
+            helper_url: kind.helper_url.clone(),
             time_precision: TimePrecision::new(PRECISION).expect("not zero"),
             min_batch_size: kind.min_batch_size,
             batch_mode: BatchMode::TimeInterval,

@@ -1,0 +1,150 @@
+//! What a helper computes when it follows the protocol, kept in memory.
+
+use std::sync::Arc;
+
+use mica_dap::aggregation::{AggregationJobInitReq, AggregationJobResp, VerifyInit, VerifyResp, VerifyResult};
+use mica_dap::batch::Checksum;
+use mica_dap::codec::{Decode as _, Encode as _};
+use mica_dap::collection::{AggregateShare, AggregateShareReq, SelectedBatch};
+use mica_dap::hpke::{AggregateShareAad, HpkeKeypair, InputShareAad, Label, Role, open, seal};
+use mica_dap::id::ReportId;
+use mica_dap::problem::Problem;
+use mica_dap::report::PlaintextInputShare;
+use mica_dap::report_error::ReportError;
+use mica_dap::time::Time;
+use mica_dap::vdaf::{HelperStep, InputShareRef, OutputShare, Vdaf, VerifyKey, vdaf_context};
+
+use super::TestTask;
+
+pub(crate) struct Honest {
+    task: TestTask,
+    vdaf: Arc<dyn Vdaf>,
+    pub(crate) keypair: HpkeKeypair,
+    /// Every job that was committed, and its answer.
+    jobs: Vec<Exchange>,
+    /// Every aggregate share that was given, and for what.
+    shares: Vec<Exchange>,
+    counted: Vec<Counted>,
+}
+
+struct Exchange {
+    request: Vec<u8>,
+    response: Vec<u8>,
+}
+
+struct Counted {
+    id: ReportId,
+    time: Time,
+    output: OutputShare,
+}
+
+impl Honest {
+    pub(crate) fn new(task: &TestTask, keypair: HpkeKeypair) -> Self {
+        Self {
+            task: task.clone(),
+            vdaf: task.configuration.vdaf().instantiate().expect("the VDAF of a test"),
+            keypair,
+            jobs: Vec::new(),
+            shares: Vec::new(),
+            counted: Vec::new(),
+        }
+    }
+
+    /// How many reports it counts.
+    pub(crate) fn counted(&self) -> u64 {
+        self.counted.len() as u64
+    }
+
+    /// How many different jobs it has seen.
+    pub(crate) fn jobs(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// The number of the job, and its answer: the same to the same bytes.
+    pub(crate) fn aggregate(&mut self, request: &[u8]) -> (usize, Vec<u8>) {
+        if let Some(at) = self.jobs.iter().position(|job| job.request == request) {
+            return (at, self.jobs[at].response.clone());
+        }
+        let job = AggregationJobInitReq::decode_limited(request, 10_000).expect("a job that can be read");
+        assert_eq!((job.verification_key_id, job.agg_param.len(), job.extensions.len()), (0, 0, 0));
+        assert!(!job.repeats_a_report());
+        let verify_resps = job.verify_inits.iter().map(|init| self.verify(init)).collect();
+        let response = AggregationJobResp { verify_resps }.encoded();
+        self.jobs.push(Exchange { request: request.to_vec(), response: response.clone() });
+        (self.jobs.len() - 1, response)
+    }
+
+    /// The answer to that job.
+    pub(crate) fn job(&self, at: usize) -> Option<Vec<u8>> {
+        self.jobs.get(at).map(|job| job.response.clone())
+    }
+
+    /// The share of what was counted, provided that the leader counts the same.
+    pub(crate) fn share(&mut self, request: &[u8]) -> Result<(usize, Vec<u8>), Problem> {
+        if let Some(at) = self.shares.iter().position(|share| share.request == request) {
+            return Ok((at, self.shares[at].response.clone()));
+        }
+        let asked = AggregateShareReq::decoded(request).expect("a request that can be read");
+        let (_, batch) = asked.batch(self.task.configuration.batch_mode())?;
+        let SelectedBatch::TimeInterval(interval) = batch else { return Err(Problem::BatchInvalid) };
+        let batch: Vec<&Counted> =
+            self.counted.iter().filter(|report| interval.contains(report.time)).collect();
+        let checksum: Checksum = batch.iter().map(|report| Checksum::of(&report.id)).collect();
+        if (asked.report_count, asked.checksum) != (batch.len() as u64, checksum) {
+            return Err(Problem::BatchMismatch);
+        }
+        let outputs: Vec<&OutputShare> = batch.iter().map(|report| &report.output).collect();
+        let total = self.vdaf.aggregate(None, &outputs).expect("shares of one task");
+        let aad = AggregateShareAad {
+            task_id: &self.task.id,
+            task_configuration: self.task.configuration.bytes(),
+            collection_job_req: asked.collection_job_req.bytes(),
+        };
+        let info = Label::AggregateShare(Role::Helper).info(self.task.draft);
+        let sealed = seal(&self.task.collector.config, &info, &aad.encoded(), &total).expect("it seals");
+        let response = AggregateShare { encrypted_aggregate_share: sealed }.encoded();
+        self.shares.push(Exchange { request: request.to_vec(), response: response.clone() });
+        Ok((self.shares.len() - 1, response))
+    }
+
+    fn verify(&mut self, init: &VerifyInit) -> VerifyResp {
+        let report_id = init.report_share.metadata.report_id;
+        let result = match self.count(init) {
+            Ok(message) => VerifyResult::Continue(message),
+            Err(error) => VerifyResult::Reject(error.code(self.task.draft)),
+        };
+        VerifyResp { report_id, result }
+    }
+
+    fn count(&mut self, init: &VerifyInit) -> Result<Vec<u8>, ReportError> {
+        let share = &init.report_share;
+        let id = share.metadata.report_id;
+        let aad = InputShareAad {
+            task_id: &self.task.id,
+            task_configuration: self.task.configuration.bytes(),
+            metadata: &share.metadata.encoded(),
+            public_share: &share.public_share,
+        };
+        let info = Label::InputShare(Role::Helper).info(self.task.draft);
+        let plaintext = open(&self.keypair, &info, &aad.encoded(), &share.encrypted_input_share)
+            .map_err(|_| ReportError::HpkeDecryptError)?;
+        let plaintext = PlaintextInputShare::decoded(&plaintext).map_err(|_| ReportError::InvalidMessage)?;
+        if self.counted.iter().any(|report| report.id == id) {
+            return Err(ReportError::ReportReplayed);
+        }
+        let input = InputShareRef {
+            nonce: &id,
+            public_share: &share.public_share,
+            input_share: &plaintext.payload,
+        };
+        let key = VerifyKey::new(self.task.verify_key);
+        let context = vdaf_context(self.task.draft, &self.task.id);
+        match self.vdaf.helper_init(&key, &context, &[], &input, &init.payload) {
+            Ok(HelperStep::Finished { output, message }) => {
+                self.counted.push(Counted { id, time: share.metadata.time, output });
+                Ok(message)
+            }
+            _ => Err(ReportError::VdafVerifyError),
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! A leader under test with everyone around it: a scripted helper, clients and the collector.
+
+use std::time::Duration as RealTime;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use mica_aggregator::Role;
+use mica_client::{ReportBuilder, TaskBundle};
+use mica_dap::codec::{Decode as _, Encode as _};
+use mica_dap::collection::{CollectionJobReq, CollectionJobResp, Query};
+use mica_dap::hpke::{self, AggregateShareAad, HpkeKeypair, Label};
+use mica_dap::hpke_config::{HpkeCiphertext, HpkeConfigList};
+use mica_dap::media::Media;
+use mica_dap::report::{Report, UploadErrors, UploadRequest};
+use mica_dap::report_error::ReportError;
+use mica_dap::time::{Duration, Interval};
+use mica_dap::vdaf::Measurement;
+use mica_envelope::{GatewayKey, GatewayKeys, Kem, KeyConfigList};
+use mica_service::http::{HttpClient, HttpOptions};
+use mica_service::testing::TestDatabase;
+use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep};
+
+use super::leader::{Reply, now};
+use super::task::{COLLECTOR_TOKEN, Kind, LEADER_TOKEN};
+use super::{NOW, ScriptedHelper, Server, TestTask};
+
+pub(crate) struct World {
+    pub(crate) task: TestTask,
+    pub(crate) helper: ScriptedHelper,
+    pub(crate) leader: Server,
+    pub(crate) builder: ReportBuilder,
+    pub(crate) kind: &'static str,
+    http: HttpClient,
+}
+
+impl World {
+    /// A sum task whose totals leave as they are; a batch has at least two reports.
+    pub(crate) async fn plain(database: &TestDatabase) -> Self {
+        Self::start(Kind::default(), database).await
+    }
+
+    /// A sum task with noise, whose budget lasts for ten releases.
+    pub(crate) async fn noised(database: &TestDatabase) -> Self {
+        Self::start(Kind { epsilon: Some("1/10"), ..Kind::default() }, database).await
+    }
+
+    pub(crate) async fn start(kind: Kind, database: &TestDatabase) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let helper_url =
+            format!("http://{}/helper/dap/", listener.local_addr().expect("the listener is bound"));
+        let task = TestTask::new(&Kind { helper_url, ..kind });
+        let keypair = HpkeKeypair::generate(3, &mut rand::rng());
+        let helper_config = keypair.config.clone();
+        let helper = ScriptedHelper::serve(listener, &task, keypair);
+        let leader = Server::start(Role::Leader, &task, database).await;
+        let list = HpkeConfigList::decoded(&leader.hpke_configs).expect("its own list");
+        let leader_config = list.preferred().expect("at least one").clone();
+        let builder =
+            ReportBuilder::new(&bundle(&task), leader_config, helper_config).expect("a VDAF it can run");
+        let http = HttpClient::new(HttpOptions::default());
+        Self { task, helper, leader, builder, kind: database.kind, http }
+    }
+
+    /// The power fails and comes back.
+    pub(crate) async fn restart(&mut self, database: &TestDatabase) {
+        let fresh = Server::start(Role::Leader, &self.task, database);
+        // In this order: a database may be used by one process alone.
+        let clock = self.leader.clock.now();
+        std::mem::replace(&mut self.leader, fresh.await).kill();
+        self.leader.clock.set(clock);
+    }
+
+    pub(crate) fn reports(&self, values: &[u64]) -> Vec<Report> {
+        values.iter().map(|value| self.report_at(*value, NOW)).collect()
+    }
+
+    pub(crate) fn report_at(&self, value: u64, unix_seconds: u64) -> Report {
+        self.builder.report(&Measurement::Integer(value), unix_seconds).expect("a fitting measurement")
+    }
+
+    /// Uploads, and returns the refused ones.
+    pub(crate) async fn upload(&self, reports: &[Report]) -> Vec<ReportError> {
+        self.upload_to(&self.leader, reports).await
+    }
+
+    pub(crate) async fn upload_to(&self, leader: &Server, reports: &[Report]) -> Vec<ReportError> {
+        let body = UploadRequest { reports: reports.to_vec() }.encoded();
+        let reply = self.send(Method::POST, &self.url(leader, "reports"), Some(Media::UploadReq), body).await;
+        assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
+        if reply.body.is_empty() {
+            return Vec::new();
+        }
+        let errors = UploadErrors::decoded(&reply.body).expect("upload errors").statuses;
+        errors.iter().map(|status| ReportError::from_code(status.error, self.task.draft)).collect()
+    }
+
+    /// Begins to collect the hour in which the test began.
+    pub(crate) async fn collect(&self) -> Reply {
+        self.collect_from(&self.leader, hour()).await
+    }
+
+    pub(crate) async fn collect_from(&self, leader: &Server, interval: Interval) -> Reply {
+        let body = request(interval).encoded();
+        let media = Some(Media::CollectionJobReq);
+        self.send(Method::POST, &self.url(leader, "collection_jobs"), media, body).await
+    }
+
+    pub(crate) async fn follow(&self, method: Method, location: &str) -> Reply {
+        self.send(method, &format!("{}{location}", self.leader.origin), None, Vec::new()).await
+    }
+
+    /// Collects that hour to the end.
+    pub(crate) async fn collected(&self) -> Reply {
+        let begun = self.collect().await;
+        assert_eq!(begun.status, StatusCode::OK, "{begun:?}");
+        let location = begun.location.expect("a job has a place");
+        self.concluded(&location).await
+    }
+
+    /// The answer or the refusal that a collection comes to.
+    pub(crate) async fn concluded(&self, location: &str) -> Reply {
+        let over = async || {
+            let reply = self.follow(Method::GET, location).await;
+            !reply.body.is_empty()
+        };
+        self.until("the end of a collection", over).await;
+        self.follow(Method::GET, location).await
+    }
+
+    /// Opens both shares as the collector: how many reports, and their total.
+    pub(crate) fn total(&self, reply: &Reply) -> (u64, i128) {
+        assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
+        assert_eq!(reply.media.as_deref(), Some(Media::CollectionJobResp.header()));
+        let answer = CollectionJobResp::decoded(&reply.body).expect("an answer");
+        assert_eq!(answer.interval, hour());
+        let request = request(hour());
+        let open = |role, sealed: &HpkeCiphertext| {
+            let aad = AggregateShareAad {
+                task_id: &self.task.id,
+                task_configuration: self.task.configuration.bytes(),
+                collection_job_req: request.bytes(),
+            };
+            let info = Label::AggregateShare(role).info(self.task.draft);
+            hpke::open(&self.task.collector, &info, &aad.encoded(), sealed).expect("sealed to the collector")
+        };
+        let leader = open(hpke::Role::Leader, &answer.leader_encrypted_agg_share);
+        let helper = open(hpke::Role::Helper, &answer.helper_encrypted_agg_share);
+        let vdaf = self.task.configuration.vdaf().instantiate().expect("the VDAF of a test");
+        let total = vdaf.unshard_signed(&leader, &helper, answer.report_count).expect("aggregate shares");
+        (answer.report_count, total[0])
+    }
+
+    /// Waits for `done`. Whatever the leader has put off meanwhile becomes due at once.
+    pub(crate) async fn until(&self, what: &str, done: impl AsyncFn() -> bool) {
+        let deadline = Instant::now() + RealTime::from_secs(20);
+        while !done().await {
+            if Instant::now() > deadline {
+                panic!("{}: no {what}: {:?}", self.kind, self.leader.troubles().await);
+            }
+            if let Some(due) = self.leader.next_try().await {
+                self.leader.clock.set(due);
+            }
+            sleep(RealTime::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until every uploaded report is counted or refused.
+    pub(crate) async fn settled(&self) {
+        self.until("end of aggregation", async || self.leader.unsettled().await == (0, 0)).await;
+    }
+
+    /// Waits until the leader has put off its only aggregation job; returns why, and for how long.
+    pub(crate) async fn put_off(&self) -> (String, u64) {
+        let deadline = Instant::now() + RealTime::from_secs(10);
+        loop {
+            if let (Some(due), [why]) = (self.leader.next_try().await, &self.leader.troubles().await[..]) {
+                return (why.clone(), due - self.leader.clock.now());
+            }
+            assert!(Instant::now() < deadline, "{}: nothing is put off", self.kind);
+            sleep(RealTime::from_millis(20)).await;
+        }
+    }
+
+    fn url(&self, leader: &Server, resource: &str) -> String {
+        format!("{}/api/dap/tasks/{}/{resource}", leader.origin, self.task.id)
+    }
+
+    pub(crate) async fn send(&self, method: Method, url: &str, media: Option<Media>, body: Vec<u8>) -> Reply {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(url)
+            .header(header::AUTHORIZATION, format!("Bearer {COLLECTOR_TOKEN}"));
+        if let Some(media) = media {
+            request = request.header(header::CONTENT_TYPE, media.header());
+        }
+        let request = request.body(Bytes::from(body)).expect("a request");
+        Reply::of(&self.http.send(request).await.expect("the leader answers"))
+    }
+
+    /// What every request to the helper must carry.
+    pub(crate) fn assert_authorized(&self) {
+        let token = format!("Bearer {LEADER_TOKEN}");
+        for received in self.helper.received() {
+            assert_eq!(received.authorization.as_ref(), Some(&token), "{}", received.target);
+        }
+    }
+}
+
+impl Reply {
+    fn of(reply: &Response<Bytes>) -> Self {
+        let text = |name| reply.headers().get(name).map(|value| value.to_str().expect("plain").to_owned());
+        Self {
+            status: reply.status(),
+            location: text(header::LOCATION),
+            media: text(header::CONTENT_TYPE),
+            body: reply.body().clone(),
+        }
+    }
+}
+
+/// The hour in which every test begins.
+pub(crate) fn hour() -> Interval {
+    Interval::new(now(), Duration(1)).expect("one unit")
+}
+
+fn request(interval: Interval) -> CollectionJobReq {
+    CollectionJobReq::new(Query::time_interval(interval), Vec::new())
+}
+
+/// What clients are told; these tests upload without relay and gateway.
+fn bundle(task: &TestTask) -> TaskBundle {
+    let key = GatewayKey::generate(1, Kem::X25519HkdfSha256).expect("a key");
+    let keys = GatewayKeys::new(vec![key]).expect("one key");
+    TaskBundle {
+        task_id: task.id,
+        draft: task.draft,
+        configuration: task.configuration.clone(),
+        relay: "http://127.0.0.1:1/".to_owned(),
+        ohttp_keys: KeyConfigList::parse(keys.config_list().to_vec()).expect("its own list"),
+    }
+}
