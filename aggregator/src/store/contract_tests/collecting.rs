@@ -122,11 +122,29 @@ async fn a_deleted_job_is_lost_to_whoever_works_on_it() {
         let new = &job(1, b"a");
         commit!(store, |tx| jobs::insert(tx, new));
         commit!(store, |tx| jobs::lease(tx, lease(100, 1))).unwrap();
-        commit!(store, |tx| jobs::set_reserved(tx, &new.id, token(1), 7));
         assert!(commit!(store, |tx| jobs::delete(tx, 1, &new.id)));
-        assert!(!commit!(store, |tx| jobs::set_released(tx, &new.id, token(1), b"answer")));
+        assert!(!commit!(store, |tx| jobs::set_reserved(tx, &new.id, token(1), 7)));
         assert!(!commit!(store, |tx| jobs::retry_at(tx, &new.id, token(1), 0)));
         assert!(commit!(store, |tx| jobs::lease(tx, lease(9_999, 2))).is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_reserved_job_that_is_deleted_is_hidden_and_driven_to_its_end() {
+    for (_database, store) in stores().await {
+        let new = &job(1, b"a");
+        commit!(store, |tx| jobs::insert(tx, new));
+        commit!(store, |tx| jobs::lease(tx, lease(100, 1))).unwrap();
+        commit!(store, |tx| jobs::set_reserved(tx, &new.id, token(1), 7));
+        assert!(commit!(store, |tx| jobs::delete(tx, 1, &new.id)));
+        assert!(!commit!(store, |tx| jobs::delete(tx, 1, &new.id)), "it is deleted already");
+        assert!(commit!(store, |tx| jobs::live_by_request(tx, 1, b"a")).is_none());
+        commit!(store, |tx| jobs::retry_at(tx, &new.id, token(1), 0));
+        let again = commit!(store, |tx| jobs::lease(tx, lease(9_999, 2))).unwrap();
+        assert_eq!((again.state, again.release), (CollectionState::Abandoned, Some(7)));
+        assert!(commit!(store, |tx| jobs::set_released(tx, &new.id, token(2), b"answer")));
+        let over = commit!(store, |tx| jobs::by_id(tx, 1, &new.id)).unwrap();
+        assert_eq!((over.state, over.response), (CollectionState::Deleted, None));
     }
 }
 
