@@ -139,8 +139,12 @@ async fn start_all(
         running.gateway = Some(gateway.counters());
         running.relay = Some(relay.counters());
         let (stop_gateway, stop_relay) = (running.shutdown.clone(), running.shutdown.clone());
-        running.spawn("gateway", async move { drop(gateway.run(at_gateway, stop_gateway).await) });
-        running.spawn("relay", async move { drop(relay.run(at_relay, stop_relay).await) });
+        running.spawn("gateway", async move {
+            gateway.run(at_gateway, stop_gateway).await;
+        });
+        running.spawn("relay", async move {
+            relay.run(at_relay, stop_relay).await;
+        });
     }
     health::wait(&running.addresses).await
 }

@@ -117,7 +117,6 @@ impl Running {
         F: Future<Output = ()> + Send + 'static,
     {
         let serving = async move {
-            tracing::info!("serving");
             serving.await;
             tracing::info!("stopped");
         };

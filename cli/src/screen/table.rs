@@ -1,4 +1,4 @@
-//! Plain tables: the first column to the left, the others centred below their headings.
+//! Plain tables: the first and the last column to the left, the others centred below their headings.
 
 /// Lays out `rows` below `headings`; both have the same number of columns. Every line ends without white space.
 pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
@@ -14,6 +14,7 @@ pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
             let width = *width;
             match column {
                 0 => line.push_str(&format!("{cell:<width$}")),
+                _ if column + 1 == widths.len() => line.push_str(&format!("   {cell}")),
                 _ => line.push_str(&format!("   {cell:^width$}")),
             }
         }
@@ -34,8 +35,8 @@ mod tests {
             vec!["  relay".to_owned(), "yes".to_owned(), "no".to_owned()],
             vec!["  leader, helper".to_owned(), "no".to_owned(), "one share each".to_owned()],
         ];
-        let expected = "Who saw what       IP address     the value\n  \
-                        relay               yes             no\n  \
+        let expected = "Who saw what       IP address   the value\n  \
+                        relay               yes       no\n  \
                         leader, helper       no       one share each";
         assert_eq!(table(&["Who saw what", "IP address", "the value"], &rows), expected);
     }

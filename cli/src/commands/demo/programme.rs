@@ -87,8 +87,10 @@ fn whole(rate: f64) -> i128 {
 
 pub(super) fn aggregation(tallies: &Tallies, took: Duration, signs: Signs) -> String {
     let refused: u64 = tallies.rejected().map(|(_, reports)| reports).sum();
+    let mut rejected: Vec<(&str, u64)> = tallies.rejected().collect();
+    rejected.sort_by_key(|(_, reports)| std::cmp::Reverse(*reports));
     let reasons: Vec<String> =
-        tallies.rejected().map(|(reason, reports)| format!("{} {}", words(reason), thousands(reports))).collect();
+        rejected.into_iter().map(|(reason, reports)| format!("{} {}", words(reason), thousands(reports))).collect();
     format!(
         "Aggregate {} verified by both and added up {} {:.1} s\n          accepted {} {} refused {} ({})",
         thousands(tallies.aggregated()),
@@ -127,11 +129,11 @@ pub(super) fn legend(rows: &[Row], plan: &ReleasePlan, signs: Signs) -> String {
         .iter()
         .filter(|row| row.truth.is_some_and(|truth| row.value.abs_diff(truth) <= u128::from(row.half_width)))
         .count();
-    let (parameter, value) = plan.mechanism().parameter();
-    let name = plan.mechanism().name().replace('_', " ");
+    let noise = plan.mechanism().describe();
+    let noise = noise.trim_end_matches(", each aggregator");
     let sign = signs.plus_minus();
     format!(
-        "  {sign}{} is the 95 % band of the added noise (two servers {} {name}, {parameter} {value}). {inside} of {} \
+        "  {sign}{} is the 95 % band of the added noise (two servers {} {noise}). {inside} of {} \
          inside.\n  The true column exists only because this demo invented the clients. No server ever knew it.\n",
         thousands(half_width),
         signs.choose("×", "x"),

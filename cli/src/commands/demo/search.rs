@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     fn search() -> (Search, [u8; 32], [u8; 16], [u8; 16]) {
-        let (task, report, share) = ([0xA7; 32], *b"0123456789abcdef", *b"shareshareshares");
+        let (task, report, share) = ([0xA7; 32], *b"fedcba9876543210", *b"shareshareshares");
         let traces = Traces { reports: vec![report], shares: vec![share] };
         (Search::new(&traces, &TaskId::new(task), [8481]), task, report, share)
     }

@@ -62,9 +62,10 @@ pub(super) async fn show(
     let seed = args.seed.unwrap_or_else(|| rand::rng().random_range(0..1_000_000));
     let dot = audience.signs.dot();
     audience.say(&format!(
-        "mica demo {dot} seed {seed} {dot} everything on 127.0.0.1, data in {}\n",
+        "mica demo {dot} seed {seed} {dot} everything on 127.0.0.1, data in {}",
         stage.describe()
     ))?;
+    audience.say("")?;
     let scene = Scene::of(args.task);
     let min_batch_size = u64::from(args.clients / 10).clamp(1, 1_000);
     let policy = stage.policy(&scene, min_batch_size, &args.epsilon)?;

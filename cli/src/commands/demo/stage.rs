@@ -32,7 +32,9 @@ impl Stage {
     /// When one of them cannot be made.
     pub(super) async fn set(args: &Args, global: &Global) -> Result<Self, Failure> {
         let (folder, temporary) = folder(args.keep.as_deref())?;
-        let logs = telemetry::init(global.log_format.parse().map_err(Failure::usage)?, &global.log, log(&folder)?)?;
+        let format = global.log_format.parse().map_err(Failure::usage)?;
+        // Whatever a role could write down in its daily work is written down, so that it can be searched.
+        let logs = telemetry::init(format, "debug", log(&folder)?)?;
         let (databases, server) = match &args.database {
             None => (Databases::in_folder(&folder), None),
             Some(url) if crate::deployment::is_postgres(url) => {

@@ -152,20 +152,19 @@ impl Evidence {
         let (reports, shares) = self.counts.looked_for;
         let all = [&self.relay, &self.gateway, &self.leader, &self.helper, &self.process];
         let bytes = all.iter().map(|kept| kept.all().bytes).sum::<u64>();
-        let (dot, aggregators) = (signs.dot(), self.leader.all().and(self.helper.all()));
+        let dot = signs.dot();
         format!(
-            "  Known from this run: 5 logs and 3 databases ({} KiB) searched for client addresses, the task's\n  \
+            "  Known from this run: 5 logs (level debug) and 3 databases, {} KiB, searched for client addresses, the task's\n  \
              identifier, {} report identifiers and {} shares, as bytes, hexadecimal and base64.\n  \
-             {dot} relay: {} requests ended there, so it saw addresses; its log names none, and no task. It stores nothing.\n  \
+             {dot} relay: {} requests ended there, so it saw addresses; its log names none, and no task; it stores nothing.\n  \
              {dot} gateway: opened {} envelopes, so it saw the task; nothing of them is in its log or database.\n  \
-             {dot} leader, helper: the task and, to refuse replays, identifiers of reports ({} finds) are stored;\n    \
-             no address, and no share that is not sealed. Each opens its own share to verify it, and adds it up.",
+             {dot} leader, helper: the task is stored and, to refuse replays, the identifiers of its reports; no address,\n    \
+             and no share in the clear. Each opens its own share in memory, verifies it and adds it up.",
             thousands(bytes / 1024),
             thousands(reports as u64),
             thousands(shares as u64),
             thousands(self.counts.relayed),
             thousands(self.counts.opened),
-            thousands(aggregators.report_ids),
         )
     }
 }
