@@ -133,16 +133,20 @@ async fn settle_collection(
     let now = shared.clock.now();
     let retry_at = match done {
         Ok(collection::Progress::Settled) | Err(JobError::LeaseLost) => return Ok(()),
-        Ok(collection::Progress::Waiting) => now,
+        Ok(collection::Progress::Waiting) => None,
         Err(error) => {
             tracing::warn!(attempts = job.row.attempts, why = %error, "a collection is tried again later");
-            now + wait(&error, job.row.attempts)
+            Some(now + wait(&error, job.row.attempts))
         }
     };
+    let (id, token) = (&job.row.id, job.token);
     shared
         .store
         .tx("retry_collection_job", move |mut tx| async move {
-            store::collection_jobs::retry_at(&mut tx, &job.row.id, job.token, retry_at).await?;
+            match retry_at {
+                Some(time) => store::collection_jobs::retry_at(&mut tx, id, token, time).await?,
+                None => store::collection_jobs::give_back(&mut tx, id, token, now).await?,
+            };
             Ok((tx, ()))
         })
         .await

@@ -278,6 +278,27 @@ pub async fn retry_at(
     Ok(found(done.rows_affected()))
 }
 
+/// Gives a job back whose batch is not complete; others have their turn before it. Nothing failed, so that nothing
+/// counts as an attempt, however often it is looked at. False when the lease is lost.
+pub async fn give_back(
+    tx: &mut Tx,
+    id: &CollectionJobId,
+    token: LeaseToken,
+    now: u64,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "-- give_back_collection_job
+         UPDATE collection_jobs SET attempts = 0, next_try_at = $3, lease_until = 0, lease_token = NULL
+         WHERE id = $1 AND lease_token = $2 AND state IN ('pending', 'closing', 'reserved', 'abandoned')",
+    )
+    .bind(id.as_bytes().as_slice())
+    .bind(token.as_bytes().as_slice())
+    .bind(signed(now)?)
+    .execute(tx.connection())
+    .await?;
+    Ok(found(done.rows_affected()))
+}
+
 /// Ends every lease, for a process that knows that it is the only one.
 pub async fn release_all_leases(tx: &mut Tx) -> Result<u64, StoreError> {
     let done = sqlx::query(

@@ -103,6 +103,19 @@ async fn a_job_passes_its_states_in_order_and_only_for_the_lease_holder() {
 }
 
 #[tokio::test]
+async fn a_job_that_only_waits_has_not_tried() {
+    for (_database, store) in stores().await {
+        let new = &job(1, b"a");
+        commit!(store, |tx| jobs::insert(tx, new));
+        for _ in 0..5 {
+            assert_eq!(commit!(store, |tx| jobs::lease(tx, lease(100, 1))).unwrap().attempts, 1);
+            assert!(!commit!(store, |tx| jobs::give_back(tx, &new.id, token(2), 100)));
+            assert!(commit!(store, |tx| jobs::give_back(tx, &new.id, token(1), 100)));
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_failed_job_makes_room_for_the_same_request() {
     for (_database, store) in stores().await {
         let (first, second) = (&job(1, b"a"), &job(2, b"a"));
