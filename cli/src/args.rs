@@ -27,7 +27,7 @@ pub(crate) struct Global {
     /// Print without colour
     #[arg(long, global = true)]
     pub(crate) no_color: bool,
-    /// Log level on stderr, or levels by module such as mica_relay=debug,info
+    /// Log level on stderr, or levels by module such as `mica_relay=debug,info`
     #[arg(long, global = true, value_name = "FILTER", env = "MICA_LOG", default_value = "info")]
     pub(crate) log: String,
     /// Log lines for people (text) or for machines (json)

@@ -207,9 +207,10 @@ impl From<ClientError> for Failure {
         let exit = match &error {
             ClientError::Measurement(_) => Exit::Usage,
             ClientError::Task(_) | ClientError::StaleOhttpKey => Exit::Invalid,
-            ClientError::Unreachable { .. } | ClientError::Relay(_) => Exit::Unreachable,
+            ClientError::Unreachable { .. }
+            | ClientError::Relay(_)
+            | ClientError::Refused { status: 429 | 500.., .. } => Exit::Unreachable,
             ClientError::Refused { status: 401 | 403, .. } => Exit::Unauthorized,
-            ClientError::Refused { status: 429 | 500.., .. } => Exit::Unreachable,
             ClientError::Refused { .. } => Exit::Refused,
             ClientError::Answer(_) | ClientError::NoUsableKey(_) => Exit::Unexpected,
         };

@@ -59,8 +59,6 @@ pub(crate) struct Provisioned {
     pub(crate) collector: CollectorTask,
     /// The token that the leader shows to the helper.
     pub(crate) leader_to_helper: Secret<String>,
-    /// The token that the collector shows to the leader.
-    pub(crate) collector_to_leader: Secret<String>,
 }
 
 /// Makes a task under `policy`, with fresh keys and tokens from the operating system.
@@ -98,19 +96,11 @@ pub(crate) fn provision(spec: &TaskSpec, policy: &Policy) -> Result<Provisioned,
         task_id,
         draft: spec.draft,
         configuration: configuration.clone(),
-        token: collector_to_leader.clone(),
+        token: collector_to_leader,
         keypair,
         mechanism,
     };
-    Ok(Provisioned {
-        task_id,
-        configuration,
-        leader,
-        helper,
-        collector,
-        leader_to_helper,
-        collector_to_leader,
-    })
+    Ok(Provisioned { task_id, configuration, leader, helper, collector, leader_to_helper })
 }
 
 /// What is wrong with the parameters by themselves, before any policy is asked.

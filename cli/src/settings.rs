@@ -65,7 +65,7 @@ impl Settings {
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
         let text = files::read(path, "configuration")?;
         let name = path.display().to_string();
-        let (text, role) = take_role(&name, text)?;
+        let (text, role) = take_role(&name, &text)?;
         Ok(Self { path: path.to_owned(), name, text, role, listen: None })
     }
 
@@ -149,9 +149,9 @@ impl Settings {
 }
 
 /// The role, and the text with that line blanked out: the rest is for the role's own reader.
-fn take_role(name: &str, text: String) -> Result<(String, RoleName), Failure> {
-    let document = Document::parse(text.as_str()).map_err(|error| {
-        let place = error.span().map_or((1, 1), |span| locate(&text, span.start));
+fn take_role(name: &str, text: &str) -> Result<(String, RoleName), Failure> {
+    let document = Document::parse(text).map_err(|error| {
+        let place = error.span().map_or((1, 1), |span| locate(text, span.start));
         let what = error.message().trim().replace('\n', ", ");
         Box::new(diagnostic(name, place, SYNTAX, &what, "correct the TOML on this line"))
     })?;
@@ -165,10 +165,10 @@ fn take_role(name: &str, text: String) -> Result<(String, RoleName), Failure> {
     let role = role.ok_or_else(|| {
         let what = "the value of \"role\" is no role";
         let fix = "write \"relay\", \"gateway\", \"leader\" or \"helper\"";
-        Box::new(diagnostic(name, locate(&text, span.start), ROLE, what, fix))
+        Box::new(diagnostic(name, locate(text, span.start), ROLE, what, fix))
     })?;
     let start = key.span().map_or(span.start, |span| span.start);
-    let mut blanked = text.clone();
+    let mut blanked = text.to_owned();
     blanked.replace_range(start..span.end, &" ".repeat(span.end - start));
     Ok((blanked, role))
 }
@@ -193,7 +193,7 @@ mod tests {
     fn the_role_is_taken_out_and_every_other_place_stays() {
         let text = "# ours\nrole = \"relay\" # yes\nlisten = \"x\"\n".to_owned();
         let length = text.len();
-        let (rest, role) = take_role("r.toml", text).expect("it has a role");
+        let (rest, role) = take_role("r.toml", &text).expect("it has a role");
         assert_eq!(role, RoleName::Relay);
         assert_eq!(rest.len(), length);
         assert!(!rest.contains("role") && rest.contains("# yes\nlisten"), "{rest}");
@@ -204,7 +204,7 @@ mod tests {
         for (text, place) in
             [("listen = 1\n", "r.toml:1:1: C002: "), ("\nrole = \"boss\"\n", "r.toml:2:8: C002: ")]
         {
-            let failure = take_role("r.toml", text.to_owned()).expect_err("it is wrong").to_string();
+            let failure = take_role("r.toml", text).expect_err("it is wrong").to_string();
             assert!(failure.starts_with(place) && failure.contains("\"helper\""), "{failure}");
         }
     }

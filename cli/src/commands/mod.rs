@@ -24,8 +24,8 @@ use crate::exit::Failure;
 pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
     let Cli { command, global } = cli;
     match command {
-        Command::Demo(args) => demo::run(args, &global).await,
-        Command::Dev(args) => dev::run(args, &global).await,
+        Command::Demo(args) => Box::pin(demo::run(args, &global)).await,
+        Command::Dev(args) => Box::pin(dev::run(args, &global)).await,
         Command::Relay(args) => relay::run(&args, &global).await,
         Command::Gateway(args) => gateway::run(&args, &global).await,
         Command::Leader(args) => aggregator::run(Role::Leader, &args, &global).await,

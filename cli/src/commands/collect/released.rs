@@ -131,3 +131,53 @@ fn indented(row: Vec<String>) -> Vec<String> {
 
 const CSV: [&str; 9] =
     ["task", "batch_start", "batch_end", "index", "value", "ci_low", "ci_high", "confidence", "reports"];
+
+#[cfg(test)]
+mod tests {
+    use mica_dap::Draft;
+    use mica_dap::task::{BatchMode, TaskParameters};
+    use mica_dap::time::{Interval, TimePrecision};
+    use mica_dap::vdaf_config::VdafConfig;
+
+    use super::*;
+
+    fn printed(values: &[i128], half_width: u64, noised: bool) -> String {
+        let parameters = TaskParameters {
+            task_info: b"page-load".to_vec(),
+            leader_url: "http://127.0.0.1:1/".to_owned(),
+            helper_url: "http://127.0.0.1:2/".to_owned(),
+            time_precision: TimePrecision::new(3600).expect("not zero"),
+            min_batch_size: 1,
+            batch_mode: BatchMode::TimeInterval,
+            vdaf: VdafConfig::Count,
+            task_interval: None,
+        };
+        let configuration = parameters.build(Draft::V18).expect("a configuration");
+        let interval = Interval::unit(Time(1)).expect("an interval");
+        let outcome = Outcome { report_count: 1_234, interval, values: values.to_vec() };
+        let estimate = Estimate { half_width, confidence: 0.95 };
+        Released { configuration: &configuration, outcome: &outcome, estimate, noised }.table(Signs::Ascii)
+    }
+
+    #[test]
+    fn a_value_is_never_printed_without_its_interval() {
+        let text = printed(&[-3], 8, true);
+        assert!(text.starts_with("page-load, 1970-01-01T01:00:00Z to 1970-01-01T02:00:00Z\n"), "{text}");
+        assert!(text.contains("-3 +-8 (95 % confidence)") && text.contains("1,234 (exact"), "{text}");
+        assert!(text.contains("Noise can make a value negative"), "{text}");
+    }
+
+    #[test]
+    fn several_values_are_rows_and_share_an_interval() {
+        let text = printed(&[10, 1_000], 8, true);
+        let lines: Vec<String> =
+            text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert!(lines.contains(&"0 10".to_owned()) && lines.contains(&"1 1,000".to_owned()), "{text}");
+        assert!(text.contains("each value +-8 (95 % confidence)"), "{text}");
+    }
+
+    #[test]
+    fn a_result_without_noise_says_so() {
+        assert!(printed(&[10], 0, false).contains("not differentially private"));
+    }
+}
