@@ -60,7 +60,11 @@ async fn what_was_released_cannot_be_released_again_in_any_shape() {
     assert_eq!(outcome.report_count, 4);
     // Around it, a part of it, and across its edge.
     let start = middle.start().0;
-    let overlapping = [all, Interval::new(Time(start + 1), Duration(1)).unwrap(), Interval::new(Time(start - 1), Duration(2)).unwrap()];
+    let overlapping = [
+        all,
+        Interval::new(Time(start + 1), Duration(1)).unwrap(),
+        Interval::new(Time(start - 1), Duration(2)).unwrap(),
+    ];
     for interval in overlapping {
         assert_eq!(refusal(collector.collect(interval).await), "batchOverlap", "{interval:?}");
     }
@@ -126,7 +130,9 @@ async fn ask(dev: &Dev, interval: Interval) -> Reply {
 
 fn refusal<T>(outcome: Result<T, CollectError>) -> String {
     match outcome {
-        Err(CollectError::Refused(problem)) => problem.type_.rsplit(':').next().unwrap_or_default().to_owned(),
+        Err(CollectError::Refused(problem)) => {
+            problem.type_.rsplit(':').next().unwrap_or_default().to_owned()
+        }
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("it was not refused"),
     }

@@ -89,11 +89,10 @@ async fn a_network_that_loses_and_repeats_messages_changes_nothing() {
     let exchanges = parties.proxy.seen("aggregation_jobs");
     assert!(exchanges.len() >= 8, "three retries and five jobs, but {}", exchanges.len());
     let jobs: BTreeSet<_> = exchanges.iter().map(|exchange| exchange.request.clone()).collect();
-    let mut database = parties.leader_database().await;
-    let formed = database.number("SELECT CAST(COUNT(*) AS BIGINT) FROM aggregation_jobs").await;
-    assert_eq!(jobs.len() as i64, formed, "a job that is tried again sends the same bytes");
+    assert_eq!(jobs.len(), 5, "a job that is tried again sends the same bytes");
     let mut database = parties.helper_database().await;
-    assert_eq!(database.number("SELECT CAST(COUNT(*) AS BIGINT) FROM helper_jobs").await, formed);
+    let done = database.number("SELECT CAST(COUNT(*) AS BIGINT) FROM helper_jobs").await;
+    assert_eq!(done, 5, "a job that comes again is done once");
     for exchange in exchanges.iter().chain(&parties.proxy.seen("aggregate_shares")) {
         for (status, answer) in &exchange.answers {
             assert_eq!(*status, 200);
@@ -134,7 +133,8 @@ async fn leader_killed_during_a_collection_draws_and_charges_once() {
     assert_eq!(charges(&parties.helper_database().await).await, 1);
     let asked = parties.proxy.seen("aggregate_shares");
     assert!(asked.len() >= 2);
-    let distinct: BTreeSet<_> = asked.iter().map(|share| (share.request.clone(), share.answers.clone())).collect();
+    let distinct: BTreeSet<_> =
+        asked.iter().map(|share| (share.request.clone(), share.answers.clone())).collect();
     assert_eq!(distinct.len(), 1, "the same request, and the same share of the helper");
 }
 
@@ -184,8 +184,8 @@ async fn assert_exact(parties: &Parties, reports: &[Report], sample: &Sample) {
     assert_eq!((outcome.report_count, &outcome.values), (count, &sample.totals));
     let (mut leader, mut helper) = (parties.leader_database().await, parties.helper_database().await);
     for database in [&mut leader, &mut helper] {
-        assert_eq!(database.report_ids().await, reports.len() as i64);
-        assert_eq!(database.tally("aggregated").await, reports.len() as i64);
+        assert_eq!(database.report_ids().await, reports.len() as u64);
+        assert_eq!(database.tally("aggregated").await, reports.len() as u64);
     }
     assert_eq!(leader.number("SELECT CAST(COUNT(*) AS BIGINT) FROM segments").await, 0, "reports were kept");
 }

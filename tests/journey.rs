@@ -43,7 +43,17 @@ async fn totals_are_the_plain_sums_in_draft_19_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_batches_of_one_task_are_counted_apart() {
-    let dev = Dev::start(["--no-dp", "--vdaf", "sum", "--max", "1000", "--time-precision", "60", "--min-batch-size", "1"]);
+    let dev = Dev::start([
+        "--no-dp",
+        "--vdaf",
+        "sum",
+        "--max",
+        "1000",
+        "--time-precision",
+        "60",
+        "--min-batch-size",
+        "1",
+    ]);
     let sample = dev.task.sample(20);
     let builder = dev.client().builder().await.unwrap();
     let (early, late) = sample.measurements.split_at(8);
@@ -67,8 +77,17 @@ async fn a_task_with_an_interval_takes_reports_of_that_interval_only() {
     let precision = 60;
     let start = now() / precision * precision - 10 * precision;
     let interval = format!("{start}:{}", 5 * precision);
-    let dev =
-        Dev::start(["--no-dp", "--vdaf", "count", "--time-precision", "60", "--min-batch-size", "1", "--task-interval", &interval]);
+    let dev = Dev::start([
+        "--no-dp",
+        "--vdaf",
+        "count",
+        "--time-precision",
+        "60",
+        "--min-batch-size",
+        "1",
+        "--task-interval",
+        &interval,
+    ]);
     let life = Interval::new(Time(start / precision), Duration(5)).unwrap();
     assert_eq!(dev.task.configuration.task_interval(), Some(life));
     let client = dev.client();

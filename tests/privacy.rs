@@ -35,7 +35,11 @@ async fn no_log_and_no_database_says_who_measured_what() {
     let everything = Haystack::of(run.dev.folder());
     let (logs, databases) = (everything.logs(), everything.databases());
     for role in ["relay", "gateway", "leader", "helper"] {
-        assert!(logs.names().iter().any(|name| name.contains(role)), "no log of {role}: {:?}", everything.names());
+        assert!(
+            logs.names().iter().any(|name| name.contains(role)),
+            "no log of {role}: {:?}",
+            everything.names()
+        );
     }
     for role in ["gateway", "leader", "helper"] {
         assert!(databases.names().iter().any(|name| name.contains(role)), "no database of {role}");
@@ -46,7 +50,11 @@ async fn no_log_and_no_database_says_who_measured_what() {
 
     let task = &run.dev.task;
     let at_relay = logs.only(|name| name.contains("relay"));
-    assert_eq!(at_relay.search(&[Needle::bytes("the task", task.id.as_bytes())]), [], "the relay knows tasks");
+    assert_eq!(
+        at_relay.search(&[Needle::bytes("the task", task.id.as_bytes())]),
+        [],
+        "the relay knows tasks"
+    );
     let at_gateway = databases.only(|name| name.contains("gateway"));
     assert_eq!(at_gateway.search(&run.reports), [], "the gateway keeps what passes through");
     // Who expects a token knows its hash; the collector's key is the collector's alone.
@@ -86,7 +94,8 @@ async fn what_is_planted_is_found() {
 async fn a_demonstration_leaves_no_identifier_and_no_key_in_a_log() {
     let folder = tempfile::tempdir().unwrap();
     let kept = folder.path().join("kept");
-    let arguments = ["demo", "--once", "--json", "--clients", "60", "--log", "trace", "--keep", kept.to_str().unwrap()];
+    let arguments =
+        ["demo", "--once", "--json", "--clients", "60", "--log", "trace", "--keep", kept.to_str().unwrap()];
     let mut demo = Process::start("demo", folder.path(), arguments);
     let told = demo.first_json(Duration::from_secs(25));
     assert_eq!(told["second_release"]["refused"], true, "{told}");
@@ -95,10 +104,13 @@ async fn a_demonstration_leaves_no_identifier_and_no_key_in_a_log() {
     let mut needles = Vec::new();
     for database in databases_below(&kept) {
         let mut open = Database::open(&format!("sqlite:{}", database.display())).await;
-        for (table, column) in [("report_ids", "report_id"), ("hpke_keys", "private_key"), ("tasks", "verify_key")] {
+        for (table, column) in
+            [("report_ids", "report_id"), ("hpke_keys", "private_key"), ("tasks", "verify_key")]
+        {
             if open.has_table(table).await {
                 let secrets = open.bytes(&format!("SELECT {column} FROM {table}")).await;
-                needles.extend(secrets.iter().map(|secret| Needle::bytes(&format!("{table}.{column}"), secret)));
+                needles
+                    .extend(secrets.iter().map(|secret| Needle::bytes(&format!("{table}.{column}"), secret)));
             }
         }
     }
@@ -109,7 +121,8 @@ async fn a_demonstration_leaves_no_identifier_and_no_key_in_a_log() {
 
 /// Clients that stand out, all the way to the total, and the end of every server.
 async fn run() -> Run {
-    let flags = ["--no-dp", "--vdaf", "sum", "--max", "1099511627775", "--min-batch-size", "5", "--log", "trace"];
+    let flags =
+        ["--no-dp", "--vdaf", "sum", "--max", "1099511627775", "--min-batch-size", "5", "--log", "trace"];
     let dev = Dev::start(flags);
     let mut clients = Vec::new();
     let mut reports = Vec::new();
@@ -152,9 +165,11 @@ async fn client(dev: &Dev, number: u8, value: u64) -> (Report, Vec<Needle>) {
         assert_eq!(keys.status, 200);
     }
     let report_id = ReportId::random(&mut rand::rng());
-    let vdaf = task.vdaf().instantiate().unwrap();
-    let sharded = vdaf.shard(&vdaf_context(task.draft, &task.id), &Measurement::Integer(value), &report_id).unwrap();
-    let report = task.builder().await.seal(report_id, task.current_time(), &sharded).unwrap();
+    let vdaf = task.vdaf().instantiate().expect("the VDAF of a test");
+    let sharded = vdaf
+        .shard(&vdaf_context(task.draft, &task.id), &Measurement::Integer(value), &report_id)
+        .expect("it can be shared");
+    let report = task.builder().await.seal(report_id, task.current_time(), &sharded).expect("a report");
     let content = (Media::UploadReq.header(), report.encoded());
     let delivery = courier.ask("POST", &task.reports_url(), Some(content)).await;
     assert_eq!((delivery.response.status, delivery.response.body.len()), (200, 0));
@@ -194,6 +209,7 @@ fn collector_key(dev: &Dev) -> Needle {
 }
 
 fn databases_below(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let entries =
+        std::fs::read_dir(folder).expect("it was kept").map(|entry| entry.expect("it was kept").path());
     entries.filter(|path| path.extension().is_some_and(|ending| ending == "db")).collect()
 }

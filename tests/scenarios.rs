@@ -117,7 +117,7 @@ async fn bad_reports(draft: &str) {
     for outcome in ["vdaf_verify_error", "hpke_unknown_config_id", "hpke_decrypt_error", "invalid_message"] {
         let late = later.iter().filter(|(_, label)| *label == outcome).count();
         let early = expected.iter().filter(|(_, error)| error.label() == outcome).count();
-        assert_eq!(database.tally(outcome).await, (late + early) as i64, "{outcome}, draft {draft}");
+        assert_eq!(database.tally(outcome).await, (late + early) as u64, "{outcome}, draft {draft}");
     }
     assert_eq!(dev.database("helper").await.tally("aggregated").await, 3);
 }
@@ -133,7 +133,12 @@ async fn a_request_of_another_kind_than_its_place_takes_is_refused() {
         assert_eq!(reply.status, 415, "{media}");
     }
     assert_eq!(wire.send(Method::POST, &url, &[], report.clone()).await.status, 415);
-    assert_eq!(wire.send(Method::PUT, &url, &[("content-type", Media::UploadReq.header())], report.clone()).await.status, 405);
+    assert_eq!(
+        wire.send(Method::PUT, &url, &[("content-type", Media::UploadReq.header())], report.clone())
+            .await
+            .status,
+        405
+    );
     let at_helper = Resource::Reports(dev.task.id).url(dev.task.configuration.helper_url());
     assert_eq!(wire.post(&at_helper, Media::UploadReq, report.clone()).await.status, 404);
     assert_eq!(dev.database("leader").await.report_ids().await, 0);
@@ -153,9 +158,24 @@ async fn a_task_that_nobody_knows_is_refused_everywhere() {
     let query = collection(Interval::unit(dev.task.current_time()).unwrap());
     for (url, media, token, body) in [
         (Resource::Reports(unknown).url(leader), Media::UploadReq, "x", report),
-        (Resource::CollectionJobs(unknown).url(leader), Media::CollectionJobReq, dev.task.collector_to_leader.as_str(), query),
-        (Resource::AggregationJobs(unknown).url(helper), Media::AggregationJobInitReq, &dev.task.leader_to_helper, vec![0]),
-        (Resource::AggregateShares(unknown).url(helper), Media::AggregateShareReq, &dev.task.leader_to_helper, vec![0]),
+        (
+            Resource::CollectionJobs(unknown).url(leader),
+            Media::CollectionJobReq,
+            dev.task.collector_to_leader.as_str(),
+            query,
+        ),
+        (
+            Resource::AggregationJobs(unknown).url(helper),
+            Media::AggregationJobInitReq,
+            &dev.task.leader_to_helper,
+            vec![0],
+        ),
+        (
+            Resource::AggregateShares(unknown).url(helper),
+            Media::AggregateShareReq,
+            &dev.task.leader_to_helper,
+            vec![0],
+        ),
     ] {
         let reply = wire.post_with_token(&url, media, token, body).await;
         assert_eq!((reply.status, reply.problem().as_str()), (404, "unrecognizedTask"), "{url}");
@@ -187,15 +207,28 @@ async fn nothing_is_told_to_whoever_has_no_token() {
         (Method::POST, dev.task.collections_url(), query, collection(interval), &others),
         (Method::GET, url.clone(), query, Vec::new(), &others),
         (Method::DELETE, url.clone(), query, Vec::new(), &others),
-        (Method::POST, Resource::AggregationJobs(id).url(helper), Media::AggregationJobInitReq, vec![0], &collectors),
-        (Method::POST, Resource::AggregateShares(id).url(helper), Media::AggregateShareReq, vec![0], &collectors),
+        (
+            Method::POST,
+            Resource::AggregationJobs(id).url(helper),
+            Media::AggregationJobInitReq,
+            vec![0],
+            &collectors,
+        ),
+        (
+            Method::POST,
+            Resource::AggregateShares(id).url(helper),
+            Media::AggregateShareReq,
+            vec![0],
+            &collectors,
+        ),
     ];
     for (method, url, media, body, others) in places {
         let content = ("content-type", media.header());
         let reply = wire.send(method.clone(), &url, &[content], body.clone()).await;
         assert_eq!((reply.status, reply.header("www-authenticate")), (401, Some("Bearer")), "{method} {url}");
         for token in [&wrong, others] {
-            let reply = wire.send(method.clone(), &url, &[content, ("authorization", token)], body.clone()).await;
+            let reply =
+                wire.send(method.clone(), &url, &[content, ("authorization", token)], body.clone()).await;
             assert_eq!(reply.status, 403, "{method} {url}");
         }
     }
@@ -280,7 +313,7 @@ async fn upload(dev: &Dev, body: Vec<u8>) -> Reply {
 fn refused(dev: &Dev, reply: &Reply) -> Vec<(ReportId, ReportError)> {
     assert_eq!(reply.status, 200, "{reply:?}");
     assert!(reply.header("content-type").is_some_and(|media| Media::UploadErrors.matches(media)));
-    let errors = UploadErrors::decoded(&reply.body).unwrap();
+    let errors = UploadErrors::decoded(&reply.body).expect("a list of errors");
     let read = |status: &mica_dap::report::ReportUploadStatus| {
         (status.report_id, ReportError::from_code(status.error, dev.task.draft))
     };

@@ -24,8 +24,9 @@ fn build() -> PathBuf {
     cargo.arg(profile).arg("--target-dir").arg(target);
     // What cargo tells the tests about their own package is not true of the program.
     for (name, _) in env::vars_os() {
-        let of_tests =
-            name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"));
+        let of_tests = name
+            .to_str()
+            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"));
         if of_tests {
             cargo.env_remove(name);
         }

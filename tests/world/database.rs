@@ -20,9 +20,11 @@ impl Database {
     }
 
     /// The first column of the first row, a number.
-    pub async fn number(&mut self, query: &str) -> i64 {
+    pub async fn number(&mut self, query: &str) -> u64 {
         let row = sqlx::query(AssertSqlSafe(query)).fetch_one(&mut self.connection).await;
-        row.and_then(|row| row.try_get(0)).unwrap_or_else(|error| panic!("{query}: {error}"))
+        let number: i64 =
+            row.and_then(|row| row.try_get(0)).unwrap_or_else(|error| panic!("{query}: {error}"));
+        number.try_into().unwrap_or_else(|_| panic!("{query}: {number}"))
     }
 
     /// The first column of every row, bytes.
@@ -45,13 +47,15 @@ impl Database {
     }
 
     /// How many reports of all tasks met this end.
-    pub async fn tally(&mut self, outcome: &str) -> i64 {
-        self.number(&format!("SELECT CAST(COALESCE(SUM(reports), 0) AS BIGINT) FROM tallies WHERE outcome = '{outcome}'"))
-            .await
+    pub async fn tally(&mut self, outcome: &str) -> u64 {
+        self.number(&format!(
+            "SELECT CAST(COALESCE(SUM(reports), 0) AS BIGINT) FROM tallies WHERE outcome = '{outcome}'"
+        ))
+        .await
     }
 
     /// How many report identifiers an aggregator remembers.
-    pub async fn report_ids(&mut self) -> i64 {
+    pub async fn report_ids(&mut self) -> u64 {
         self.number("SELECT CAST(COUNT(*) AS BIGINT) FROM report_ids").await
     }
 

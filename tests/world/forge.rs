@@ -65,7 +65,8 @@ impl Forge {
     #[must_use]
     pub fn flawed(&self, measurement: &Measurement, flaw: Flaw) -> Report {
         let mut report = self.make(measurement, Some(flaw));
-        let Report { leader_encrypted_input_share: leader, helper_encrypted_input_share: helper, .. } = &mut report;
+        let Report { leader_encrypted_input_share: leader, helper_encrypted_input_share: helper, .. } =
+            &mut report;
         match flaw {
             Flaw::SwappedShares => {
                 std::mem::swap(&mut leader.enc, &mut helper.enc);
@@ -114,14 +115,23 @@ impl Forge {
         }
     }
 
-    fn seal(&self, config: &HpkeConfig, to: Role, aad: &[u8], share: &[u8], flaw: Option<Flaw>) -> HpkeCiphertext {
+    fn seal(
+        &self,
+        config: &HpkeConfig,
+        to: Role,
+        aad: &[u8],
+        share: &[u8],
+        flaw: Option<Flaw>,
+    ) -> HpkeCiphertext {
         let plaintext = PlaintextInputShare { private_extensions: Vec::new(), payload: share.to_vec() };
         let mut plaintext = plaintext.encoded();
         if flaw == Some(Flaw::TrailingPlaintext) {
             plaintext.push(0);
         }
         let info = match flaw {
-            Some(Flaw::OldLabel) => [b"dap-17 input share".as_slice(), &[Role::Client as u8, to as u8]].concat(),
+            Some(Flaw::OldLabel) => {
+                [b"dap-17 input share".as_slice(), &[Role::Client as u8, to as u8]].concat()
+            }
             _ => Label::InputShare(to).info(self.task.draft),
         };
         hpke::seal(config, &info, aad, &plaintext).expect("a key that can be sealed to")

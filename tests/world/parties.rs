@@ -40,7 +40,14 @@ impl Plan {
     #[must_use]
     pub fn without_dp(vdaf: VdafConfig) -> Self {
         let policy = Policy::for_release_without_dp("a test compares with plain sums", "2099-12-31");
-        Self { draft: Draft::V18, vdaf, time_precision: 3600, min_batch_size: 1, policy, max_job_reports: 1000 }
+        Self {
+            draft: Draft::V18,
+            vdaf,
+            time_precision: 3600,
+            min_batch_size: 1,
+            policy,
+            max_job_reports: 1000,
+        }
     }
 
     /// A task with noise, of this epsilon per release.
@@ -120,7 +127,11 @@ impl Parties {
 
     /// Makes one report of now for each measurement.
     #[must_use]
-    pub fn reports(&self, builder: &ReportBuilder, measurements: &[mica_dap::vdaf::Measurement]) -> Vec<Report> {
+    pub fn reports(
+        &self,
+        builder: &ReportBuilder,
+        measurements: &[mica_dap::vdaf::Measurement],
+    ) -> Vec<Report> {
         let time = now();
         measurements.iter().map(|measurement| builder.report(measurement, time).expect("a report")).collect()
     }

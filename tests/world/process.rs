@@ -22,7 +22,8 @@ impl Process {
     /// Starts `mica` with these arguments. What it writes to stderr is appended to `NAME.log` in `folder`.
     pub fn start<A: AsRef<OsStr>>(name: &str, folder: &Path, arguments: impl IntoIterator<Item = A>) -> Self {
         let log = folder.join(format!("{name}.log"));
-        let stderr = OpenOptions::new().create(true).append(true).open(&log).expect("the folder can be written");
+        let stderr =
+            OpenOptions::new().create(true).append(true).open(&log).expect("the folder can be written");
         let mut child = Command::new(crate::mica())
             .args(arguments)
             .current_dir(folder)

@@ -83,9 +83,9 @@ fn coordinates(vdaf: &VdafConfig, measurement: &Measurement) -> Vec<i128> {
         Measurement::Bool(value) => vec![i128::from(*value)],
         Measurement::Integer(value) => vec![i128::from(*value)],
         Measurement::Vector(values) => values.iter().copied().map(i128::from).collect(),
-        Measurement::Bucket(bucket) => {
-            (0..vdaf.length()).map(|place| i128::from(u32::try_from(place).is_ok_and(|p| p == *bucket))).collect()
-        }
+        Measurement::Bucket(bucket) => (0..vdaf.length())
+            .map(|place| i128::from(u32::try_from(place).is_ok_and(|p| p == *bucket)))
+            .collect(),
         Measurement::Set(values) => values.iter().copied().map(i128::from).collect(),
     }
 }

@@ -44,7 +44,8 @@ impl Needle {
     #[must_use]
     pub fn number(name: &str, number: u64) -> Self {
         let bytes = [number.to_be_bytes().to_vec(), number.to_le_bytes().to_vec()];
-        let texts = [number.to_string(), format!("{number:x}"), format!("{number:X}")].map(String::into_bytes);
+        let texts =
+            [number.to_string(), format!("{number:x}"), format!("{number:X}")].map(String::into_bytes);
         Self { name: name.to_owned(), spellings: texts.into_iter().chain(bytes).collect() }
     }
 

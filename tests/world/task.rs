@@ -52,9 +52,12 @@ impl Task {
         let task = &told["task"];
         let draft = task["draft"].as_str().map_or_else(|| task["draft"].to_string(), ToOwned::to_owned);
         let draft: Draft = draft.parse().unwrap_or_else(|_: draft::UnknownDraft| panic!("a draft: {told}"));
-        let config = HpkeConfig::decoded(&hex(&told["collector"]["hpke_config"])).expect("an HPKE configuration");
-        let private_key = HpkePrivateKey::from_bytes(&hex(&told["collector"]["private_key"])).expect("32 bytes");
-        let configuration = TaskConfiguration::parse(&hex(&task["config"]), draft).expect("a task configuration");
+        let config =
+            HpkeConfig::decoded(&hex(&told["collector"]["hpke_config"])).expect("an HPKE configuration");
+        let private_key =
+            HpkePrivateKey::from_bytes(&hex(&told["collector"]["private_key"])).expect("32 bytes");
+        let configuration =
+            TaskConfiguration::parse(&hex(&task["config"]), draft).expect("a task configuration");
         let policy = told["policy"]["path"].as_str();
         let policy = policy.map(|path| std::fs::read_to_string(path).expect("the policy file is there"));
         Self {
@@ -133,7 +136,8 @@ impl Task {
         let leader = hpke_config(self.configuration.leader_url()).await;
         let helper = hpke_config(self.configuration.helper_url()).await;
         // Nothing is sent through the gateway of this bundle: there is none.
-        let gateway = GatewayKey::generate(1, Kem::X25519HkdfSha256).and_then(|key| GatewayKeys::new(vec![key]));
+        let gateway =
+            GatewayKey::generate(1, Kem::X25519HkdfSha256).and_then(|key| GatewayKeys::new(vec![key]));
         let keys = gateway.expect("a fresh key").config_list().to_vec();
         let bundle = self.bundle("", KeyConfigList::parse(keys).expect("our own list"));
         ReportBuilder::new(&bundle, leader, helper).expect("a task that clients can serve")

@@ -41,7 +41,8 @@ impl Wire {
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        let response = self.http.send(request.body(Bytes::from(body)).expect("a test sends requests")).await?;
+        let response =
+            self.http.send(request.body(Bytes::from(body)).expect("a test sends requests")).await?;
         let (head, body) = response.into_parts();
         Ok(Reply { status: head.status.as_u16(), headers: head.headers, body })
     }
@@ -64,7 +65,8 @@ impl Wire {
     /// Posts a message and shows a token.
     pub async fn post_with_token(&self, url: &str, media: Media, token: &str, body: Vec<u8>) -> Reply {
         let bearer = format!("Bearer {token}");
-        self.send(Method::POST, url, &[("content-type", media.header()), ("authorization", &bearer)], body).await
+        self.send(Method::POST, url, &[("content-type", media.header()), ("authorization", &bearer)], body)
+            .await
     }
 }
 
