@@ -164,6 +164,7 @@ fn lease_request(shared: &Shared) -> LeaseRequest {
 fn wait(why: &JobError, attempts: u64) -> u64 {
     match why {
         JobError::Deferred(seconds) => *seconds,
+        JobError::RetryAfter(_, seconds) => backoff::seconds(attempts).max(*seconds),
         _ => backoff::seconds(attempts),
     }
 }

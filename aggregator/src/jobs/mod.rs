@@ -45,6 +45,8 @@ pub(crate) enum Outcome {
 pub(crate) enum JobError {
     /// The peer or the network; the text is kept with the job, so that it can be seen why it is stuck.
     Retry(String),
+    /// The same, and the peer said for how many seconds it does not want to be asked.
+    RetryAfter(String, u64),
     /// The peer needs so many more seconds; it said so itself.
     Deferred(u64),
     /// Our database.
@@ -69,7 +71,7 @@ impl From<StoreError> for JobError {
 impl fmt::Display for JobError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Retry(why) => f.write_str(why),
+            Self::Retry(why) | Self::RetryAfter(why, _) => f.write_str(why),
             Self::Deferred(seconds) => write!(f, "the helper asks to come back in {seconds} s"),
             Self::Store(error) => write!(f, "{error}"),
             Self::LeaseLost => f.write_str("another driver holds the job"),

@@ -86,10 +86,14 @@ async fn exchange(
             Ok(Answer::Refused(Box::new(abort)))
         }
         (StatusCode::NOT_FOUND | StatusCode::GONE, None) => Ok(Answer::Gone),
-        (_, Some(abort)) => {
-            Err(JobError::retry(format!("the helper answered {status}, {}", abort.problem_type())))
+        (_, refusal) => {
+            let what = refusal.map_or_else(String::new, |abort| format!(", {}", abort.problem_type()));
+            let why = format!("the helper answered {status}{what}");
+            Err(match retry_after(&response) {
+                Some(seconds) => JobError::RetryAfter(why, seconds),
+                None => JobError::Retry(why),
+            })
         }
-        (_, None) => Err(JobError::retry(format!("the helper answered {status}"))),
     }
 }
 
@@ -106,18 +110,26 @@ fn is_final(problem_type: &str) -> bool {
 /// Ready or deferred is told by the body alone, never by the kind of success (DAP 3.1, 3.3).
 fn success(task: &Task, response: Response<Bytes>, expected: Media) -> Result<Answer, JobError> {
     if response.body().is_empty() {
-        let text =
-            |name| response.headers().get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
-        let location = text(header::LOCATION)
+        let location = text(&response, header::LOCATION)
             .and_then(|location| resource::follow(task.configuration.helper_url(), &task.id, location));
-        let seconds = text(header::RETRY_AFTER).and_then(|seconds| seconds.parse().ok()).unwrap_or(1);
-        return Ok(Answer::Deferred { location, seconds: u64::clamp(seconds, 1, 3_600) });
+        let seconds = retry_after(&response).unwrap_or(1);
+        return Ok(Answer::Deferred { location, seconds });
     }
-    let media = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media = text(&response, header::CONTENT_TYPE);
     if !media.is_some_and(|media| expected.matches(media)) {
         return Err(JobError::retry("the helper answered with another media type"));
     }
     Ok(Answer::Ready(response.into_body()))
+}
+
+/// The seconds that the helper wants to be left alone, within reason.
+fn retry_after(response: &Response<Bytes>) -> Option<u64> {
+    let seconds: u64 = text(response, header::RETRY_AFTER)?.parse().ok()?;
+    Some(seconds.clamp(1, 3_600))
+}
+
+fn text(response: &Response<Bytes>, name: header::HeaderName) -> Option<&str> {
+    response.headers().get(name).and_then(|value| value.to_str().ok())
 }
 
 /// How the names of mica's own problem types begin.
