@@ -5,6 +5,8 @@ mod helper_crash;
 mod helper_refusals;
 mod helper_release;
 mod helper_share;
+mod leader_answers;
+mod leader_deferral;
 mod leader_retries;
 mod pair;
 mod support;
