@@ -57,6 +57,14 @@ fn build(root: &Path, options: &Options) -> Result<()> {
     if !process::run(cargo_test(root, options).arg("--no-run"))?.success() {
         bail!("the tests do not build");
     }
+    // The tests of the whole product run the program as it is shipped, without what only tests need.
+    let runs_the_program = |package: &String| package == "mica-tests";
+    if options.packages.is_empty() || options.packages.iter().any(runs_the_program) {
+        let mut command = process::cargo(root, "build");
+        if !process::run(command.args(["--package", "mica-cli", "--bin", "mica"]))?.success() {
+            bail!("the program does not build");
+        }
+    }
     Ok(())
 }
 
