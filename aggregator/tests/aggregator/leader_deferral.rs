@@ -6,7 +6,7 @@ use mica_dap::problem::Problem;
 use mica_service::testing::{databases, sqlite};
 use tokio::net::TcpListener;
 
-use crate::support::helper::Answer;
+use crate::support::act::Answer;
 use crate::support::{Act, World};
 
 const JOBS: &str = "/aggregation_jobs";

@@ -95,9 +95,8 @@ async fn any_success_with_a_body_is_an_answer() {
 async fn an_answer_of_another_media_type_is_no_answer() {
     let database = mica_service::testing::sqlite();
     let world = World::plain(&database).await;
-    let media = |media: Option<&'static str>| {
-        Act::change(move |answer| answer.media = media.map(str::to_owned))
-    };
+    let media =
+        |media: Option<&'static str>| Act::change(move |answer| answer.media = media.map(str::to_owned));
     world.helper.will([media(Some("text/html")), media(None), media(Some("application/ppm-dap"))]);
     assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
     let (why, _) = world.put_off().await;

@@ -11,41 +11,16 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use mica_dap::aggregation::{AggregationJobResp, VerifyResp};
-use mica_dap::codec::Encode as _;
 use mica_dap::hpke::HpkeKeypair;
 use mica_dap::id::{AggregateShareId, AggregationJobId};
 use mica_dap::media::Media;
-use mica_dap::problem::{Problem, ProblemDocument};
 use mica_dap::resource::Resource;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::TestTask;
+use super::act::{Act, Answer};
 use super::honest::Honest;
-
-/// What the helper does with one request.
-pub(crate) enum Act {
-    Honest,
-    /// Does its part; then the connection breaks before the answer.
-    LoseAnswer,
-    /// Does its part and never answers.
-    Hang,
-    /// Does nothing but answer this.
-    Say(Answer),
-    /// Does its part and answers something else.
-    Change(Box<dyn FnOnce(Answer) -> Answer + Send>),
-}
-
-/// An answer of the helper.
-#[derive(Clone, Default)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) media: Option<String>,
-    pub(crate) location: Option<String>,
-    pub(crate) retry_after: Option<u64>,
-    pub(crate) body: Vec<u8>,
-}
 
 /// A request as the helper got it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,52 +42,6 @@ struct Shared {
     honest: Mutex<Honest>,
     script: Mutex<VecDeque<Act>>,
     received: Mutex<Vec<Received>>,
-}
-
-impl Act {
-    pub(crate) fn status(status: u16) -> Self {
-        Self::Say(Answer { status, ..Answer::default() })
-    }
-
-    pub(crate) fn busy(status: u16, retry_after: u64) -> Self {
-        Self::Say(Answer { status, retry_after: Some(retry_after), ..Answer::default() })
-    }
-
-    pub(crate) fn problem(problem: Problem) -> Self {
-        let body = ProblemDocument::new(problem).to_json();
-        let media = Some("application/problem+json".to_owned());
-        Self::Say(Answer { status: problem.status(), media, body, ..Answer::default() })
-    }
-
-    pub(crate) fn change(change: impl FnOnce(&mut Answer) + Send + 'static) -> Self {
-        Self::Change(Box::new(|mut answer| {
-            change(&mut answer);
-            answer
-        }))
-    }
-
-    /// Does its part, and says that it takes a while.
-    pub(crate) fn defer(retry_after: u64) -> Self {
-        Self::change(move |answer| answer.defer(retry_after))
-    }
-
-    /// Does its part of a job, and tells something else about it.
-    pub(crate) fn tamper(tamper: impl FnOnce(&mut Vec<VerifyResp>) + Send + 'static) -> Self {
-        Self::change(|answer| {
-            let mut resp = AggregationJobResp::decode_limited(&answer.body, 10_000).expect("its own answer");
-            tamper(&mut resp.verify_resps);
-            answer.body = resp.encoded();
-        })
-    }
-}
-
-impl Answer {
-    pub(crate) fn defer(&mut self, retry_after: u64) {
-        self.body.clear();
-        self.media = None;
-        self.retry_after = Some(retry_after);
-        self.location = self.location.take().map(|location| format!("{location}?step=0"));
-    }
 }
 
 impl ScriptedHelper {
@@ -159,7 +88,9 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         let shared = Arc::clone(&shared);
         let service = service_fn(move |request| answer(Arc::clone(&shared), request));
         // A connection that breaks is a thing that tests want.
-        tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        tokio::spawn(
+            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
+        );
     }
 }
 
@@ -212,10 +143,7 @@ impl Shared {
                     let resource = Resource::AggregateShare(self.task.id, id);
                     Answer::ready(Media::AggregateShare, body, resource.absolute_path(endpoint))
                 }
-                Err(problem) => match Act::problem(problem) {
-                    Act::Say(answer) => answer,
-                    _ => unreachable!("a problem is said"),
-                },
+                Err(problem) => Answer::problem(problem),
             };
         }
         let found = (0..honest.jobs()).find(|at| {
@@ -226,29 +154,6 @@ impl Shared {
             Some(body) => Answer::ready(Media::AggregationJobResp, body, String::new()),
             None => Answer { status: 404, ..Answer::default() },
         }
-    }
-}
-
-impl Answer {
-    fn ready(media: Media, body: Vec<u8>, location: String) -> Self {
-        let location = Some(location).filter(|location| !location.is_empty());
-        Self { status: 200, media: Some(media.header().to_owned()), location, retry_after: None, body }
-    }
-
-    fn into_response(self) -> Response<Full<Bytes>> {
-        let mut response = Response::builder().status(self.status);
-        let retry_after = self.retry_after.map(|seconds| seconds.to_string());
-        let headers = [
-            (header::CONTENT_TYPE, self.media),
-            (header::LOCATION, self.location),
-            (header::RETRY_AFTER, retry_after),
-        ];
-        for (name, value) in headers {
-            if let Some(value) = value {
-                response = response.header(name, value);
-            }
-        }
-        response.body(Full::new(Bytes::from(self.body))).expect("headers of a test are valid")
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use mica_dap::aggregation::{AggregationJobInitReq, AggregationJobResp, VerifyInit, VerifyResp, VerifyResult};
+use mica_dap::aggregation::{
+    AggregationJobInitReq, AggregationJobResp, VerifyInit, VerifyResp, VerifyResult,
+};
 use mica_dap::batch::Checksum;
 use mica_dap::codec::{Decode as _, Encode as _};
 use mica_dap::collection::{AggregateShare, AggregateShareReq, SelectedBatch};
@@ -132,11 +134,8 @@ impl Honest {
         if self.counted.iter().any(|report| report.id == id) {
             return Err(ReportError::ReportReplayed);
         }
-        let input = InputShareRef {
-            nonce: &id,
-            public_share: &share.public_share,
-            input_share: &plaintext.payload,
-        };
+        let input =
+            InputShareRef { nonce: &id, public_share: &share.public_share, input_share: &plaintext.payload };
         let key = VerifyKey::new(self.task.verify_key);
         let context = vdaf_context(self.task.draft, &self.task.id);
         match self.vdaf.helper_init(&key, &context, &[], &input, &init.payload) {

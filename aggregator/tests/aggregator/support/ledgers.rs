@@ -14,7 +14,7 @@ impl Server {
             "SELECT lease_until AS n FROM aggregation_jobs WHERE state = 'active' AND lease_token IS NULL
              UNION ALL
              SELECT next_try_at AS n FROM collection_jobs
-             WHERE state IN ('pending', 'reserved') AND lease_token IS NULL",
+             WHERE state IN ('pending', 'closing', 'reserved', 'abandoned') AND lease_token IS NULL",
         );
         due.await.into_iter().filter(|due| *due > now).min()
     }

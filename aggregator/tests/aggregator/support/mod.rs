@@ -1,6 +1,7 @@
 //! What the tests are made of: tasks, reports built by hand, servers on a port of their own, a scripted leader, a scripted
 //! helper.
 
+pub(crate) mod act;
 pub(crate) mod helper;
 pub(crate) mod honest;
 pub(crate) mod leader;
@@ -11,7 +12,8 @@ pub(crate) mod server;
 pub(crate) mod task;
 pub(crate) mod world;
 
-pub(crate) use self::helper::{Act, ScriptedHelper};
+pub(crate) use self::act::Act;
+pub(crate) use self::helper::ScriptedHelper;
 pub(crate) use self::leader::ScriptedLeader;
 pub(crate) use self::report::{Crafted, Flaw};
 pub(crate) use self::server::Server;

@@ -155,9 +155,8 @@ impl World {
     pub(crate) async fn until(&self, what: &str, done: impl AsyncFn() -> bool) {
         let deadline = Instant::now() + RealTime::from_secs(20);
         while !done().await {
-            if Instant::now() > deadline {
-                panic!("{}: no {what}: {:?}", self.kind, self.leader.troubles().await);
-            }
+            let troubles = self.leader.troubles().await;
+            assert!(Instant::now() < deadline, "{}: no {what}: {troubles:?}", self.kind);
             if let Some(due) = self.leader.next_try().await {
                 self.leader.clock.set(due);
             }

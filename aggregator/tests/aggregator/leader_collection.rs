@@ -1,0 +1,197 @@
+//! A collection against a scripted helper: charged once, released once, and a refusal gives everything back.
+
+use http::{Method, StatusCode};
+use mica_dap::codec::Decode as _;
+use mica_dap::collection::CollectionJobResp;
+use mica_dap::problem::Problem;
+use mica_dap::time::{Duration, Interval, Time};
+use mica_dp::EntryKind::{Charge, Commit, Refund};
+use mica_service::testing::{databases, sqlite};
+
+use crate::support::world::hour;
+use crate::support::{Act, NOW, World};
+
+const SHARES: &str = "/aggregate_shares";
+/// The loss of one release, and of the ten that the budget lasts for.
+const LOSS: i64 = 100_000_000_000;
+
+#[tokio::test]
+async fn a_share_whose_answer_was_lost_is_asked_for_with_the_same_bytes_and_charged_once() {
+    for database in databases().await {
+        let world = World::noised(&database).await;
+        assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
+        world.settled().await;
+        world.helper.will([Act::LoseAnswer, Act::busy(503, 20), Act::status(500), Act::LoseAnswer]);
+        let first = world.collected().await;
+        assert_eq!(world.total(&first).0, 2, "{}", database.kind);
+        let posted = world.helper.posted(SHARES);
+        assert_eq!(posted.len(), 5, "{}", database.kind);
+        assert!(posted.iter().all(|body| *body == posted[0]));
+        assert_eq!(world.leader.spent().await, [(LOSS, 2)]);
+        assert_eq!(world.leader.entries().await, [Charge, Commit]);
+        assert_eq!(world.leader.releases().await, ["committed"]);
+        assert_eq!(world.leader.unscrubbed().await, 0);
+        assert_eq!(world.collected().await.body, first.body, "asked again, it says the same");
+        assert_eq!(world.helper.posted(SHARES).len(), 5);
+        world.assert_authorized();
+    }
+}
+
+#[tokio::test]
+async fn a_helper_that_refuses_a_share_fails_the_collection_with_its_own_problem_and_costs_nothing() {
+    for problem in [Problem::InvalidBatchSize, Problem::BatchMismatch, Problem::BatchOverlap] {
+        for database in databases().await {
+            let world = World::noised(&database).await;
+            assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
+            world.settled().await;
+            world.helper.will([Act::problem(problem)]);
+            let refused = world.collected().await;
+            assert_eq!(refused.problem(), problem.token(), "{}", database.kind);
+            assert_eq!(world.leader.entries().await, [Charge, Refund]);
+            assert_eq!(world.leader.spent().await, [(0, 2)]);
+            assert_eq!(world.leader.releases().await, ["refunded"]);
+            let drawn = world.leader.sealed_share().await;
+            // Still open, and the same question is a new one; the same reports are not drawn for twice.
+            let second = world.collected().await;
+            let response = CollectionJobResp::decoded(&second.body).expect("an answer");
+            assert_eq!(world.total(&second).0, 2);
+            assert_eq!(world.leader.sealed_share().await, drawn, "{}", database.kind);
+            assert_eq!(response.report_count, 2);
+            assert_eq!(world.leader.entries().await, [Charge, Refund, Charge, Commit]);
+            assert_eq!(world.leader.spent().await, [(LOSS, 4)]);
+            assert_eq!(world.leader.releases().await, ["committed"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn after_a_refund_the_batch_takes_reports_and_is_drawn_for_anew() {
+    let database = sqlite();
+    let world = World::noised(&database).await;
+    assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
+    world.settled().await;
+    world.helper.will([Act::problem(Problem::InvalidBatchSize)]);
+    assert_eq!(world.collected().await.problem(), "invalidBatchSize");
+    let drawn = world.leader.sealed_share().await;
+    assert_eq!(world.upload(&world.reports(&[3])).await, []);
+    world.settled().await;
+    assert_eq!(world.total(&world.collected().await).0, 3);
+    assert_ne!(world.leader.sealed_share().await, drawn, "other reports, other noise");
+}
+
+#[tokio::test]
+async fn a_helper_that_does_not_know_the_task_yet_is_asked_again() {
+    for database in databases().await {
+        let world = World::noised(&database).await;
+        assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
+        world.settled().await;
+        world.helper.will([Act::problem(Problem::UnrecognizedTask), Act::status(401), Act::status(404)]);
+        assert_eq!(world.total(&world.collected().await).0, 2, "{}", database.kind);
+        let posted = world.helper.posted(SHARES);
+        assert_eq!(posted.len(), 4);
+        assert!(posted.iter().all(|body| *body == posted[0]));
+        assert_eq!(world.leader.entries().await, [Charge, Commit]);
+    }
+}
+
+#[tokio::test]
+async fn a_share_that_takes_a_while_or_is_no_share_is_waited_for() {
+    for database in databases().await {
+        let world = World::plain(&database).await;
+        assert_eq!(world.upload(&world.reports(&[4, 5])).await, []);
+        world.settled().await;
+        world.helper.will([
+            Act::defer(30),
+            Act::change(|answer| answer.media = Some("text/plain".to_owned())),
+            Act::change(|answer| answer.body.push(0)),
+            Act::change(|answer| answer.status = 202),
+        ]);
+        assert_eq!(world.total(&world.collected().await), (2, 9), "{}", database.kind);
+        assert_eq!(world.helper.posted(SHARES).len(), 4);
+        assert_eq!(world.leader.releases().await, ["committed"]);
+        assert_eq!(world.leader.entries().await, [], "a release without noise costs nothing");
+    }
+}
+
+#[tokio::test]
+async fn a_leader_that_dies_while_it_asks_for_a_share_charges_once_and_sends_what_it_had_drawn() {
+    for database in databases().await {
+        let mut world = World::noised(&database).await;
+        assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
+        world.settled().await;
+        world.helper.will([Act::Hang]);
+        let begun = world.collect().await;
+        world.until("request", async || world.helper.posted(SHARES).len() == 1).await;
+        assert_eq!(world.leader.releases().await, ["reserved"]);
+        let drawn = world.leader.sealed_share().await;
+        world.restart(&database).await;
+        world.leader.clock.advance(120);
+        let answer = world.concluded(&begun.location.expect("a job has a place")).await;
+        let response = CollectionJobResp::decoded(&answer.body).expect("an answer");
+        assert_eq!(world.total(&answer).0, 2, "{}", database.kind);
+        assert_eq!(mica_dap::codec::Encode::encoded(&response.leader_encrypted_agg_share), drawn);
+        let posted = world.helper.posted(SHARES);
+        assert_eq!((posted.len(), &posted[0]), (2, &posted[1]));
+        assert_eq!(world.leader.entries().await, [Charge, Commit]);
+    }
+}
+
+#[tokio::test]
+async fn an_exhausted_budget_fails_the_collection_before_the_helper_is_asked() {
+    for database in databases().await {
+        let world = World::noised(&database).await;
+        let mut last = None;
+        for back in 0..11 {
+            let reports = [1, 2].map(|value| world.report_at(value, NOW - back * 3_600));
+            assert_eq!(world.upload(&reports).await, []);
+            world.settled().await;
+            let interval = Interval::new(Time(hour().start().0 - back), Duration(1)).expect("an hour");
+            let begun = world.collect_from(&world.leader, interval).await;
+            last = Some(world.concluded(&begun.location.expect("a job has a place")).await);
+        }
+        let refused = last.expect("eleven were asked for");
+        assert_eq!((refused.status, refused.problem().as_str()), (StatusCode::FORBIDDEN, "budget-exhausted"));
+        assert_eq!(world.leader.spent().await, [(10 * LOSS, 20)], "{}", database.kind);
+        assert_eq!(world.leader.releases().await, ["committed"; 10]);
+        assert_eq!(world.helper.posted(SHARES).len(), 10);
+        let late = [world.report_at(3, NOW - 10 * 3_600)];
+        assert_eq!(world.upload(&late).await, [], "its hour is still open");
+    }
+}
+
+#[tokio::test]
+async fn a_collection_waits_for_the_minimum_and_for_what_is_being_verified() {
+    for database in databases().await {
+        let world = World::plain(&database).await;
+        world.helper.will([Act::busy(503, 600), Act::busy(503, 600)]);
+        let begun = world.collect().await;
+        assert_eq!(begun.status, StatusCode::OK);
+        assert!(begun.body.is_empty());
+        let location = begun.location.clone().expect("a job has a place");
+        assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
+        world.put_off().await;
+        let again = world.collect().await;
+        assert_eq!(again, begun, "{}: the same question is the same job", database.kind);
+        assert!(world.follow(Method::GET, &location).await.body.is_empty());
+        assert_eq!(world.helper.posted(SHARES).len(), 0);
+        assert_eq!(world.total(&world.concluded(&location).await), (2, 3));
+    }
+}
+
+#[tokio::test]
+async fn a_collection_that_is_deleted_while_the_helper_is_asked_is_settled_all_the_same() {
+    for database in databases().await {
+        let world = World::noised(&database).await;
+        assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
+        world.settled().await;
+        world.helper.will([Act::busy(503, 50)]);
+        let location = world.collect().await.location.expect("a job has a place");
+        world.until("request", async || world.helper.posted(SHARES).len() == 1).await;
+        assert!(world.follow(Method::DELETE, &location).await.status.is_success());
+        assert_eq!(world.follow(Method::GET, &location).await.status, StatusCode::NOT_FOUND);
+        world.until("release", async || world.leader.releases().await == ["committed"]).await;
+        assert_eq!(world.leader.entries().await, [Charge, Commit], "{}", database.kind);
+        assert_eq!(world.leader.unscrubbed().await, 0);
+        assert_eq!(world.follow(Method::GET, &location).await.status, StatusCode::NOT_FOUND);
+    }
+}
