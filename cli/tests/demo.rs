@@ -1,9 +1,11 @@
 //! Runs the binary: the demonstration must show what happened, and must have happened as it must.
+#![expect(clippy::unwrap_used, reason = "a test that fails may panic anywhere")]
 
 use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
+use sqlx::{AnyConnection, Connection as _, Row as _};
 
 /// A demonstration of `--task` with the given further flags; its folder is made in `folder`.
 fn demo(folder: &Path, flags: &[&str]) -> Output {
@@ -34,14 +36,31 @@ const HALF_WIDTHS: i64 = 5;
 
 #[test]
 fn every_task_gives_totals_near_the_truth_and_is_released_once() {
+    every_task(&[]);
+}
+
+#[tokio::test]
+async fn every_task_does_so_on_a_database_server_too_and_leaves_nothing_on_it() {
+    let Some(server) = mica_service::testing::postgres().await else { return };
+    every_task(&["--database", &server.url]);
+    let mut connection = AnyConnection::connect(&server.url).await.unwrap();
+    let left = sqlx::query("SELECT COUNT(*) FROM pg_database WHERE datname LIKE 'mica_demo_%'")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(left.get::<i64, _>(0), 0);
+}
+
+fn every_task(database: &[&str]) {
     for task in ["count", "sum", "sumvec", "histogram", "multihot"] {
         let folder = tempfile::tempdir().unwrap();
-        let output = demo(folder.path(), &["--clients", "200", "--json", "--seed", "5", "--task", task]);
-        let shown = json(&output);
+        let flags = ["--clients", "200", "--json", "--seed", "5", "--task", task];
+        let shown = json(&demo(folder.path(), &[&flags, database].concat()));
         assert_eq!(shown["sent"], 212, "{task}");
         assert_eq!(shown["accepted"], 200, "{task}");
         assert_eq!(shown["report_count"], 200, "{task}");
-        let rejected = serde_json::json!({"report_replayed": 4, "report_too_early": 3, "vdaf_verify_error": 5});
+        let rejected =
+            serde_json::json!({"report_replayed": 4, "report_too_early": 3, "vdaf_verify_error": 5});
         assert_eq!(shown["rejected"], rejected, "{task}");
         for total in shown["results"].as_array().unwrap() {
             let (value, truth) = (whole(&total["value"]), whole(&total["true"]));
@@ -63,8 +82,12 @@ fn each_aggregator_is_charged_once() {
     let folder = tempfile::tempdir().unwrap();
     let shown = json(&demo(folder.path(), &["--clients", "50", "--json", "--epsilon", "1/4"]));
     for aggregator in ["leader", "helper"] {
-        let lines: Vec<&Value> =
-            shown["ledger"].as_array().unwrap().iter().filter(|line| line["aggregator"] == aggregator).collect();
+        let lines: Vec<&Value> = shown["ledger"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|line| line["aggregator"] == aggregator)
+            .collect();
         let kinds: Vec<&Value> = lines.iter().map(|line| &line["kind"]).collect();
         assert_eq!(kinds, ["charge", "commit"], "{aggregator}");
         assert_eq!((&lines[0]["amount"], &lines[0]["limit"]), (&"0.25".into(), &"2.5".into()));

@@ -1,7 +1,9 @@
 //! Runs the binary: a deployment that is kept running, and what it prints is enough to work with it.
+#![expect(clippy::unwrap_used, reason = "a test that fails may panic anywhere")]
 
 mod development;
 
+use std::path::Path;
 use std::time::Duration;
 
 use development::Dev;
@@ -12,9 +14,17 @@ async fn without_noise_the_totals_of_every_task_are_exact() {
     let cases: [(&[&str], &[&str], &[i128]); 5] = [
         (&["--vdaf", "count"], &["1", "0", "1", "1"], &[3]),
         (&["--vdaf", "sum", "--max", "1000"], &["1000", "0", "17", "25"], &[1_042]),
-        (&["--vdaf", "sumvec", "--length", "3", "--max", "9"], &["1,2,9", "0,0,9", "3,0,0", "0,0,0"], &[4, 2, 18]),
+        (
+            &["--vdaf", "sumvec", "--length", "3", "--max", "9"],
+            &["1,2,9", "0,0,9", "3,0,0", "0,0,0"],
+            &[4, 2, 18],
+        ),
         (&["--vdaf", "histogram", "--length", "4"], &["0", "3", "3", "1"], &[1, 1, 0, 2]),
-        (&["--vdaf", "multihot", "--length", "3", "--max", "2"], &["0,1,1", "1,0,0", "0,0,0", "0,1,0"], &[1, 2, 1]),
+        (
+            &["--vdaf", "multihot", "--length", "3", "--max", "2"],
+            &["0,1,1", "1,0,0", "0,0,0", "0,1,0"],
+            &[1, 2, 1],
+        ),
     ];
     for (flags, measurements, totals) in cases {
         let mut dev = Dev::start(&[flags, &["--no-dp", "--min-batch-size", "4"]].concat());
@@ -39,14 +49,19 @@ async fn both_drafts_are_spoken() {
 
 #[tokio::test]
 async fn a_deployment_that_is_kept_goes_on_where_it_was_killed() {
-    let folder = tempfile::tempdir().unwrap();
-    let database = format!("sqlite:{}", folder.path().join("dev.db").display());
-    let flags = ["--vdaf", "sum", "--no-dp", "--min-batch-size", "6", "--database", &database];
-    let mut dev = Dev::start(&flags);
+    for database in mica_service::testing::databases().await {
+        goes_on_where_it_was_killed(&database.url).await;
+    }
+}
+
+async fn goes_on_where_it_was_killed(database: &str) {
+    let home = tempfile::tempdir().unwrap();
+    let flags = ["--vdaf", "sum", "--no-dp", "--min-batch-size", "6", "--database", database];
+    let mut dev = Dev::start_at_home(home.path(), &flags);
     let batch = dev.report(&["1", "2", "3", "4"]).await;
     let before = dev.sheet.clone();
     dev.kill();
-    let mut dev = Dev::start(&flags);
+    let mut dev = Dev::start_at_home(home.path(), &flags);
     let same = |mut sheet: Value| {
         sheet.as_object_mut().unwrap().remove("pid");
         sheet
@@ -56,10 +71,16 @@ async fn a_deployment_that_is_kept_goes_on_where_it_was_killed() {
     let outcome = dev.collect(batch).await;
     assert_eq!((outcome.report_count, outcome.values), (6, vec![40]));
     dev.kill();
-    let mut dev = Dev::start(&flags);
+    let mut dev = Dev::start_at_home(home.path(), &flags);
     assert_eq!(dev.collect(batch).await.values, [40]);
     dev.stop();
-    let state = std::fs::metadata(folder.path().join("dev.state.json")).unwrap();
+    let folder = match database.strip_prefix("sqlite:") {
+        Some(file) => Path::new(file).parent().unwrap().to_owned(),
+        None => home.path().join("mica"),
+    };
+    let mut kept = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let state = kept.find(|path| path.to_string_lossy().ends_with(".state.json")).unwrap();
+    let state = std::fs::metadata(state).unwrap();
     assert_eq!(std::os::unix::fs::PermissionsExt::mode(&state.permissions()) & 0o777, 0o600);
 }
 
@@ -77,7 +98,8 @@ fn other_flags_on_a_database_that_is_kept_are_refused_in_one_sentence() {
 #[test]
 fn what_is_not_kept_is_removed_on_sigterm() {
     let mut dev = Dev::start(&[]);
-    let database = dev.sheet["databases"]["leader"].as_str().unwrap().strip_prefix("sqlite:").unwrap().to_owned();
+    let database =
+        dev.sheet["databases"]["leader"].as_str().unwrap().strip_prefix("sqlite:").unwrap().to_owned();
     assert!(std::path::Path::new(&database).is_file());
     dev.stop();
     assert!(!std::path::Path::new(&database).parent().unwrap().exists());
@@ -85,7 +107,16 @@ fn what_is_not_kept_is_removed_on_sigterm() {
 
 #[test]
 fn everything_that_is_documented_is_printed() {
-    let mut dev = Dev::start(&["--vdaf", "multihot", "--length", "5", "--max", "2", "--task-interval", "1767225600:86400"]);
+    let mut dev = Dev::start(&[
+        "--vdaf",
+        "multihot",
+        "--length",
+        "5",
+        "--max",
+        "2",
+        "--task-interval",
+        "1767225600:86400",
+    ]);
     let sheet = &dev.sheet;
     let task = &sheet["task"];
     let expected = serde_json::json!({
@@ -104,7 +135,12 @@ fn everything_that_is_documented_is_printed() {
         let text = value.as_str().unwrap();
         assert!(text.len() == length && text.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f')), "{text}");
     }
-    for url in [&sheet["relay"], &sheet["gateway"]["url"], &sheet["leader"]["endpoint"], &sheet["helper"]["endpoint"]] {
+    for url in [
+        &sheet["relay"],
+        &sheet["gateway"]["url"],
+        &sheet["leader"]["endpoint"],
+        &sheet["helper"]["endpoint"],
+    ] {
         assert!(url.as_str().unwrap().starts_with("http://127.0.0.1:"), "{url}");
     }
     for token in ["leader_to_helper", "collector_to_leader"] {
@@ -136,7 +172,17 @@ async fn one_aggregator_runs_alone_against_one_that_somebody_else_runs() {
 async fn the_leader_of_this_binary_works_with_a_helper_that_runs_alone() {
     let port = development::free_port();
     let leader_url = format!("http://127.0.0.1:{port}/");
-    let flags = ["--only", "helper", "--leader-url", &leader_url, "--vdaf", "sum", "--no-dp", "--min-batch-size", "3"];
+    let flags = [
+        "--only",
+        "helper",
+        "--leader-url",
+        &leader_url,
+        "--vdaf",
+        "sum",
+        "--no-dp",
+        "--min-batch-size",
+        "3",
+    ];
     let mut helper = Dev::start(&flags);
     let mut leader = development::Leader::start(&helper.sheet, port);
     let batch = leader.upload(&helper, &[5, 6, 31]).await;
@@ -170,4 +216,3 @@ fn without_json_the_secrets_stay_out_of_sight() {
         assert!(text.contains(words), "{words}\n{text}");
     }
 }
-

@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, Row as _};
+use sqlx::any::AnyConnectOptions;
+use sqlx::{AnyConnection, AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
 
 use crate::exit::{Exit, Failure};
 
@@ -97,12 +98,15 @@ fn with_name(url: &str, name: &str) -> String {
 /// To the database that the URL names; to the one that every server has where that is missing.
 async fn connect(url: &str) -> Result<AnyConnection, Failure> {
     sqlx::any::install_default_drivers();
-    match AnyConnection::connect(url).await {
+    match connect_to(url).await {
         Ok(connection) => Ok(connection),
-        Err(first) => {
-            AnyConnection::connect(&with_name(url, "postgres")).await.map_err(|_| unreachable(&first))
-        }
+        Err(first) => connect_to(&with_name(url, "postgres")).await.map_err(|_| unreachable(&first)),
     }
+}
+
+/// Making a database may take its time; nobody needs to be told in a log.
+async fn connect_to(url: &str) -> Result<AnyConnection, sqlx::Error> {
+    url.parse::<AnyConnectOptions>()?.disable_statement_logging().connect().await
 }
 
 async fn execute(connection: &mut AnyConnection, statement: String) -> Result<(), Failure> {

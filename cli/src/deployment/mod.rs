@@ -116,9 +116,10 @@ async fn start_all(
             roles::log_to_file(setting.logs, setting.folder, role)?;
         }
     }
-    let gateway = match has_leader {
-        true => Some((roles::gateway(setting, &sockets, has_helper).await?, roles::relay(&sockets)?)),
-        false => None,
+    let gateway = if has_leader {
+        Some((roles::gateway(setting, &sockets, has_helper).await?, roles::relay(&sockets)?))
+    } else {
+        None
     };
     if let (Some(listener), Some(task)) = (sockets.helper, helper) {
         let built = roles::aggregator(setting, task, policy.clone(), has_leader).await?;

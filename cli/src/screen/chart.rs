@@ -26,15 +26,13 @@ pub(crate) fn chart(title: &str, rows: &[Row], signs: Signs) -> String {
     let width = values.iter().map(|value| value.chars().count()).max().unwrap_or(0).max("noised".len());
     let with_truth = rows.iter().any(|row| row.truth.is_some());
     let left = labels + 2 + CELLS;
-    let mut heading = format!("  {title:<left$}  {:>width$}", "noised");
-    if with_truth {
-        heading.push_str(&format!("  {:>9}  {:>7}", "true", "error"));
-    }
-    let mut lines = vec![heading];
+    let heading = format!("  {title:<left$}  {:>width$}", "noised");
+    let beside = |truth: &str, error: &str| format!("  {truth:>9}  {error:>7}");
+    let mut lines = vec![if with_truth { heading + &beside("true", "error") } else { heading }];
     for (row, value) in rows.iter().zip(&values) {
         let mut line = format!("  {:<labels$}  {}  {value:>width$}", row.label, scale.bar(row));
         if let Some(truth) = row.truth {
-            line.push_str(&format!("  {:>9}  {:>7}", thousands(truth), error(row.value - truth)));
+            line.push_str(&beside(&thousands(truth), &error(row.value - truth)));
         }
         lines.push(line);
     }

@@ -2,27 +2,25 @@
 
 /// Lays out `rows` below `headings`; both have the same number of columns. Every line ends without white space.
 pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
-        let heading = headings.get(column).map_or(0, |heading| heading.chars().count());
-        cells.chain([heading]).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..headings.len()).map(width).collect();
-    let line = |cells: &mut dyn Iterator<Item = &str>| {
-        let mut line = String::new();
-        for (column, (cell, width)) in cells.zip(&widths).enumerate() {
-            let width = *width;
-            match column {
-                0 => line.push_str(&format!("{cell:<width$}")),
-                _ if column + 1 == widths.len() => line.push_str(&format!("   {cell}")),
-                _ => line.push_str(&format!("   {cell:^width$}")),
-            }
-        }
-        line.trim_end().to_owned()
-    };
-    let mut lines = vec![line(&mut headings.iter().copied())];
-    lines.extend(rows.iter().map(|row| line(&mut row.iter().map(String::as_str))));
-    lines.join("\n")
+    let heading: Vec<String> = headings.iter().map(ToString::to_string).collect();
+    let all: Vec<&Vec<String>> = std::iter::once(&heading).chain(rows).collect();
+    let width = |column: usize| all.iter().filter_map(|row| row.get(column)).map(|cell| letters(cell)).max();
+    let widths: Vec<usize> = (0..headings.len()).map(|column| width(column).unwrap_or(0)).collect();
+    all.iter().map(|row| line(row, &widths)).collect::<Vec<_>>().join("\n")
+}
+
+fn line(cells: &[String], widths: &[usize]) -> String {
+    let last = widths.len().saturating_sub(1);
+    let cells = cells.iter().zip(widths).enumerate().map(|(column, (cell, width))| match column {
+        0 => format!("{cell:<width$}"),
+        _ if column == last => cell.clone(),
+        _ => format!("{cell:^width$}"),
+    });
+    cells.collect::<Vec<_>>().join("   ").trim_end().to_owned()
+}
+
+fn letters(cell: &str) -> usize {
+    cell.chars().count()
 }
 
 #[cfg(test)]

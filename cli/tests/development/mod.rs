@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -34,10 +35,22 @@ pub(crate) struct Dev {
 
 impl Dev {
     pub(crate) fn start(flags: &[&str]) -> Self {
-        let mut child = command(flags).arg("--json").stdout(Stdio::piped()).spawn().unwrap();
+        Self::spawn(command(flags), flags)
+    }
+
+    /// The same with another place for the state of the user.
+    pub(crate) fn start_at_home(home: &Path, flags: &[&str]) -> Self {
+        let mut command = command(flags);
+        command.env("XDG_STATE_HOME", home);
+        Self::spawn(command, flags)
+    }
+
+    fn spawn(mut command: Command, flags: &[&str]) -> Self {
+        let mut child = command.arg("--json").stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let sheet = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{flags:?}: {error}: `{line}`"));
+        let sheet =
+            serde_json::from_str(&line).unwrap_or_else(|error| panic!("{flags:?}: {error}: `{line}`"));
         Self { child, sheet }
     }
 
@@ -106,7 +119,8 @@ impl Dev {
         let collector = Collector::new(self.collector(), HttpClient::new(HttpOptions::default()));
         let collection = collector.collect(batch).await.unwrap();
         let waiting = collector.wait(&collection, || {});
-        tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("ready in time").unwrap()
+        // On a database server, the lease of a process that was killed must run out first.
+        tokio::time::timeout(Duration::from_mins(3), waiting).await.expect("ready in time").unwrap()
     }
 
     fn bundle(&self) -> TaskBundle {
@@ -184,7 +198,8 @@ impl Leader {
             "role = \"leader\"\nlisten = \"127.0.0.1:{port}\"\ndatabase = \"sqlite:leader.db\"\n\
              policy = \"policy.toml\"\ntasks = [\"leader.task.toml\"]\n"
         );
-        for (name, content) in [("leader.task.toml", task), ("policy.toml", policy), ("leader.toml", config)] {
+        for (name, content) in [("leader.task.toml", task), ("policy.toml", policy), ("leader.toml", config)]
+        {
             let path = folder.path().join(name);
             std::fs::write(&path, content).unwrap();
             let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
@@ -209,7 +224,9 @@ impl Leader {
             loop {
                 let request = http::Request::get(&url).body(Bytes::new()).unwrap();
                 match http.send(request).await {
-                    Ok(answer) => return HpkeConfigList::decoded(answer.body()).unwrap().configs()[0].clone(),
+                    Ok(answer) => {
+                        return HpkeConfigList::decoded(answer.body()).unwrap().configs()[0].clone();
+                    }
                     Err(error) => assert!(started.elapsed() < Duration::from_secs(20), "{error}"),
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -226,8 +243,10 @@ impl Leader {
         let helper_key = keys(configuration.helper_url()).await;
         let builder = ReportBuilder::new(&bundle, leader_key, helper_key).unwrap();
         let now = Clock::system().now();
-        let reports =
-            numbers.iter().map(|number| builder.report(&Measurement::Integer(*number), now).unwrap()).collect();
+        let reports = numbers
+            .iter()
+            .map(|number| builder.report(&Measurement::Integer(*number), now).unwrap())
+            .collect();
         let url = Resource::Reports(bundle.task_id).url(configuration.leader_url());
         let request = http::Request::post(url)
             .header("content-type", Media::UploadReq.header())

@@ -157,8 +157,7 @@ impl Workshop {
         let (manner, measurement) = self.jobs.get(index).expect("the index was looked up before");
         let report_id = ReportId::random(&mut rand::rng());
         let context = vdaf_context(self.draft, &self.task_id);
-        let mut sharded =
-            self.vdaf.shard(&context, measurement, &report_id).map_err(Failure::unexpected)?;
+        let mut sharded = self.vdaf.shard(&context, measurement, &report_id).map_err(Failure::unexpected)?;
         if *manner == Manner::WrongProof {
             let [leader, _] = &mut sharded.input_shares;
             if let Some(first) = leader.first_mut() {

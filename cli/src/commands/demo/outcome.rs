@@ -10,7 +10,7 @@ use crate::screen::Row;
 
 /// The object that `mica demo --json` prints.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct Report {
+pub(super) struct Shown {
     /// Reports that were uploaded.
     pub(super) sent: u64,
     /// Reports that both aggregators found valid.
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn the_object_has_the_documented_keys_in_the_documented_order() {
         let row = Row { label: "yes".to_owned(), value: -3, half_width: 8, truth: Some(2) };
-        let report = Report {
+        let report = Shown {
             sent: 12,
             accepted: 2,
             rejected: BTreeMap::from([("report_replayed".to_owned(), 4)]),

@@ -36,7 +36,10 @@ pub(super) fn roles(running: &Running, stage: &Stage, signs: Signs) -> String {
         line("helper", &addresses.helper, &stage.database("helper"), &hpke_key(helper_keys)),
         line("gateway", gateway, &gateway_key, "allows: this task's uploads, both aggregators' keys"),
         line("relay", relay, "forwards to: gateway", "keeps nothing"),
-        format!("  {} all roles run in ONE process here, and without TLS. Real deployments need relay, leader", signs.warning()),
+        format!(
+            "  {} all roles run in ONE process here, and without TLS. Real deployments need relay, leader",
+            signs.warning()
+        ),
         "    and helper under different operators, or one of them sees everything.\n".to_owned(),
     ]
     .join("\n")
@@ -89,8 +92,10 @@ pub(super) fn aggregation(tallies: &Tallies, took: Duration, signs: Signs) -> St
     let refused: u64 = tallies.rejected().map(|(_, reports)| reports).sum();
     let mut rejected: Vec<(&str, u64)> = tallies.rejected().collect();
     rejected.sort_by_key(|(_, reports)| std::cmp::Reverse(*reports));
-    let reasons: Vec<String> =
-        rejected.into_iter().map(|(reason, reports)| format!("{} {}", words(reason), thousands(reports))).collect();
+    let reasons: Vec<String> = rejected
+        .into_iter()
+        .map(|(reason, reports)| format!("{} {}", words(reason), thousands(reports)))
+        .collect();
     format!(
         "Aggregate {} verified by both and added up {} {:.1} s\n          accepted {} {} refused {} ({})",
         thousands(tallies.aggregated()),
@@ -145,7 +150,12 @@ pub(super) fn second(reason: &str, batch: &str, budgets: &[BudgetState], signs: 
     let spent: Vec<String> = budgets
         .iter()
         .map(|budget| {
-            format!("{} of {} spent in \"{}\"", format_units(budget.spent), format_units(budget.limit), budget.budget_id)
+            format!(
+                "{} of {} spent in \"{}\"",
+                format_units(budget.spent),
+                format_units(budget.limit),
+                budget.budget_id
+            )
         })
         .collect();
     format!(
@@ -164,6 +174,7 @@ pub(super) fn batch(interval: &Interval, precision: TimePrecision) -> String {
     let start = i64::try_from(precision.start_of(interval.start())).ok();
     let start = start.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
     let seconds = precision.seconds_of(interval.duration());
-    let length = if seconds.is_multiple_of(3600) { format!("{}h", seconds / 3600) } else { format!("{seconds}s") };
+    let length =
+        if seconds.is_multiple_of(3600) { format!("{}h", seconds / 3600) } else { format!("{seconds}s") };
     start.map_or_else(|| "the batch".to_owned(), |start| format!("{start}/{length}"))
 }

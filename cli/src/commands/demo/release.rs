@@ -132,4 +132,4 @@ pub(super) async fn accounts(store: &Store) -> Result<(Vec<LedgerEntry>, Vec<Bud
     Ok((entries, budgets))
 }
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);

@@ -90,7 +90,7 @@ impl Search {
 
     fn look_for(&mut self, bytes: &[u8], kind: Kind) {
         if let Some(raw) = bytes.first_chunk() {
-            let (word, bit) = place(raw);
+            let (word, bit) = place(*raw);
             if let Some(word) = self.worth.get_mut(word) {
                 *word |= bit;
             }
@@ -108,7 +108,7 @@ impl Search {
     pub(super) fn through(&self, bytes: &[u8]) -> Found {
         let mut found = Found { bytes: bytes.len() as u64, ..Found::default() };
         for window in bytes.windows(RAW).filter_map(<[u8]>::first_chunk::<RAW>) {
-            let (word, bit) = place(window);
+            let (word, bit) = place(*window);
             if self.worth.get(word).is_some_and(|word| word & bit != 0)
                 && let Some(kind) = self.raw.get(window)
             {
@@ -195,8 +195,8 @@ impl Found {
 }
 
 /// Where the filter keeps the bit of these bytes.
-fn place(bytes: &[u8; RAW]) -> (usize, u64) {
-    let number = u64::from_le_bytes(*bytes);
+fn place(bytes: [u8; RAW]) -> (usize, u64) {
+    let number = u64::from_le_bytes(bytes);
     let slot = number & (FILTER as u64 - 1);
     (usize::try_from(slot / 64).unwrap_or(0), 1 << (slot % 64))
 }

@@ -18,7 +18,7 @@ use mica_service::store::Store;
 use rand::RngExt as _;
 
 use super::clients::{Crowd, Uploads};
-use super::outcome::{Line, Report, SecondRelease, Total};
+use super::outcome::{Line, SecondRelease, Shown, Total};
 use super::release::Tallies;
 use super::scene::Scene;
 use super::search::Search;
@@ -58,7 +58,7 @@ pub(super) async fn show(
     stage: &Stage,
     audience: &Audience,
     started: Instant,
-) -> Result<(Report, Running), Failure> {
+) -> Result<(Shown, Running), Failure> {
     let seed = args.seed.unwrap_or_else(|| rand::rng().random_range(0..1_000_000));
     let dot = audience.signs.dot();
     audience.say(&format!(
@@ -72,7 +72,7 @@ pub(super) async fn show(
     let plan = plan(&policy, &scene, min_batch_size)?;
     let (running, made, compute) = open(stage, &scene, &policy, min_batch_size).await?;
     let measurements = scene.measurements(args.clients, seed);
-    let play = Play {
+    let performance = Play {
         scene: &scene,
         stage,
         audience,
@@ -81,7 +81,7 @@ pub(super) async fn show(
         batch: last_hour()?,
         truth: scene.truth(&measurements),
     };
-    match play.perform(made, measurements, compute, started).await {
+    match performance.perform(made, measurements, compute, started).await {
         Ok(report) => Ok((report, running)),
         Err(failure) => {
             running.stop().await;
@@ -132,7 +132,7 @@ impl Play<'_> {
         measurements: Vec<Measurement>,
         compute: ComputePool,
         started: Instant,
-    ) -> Result<Report, Failure> {
+    ) -> Result<Shown, Failure> {
         let signs = self.audience.signs;
         self.audience.say(&programme::roles(self.running, self.stage, signs))?;
         self.audience.say("")?;
@@ -159,7 +159,7 @@ impl Play<'_> {
         self.audience.say("")?;
         self.audience.say(&reason.1)?;
         self.audience.say("")?;
-        Ok(Report {
+        Ok(Shown {
             sent: uploads.sent,
             accepted: tallies.aggregated(),
             rejected: tallies.rejected().map(|(name, reports)| (name.to_owned(), reports)).collect(),
@@ -197,12 +197,7 @@ impl Play<'_> {
         Ok(uploads)
     }
 
-    async fn aggregate(
-        &self,
-        made: &Made,
-        uploads: &Uploads,
-        clients: u64,
-    ) -> Result<Tallies, Failure> {
+    async fn aggregate(&self, made: &Made, uploads: &Uploads, clients: u64) -> Result<Tallies, Failure> {
         let signs = self.audience.signs;
         let started = Instant::now();
         let refused = uploads.refused.values().sum();
@@ -239,7 +234,8 @@ impl Play<'_> {
     /// What the relay and the gateway passed on.
     fn counts(&self) -> (u64, u64) {
         let relay = self.running.relay.as_ref().map_or(0, |it| it.count(mica_relay::Outcome::Forwarded));
-        let gateway = self.running.gateway.as_ref().map_or(0, |it| it.count(mica_gateway::Outcome::Forwarded));
+        let gateway =
+            self.running.gateway.as_ref().map_or(0, |it| it.count(mica_gateway::Outcome::Forwarded));
         (relay, gateway)
     }
 

@@ -8,9 +8,9 @@ use mica_service::telemetry::{self, LogRoutes};
 use rand::RngExt as _;
 use tempfile::TempDir;
 
+use super::Args;
 use super::scene::Scene;
 use super::witness::PROCESS;
-use super::Args;
 use crate::args::Global;
 use crate::deployment::Databases;
 use crate::exit::Failure;
@@ -69,7 +69,12 @@ impl Stage {
     ///
     /// # Errors
     /// When the policy makes no sense, for example for its epsilon.
-    pub(super) fn policy(&self, scene: &Scene, min_batch_size: u64, epsilon: &str) -> Result<Policy, Failure> {
+    pub(super) fn policy(
+        &self,
+        scene: &Scene,
+        min_batch_size: u64,
+        epsilon: &str,
+    ) -> Result<Policy, Failure> {
         let text = Policy::for_demo(scene.label, &scene.vdaf, min_batch_size, epsilon);
         let name = "demo-policy.toml";
         let policy = Policy::parse(name, &text)?;

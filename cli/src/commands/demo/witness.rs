@@ -60,7 +60,10 @@ impl Evidence {
         };
         Ok(Self {
             relay: Kept { log: log("relay")?, database: None },
-            gateway: Kept { log: log("gateway")?, database: Some(database(&databases.gateway, search).await?) },
+            gateway: Kept {
+                log: log("gateway")?,
+                database: Some(database(&databases.gateway, search).await?),
+            },
             leader: Kept { log: log("leader")?, database: Some(database(&databases.leader, search).await?) },
             helper: Kept { log: log("helper")?, database: Some(database(&databases.helper, search).await?) },
             process: Kept { log: log(PROCESS)?, database: None },
@@ -88,8 +91,9 @@ impl Evidence {
             ("leader", &self.leader.database, &in_the_clear),
             ("helper", &self.helper.database, &in_the_clear),
         ];
-        let databases =
-            databases.into_iter().filter_map(|(role, found, kinds)| Some((role, "database", found.as_ref()?, kinds)));
+        let databases = databases
+            .into_iter()
+            .filter_map(|(role, found, kinds)| Some((role, "database", found.as_ref()?, kinds)));
         let logs = logs.into_iter().map(|(role, found, kinds)| (role, "log", found, kinds));
         for (role, place, found, kinds) in logs.chain(databases) {
             if let Some(kind) = kinds.iter().find(|kind| found.of(**kind) > 0) {
@@ -186,9 +190,9 @@ fn describe(kind: Kind) -> &'static str {
 
 async fn database(url: &str, search: &Search) -> Result<Found, Failure> {
     if is_postgres(url) {
-        return on_server(url, search).await.map_err(|error| {
-            Failure::unexpected(format!("the database cannot be searched: {error}"))
-        });
+        return on_server(url, search)
+            .await
+            .map_err(|error| Failure::unexpected(format!("the database cannot be searched: {error}")));
     }
     let file = url.strip_prefix("sqlite:").unwrap_or(url);
     let mut found = Found::default();
@@ -229,6 +233,8 @@ pub(super) const PROCESS: &str = "process";
 mod tests {
     use super::*;
 
+    type Spoil = fn(&mut Evidence, Found);
+
     fn kept(log: Found, database: Option<Found>) -> Kept {
         Kept { log, database }
     }
@@ -250,8 +256,10 @@ mod tests {
         let evidence = clean();
         evidence.check().unwrap();
         let text = evidence.describe(Signs::Ascii);
-        let cells: Vec<Vec<&str>> =
-            text.lines().map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect()).collect();
+        let cells: Vec<Vec<&str>> = text
+            .lines()
+            .map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect())
+            .collect();
         assert_eq!(cells[1], ["relay", "yes", "no", "no"]);
         assert_eq!(cells[2], ["gateway", "no", "yes", "no"]);
         assert_eq!(cells[3], ["leader, helper", "no", "yes", "one share each: random-looking"]);
@@ -263,7 +271,7 @@ mod tests {
         let address = Found { client_addresses: 1, ..Found::default() };
         let share = Found { shares: 3, ..Found::default() };
         let task = Found { task_ids: 1, ..Found::default() };
-        let cases: [(fn(&mut Evidence, Found), Found, &str); 4] = [
+        let cases: [(Spoil, Found, &str); 4] = [
             (|it, found| it.relay.log = found, task, "log of the relay holds the identifier of the task"),
             (|it, found| it.gateway.log = found, address, "log of the gateway holds the address"),
             (|it, found| it.gateway.database = Some(found), task, "database of the gateway"),
@@ -277,9 +285,11 @@ mod tests {
         }
         let mut evidence = clean();
         evidence.gateway.log = address;
-        assert!(evidence.describe(Signs::Ascii).lines().any(|line| {
-            line.split_whitespace().collect::<Vec<_>>() == ["gateway", "yes", "yes", "no"]
-        }));
+        assert!(
+            evidence.describe(Signs::Ascii).lines().any(|line| {
+                line.split_whitespace().collect::<Vec<_>>() == ["gateway", "yes", "yes", "no"]
+            })
+        );
     }
 
     #[test]

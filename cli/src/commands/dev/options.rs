@@ -234,9 +234,13 @@ fn vdaf(args: &Args) -> Result<Vdaf, Failure> {
 }
 
 fn interval(text: &str) -> Result<(u64, u64), Failure> {
-    let read = text.split_once(':').and_then(|(start, duration)| Some((start.parse().ok()?, duration.parse().ok()?)));
+    let read = text
+        .split_once(':')
+        .and_then(|(start, duration)| Some((start.parse().ok()?, duration.parse().ok()?)));
     read.ok_or_else(|| {
-        Failure::usage(format!("`{text}` is no task interval; write START:DURATION in seconds, such as 1767225600:86400"))
+        Failure::usage(format!(
+            "`{text}` is no task interval; write START:DURATION in seconds, such as 1767225600:86400"
+        ))
     })
 }
 

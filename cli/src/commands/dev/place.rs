@@ -37,7 +37,11 @@ impl Place {
                 let folder = state_folder()?;
                 std::fs::create_dir_all(&folder).map_err(|error| cannot(&folder, error))?;
                 let name = hex::encode(Sha256::digest(url.as_bytes()));
-                Self { base: folder.join(format!("{name}.db")), server: Some(url.to_owned()), temporary: None }
+                Self {
+                    base: folder.join(format!("{name}.db")),
+                    server: Some(url.to_owned()),
+                    temporary: None,
+                }
             }
             Some(url) => Self { base: file(url)?, server: None, temporary: None },
         };
@@ -91,14 +95,17 @@ pub(super) fn policy_text(options: &Options, now: u64) -> String {
 }
 
 fn in_a_year(now: u64) -> String {
-    let day = i64::try_from(now).ok().and_then(|now| jiff::Timestamp::from_second(now.checked_add(YEAR)?).ok());
+    let day =
+        i64::try_from(now).ok().and_then(|now| jiff::Timestamp::from_second(now.checked_add(YEAR)?).ok());
     day.map_or_else(|| "9999-12-31".to_owned(), |day| day.strftime("%Y-%m-%d").to_string())
 }
 
 fn file(url: &str) -> Result<PathBuf, Failure> {
     let path = url.strip_prefix("sqlite:").map(|path| path.strip_prefix("//").unwrap_or(path));
     let path = path.filter(|path| !path.is_empty() && !path.ends_with('/')).ok_or_else(|| {
-        Failure::invalid("the URL of a database starts with sqlite: and the path of a file, or with postgres://")
+        Failure::invalid(
+            "the URL of a database starts with sqlite: and the path of a file, or with postgres://",
+        )
     })?;
     let path = std::path::absolute(path)?;
     match path.parent().filter(|folder| folder.is_dir()) {
@@ -114,7 +121,8 @@ fn file(url: &str) -> Result<PathBuf, Failure> {
 fn state_folder() -> Result<PathBuf, Failure> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let folder = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state")));
-    let folder = folder.ok_or_else(|| Failure::invalid("neither XDG_STATE_HOME nor HOME is set; set one of them"))?;
+    let folder =
+        folder.ok_or_else(|| Failure::invalid("neither XDG_STATE_HOME nor HOME is set; set one of them"))?;
     Ok(folder.join("mica"))
 }
 

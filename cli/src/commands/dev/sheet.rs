@@ -52,7 +52,8 @@ struct Task {
     verify_key: String,
     verification_key_id: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
-    task_interval: Option<Seconds>,
+    #[serde(rename = "task_interval")]
+    interval: Option<Seconds>,
 }
 
 #[derive(Serialize)]
@@ -165,7 +166,7 @@ impl Task {
             batch_mode: file.configuration.batch_mode().to_string(),
             verify_key: hex::encode(*file.verify_key),
             verification_key_id: file.verification_key_id,
-            task_interval: state.options.task_interval.map(|(start, duration)| Seconds { start, duration }),
+            interval: state.options.task_interval.map(|(start, duration)| Seconds { start, duration }),
         }
     }
 }
