@@ -63,21 +63,31 @@ async fn collection_worker(shared: Arc<Shared>, shutdown: Shutdown) {
     }
 }
 
-/// Forms a job if there are segments without one, then leases the oldest job and takes it as far as it goes.
+/// Takes up the oldest job and takes it as far as it goes. Only when there is none, segments become one: what gathers
+/// while jobs are being driven shares the next.
 pub(crate) async fn step_aggregation(shared: &Arc<Shared>) -> Result<Outcome, StoreError> {
-    form_jobs::form(shared).await?;
     let request = lease_request(shared);
-    let leased = shared
+    let leased = match lease_aggregation(shared, request).await? {
+        Some(row) => Some(row),
+        None => {
+            form_jobs::form(shared).await?;
+            lease_aggregation(shared, request).await?
+        }
+    };
+    let Some(row) = leased else { return Ok(Outcome::Idle) };
+    let job = Held { row, token: request.token };
+    settle_aggregation(shared, &job, aggregate::run(shared, &job).await).await?;
+    Ok(Outcome::Worked)
+}
+
+async fn lease_aggregation(shared: &Shared, request: LeaseRequest) -> Result<Option<JobRow>, StoreError> {
+    shared
         .store
         .tx("lease_aggregation_job", move |mut tx| async move {
             let job = store::aggregation_jobs::lease(&mut tx, request).await?;
             Ok((tx, job))
         })
-        .await?;
-    let Some(row) = leased else { return Ok(Outcome::Idle) };
-    let job = Held { row, token: request.token };
-    settle_aggregation(shared, &job, aggregate::run(shared, &job).await).await?;
-    Ok(Outcome::Worked)
+        .await
 }
 
 async fn settle_aggregation(
