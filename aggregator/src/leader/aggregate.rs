@@ -168,7 +168,8 @@ async fn closed_around(
 ) -> Result<Vec<Interval>, StoreError> {
     let times = || opened.iter().map(|report| report.report.metadata.time);
     let (Some(first), Some(last)) = (times().min(), times().max()) else { return Ok(Vec::new()) };
-    store::closed_intervals::closed_times(tx, task.key, first, last).await
+    // A batch that is closing waits for this job, so that its reports belong to it.
+    store::closed_intervals::released_times(tx, task.key, first, last).await
 }
 
 fn verdict(opened: &Opened, closed: &[Interval]) -> Option<ReportError> {

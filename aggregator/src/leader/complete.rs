@@ -2,8 +2,8 @@
 //!
 //! Reports arrive all the time, and anyone may send some for any interval, so "nothing is under way" may never be true.
 //! A collection therefore waits for the segments up to a fence, which is finite. If others have come since and the batch
-//! is large enough by then, the interval closes: it takes no more reports, neither at upload nor when a job is frozen,
-//! and the collection waits for what was there at that moment, which is finite again.
+//! is large enough by then, the interval closes: it takes no more reports, and the collection waits for what was
+//! accepted until that moment, which is finite again.
 
 use mica_dap::time::Interval;
 use mica_service::store::{StoreError, Tx};
@@ -48,7 +48,10 @@ pub(super) async fn under_lock(
     job: &Held<CollectionJobRow>,
     query: Interval,
 ) -> Result<bool, ReleaseError> {
-    if segments::unsettled_until(tx, task.key, query, job.row.fence).await? {
+    // Read again: a job that became two may have raised it since the lease.
+    let row = collection_jobs::by_id(tx, task.key, &job.row.id).await?;
+    let fence = row.map_or(job.row.fence, |row| row.fence);
+    if segments::unsettled_until(tx, task.key, query, fence).await? {
         return Ok(false);
     }
     if job.row.state == CollectionState::Closing {

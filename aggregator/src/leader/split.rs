@@ -11,6 +11,7 @@ use mica_service::store::{StoreError, Tx};
 use crate::jobs::{AGGREGATION, Held, JobError};
 use crate::shared::Shared;
 use crate::store::aggregation_jobs::{self, JobRow};
+use crate::store::collection_jobs;
 use crate::store::segments::{self, NewSegment, Segment};
 use crate::store::tasks;
 use crate::task::Task;
@@ -41,6 +42,9 @@ pub(super) async fn split(
             for half in [first, second] {
                 form(&mut tx, task, half, now).await?;
             }
+            // Whoever waited for the old segments waits for the new ones.
+            let newest = segments::newest(&mut tx, task.key).await?;
+            collection_jobs::raise_fences(&mut tx, task.key, newest).await?;
             tx.wake(AGGREGATION);
             Ok((tx, true))
         })

@@ -81,15 +81,36 @@ pub async fn closed_times(
     first: Time,
     last: Time,
 ) -> Result<Vec<Interval>, StoreError> {
+    times(tx, task, (first, last), CLOSING).await
+}
+
+/// As [`closed_times`], without those that still wait for what was accepted before they closed.
+pub async fn released_times(
+    tx: &mut Tx,
+    task: i64,
+    first: Time,
+    last: Time,
+) -> Result<Vec<Interval>, StoreError> {
+    times(tx, task, (first, last), CLOSING + 1).await
+}
+
+async fn times(
+    tx: &mut Tx,
+    task: i64,
+    (first, last): (Time, Time),
+    least_release: i64,
+) -> Result<Vec<Interval>, StoreError> {
     let rows = sqlx::query(
         "-- closed_times
          SELECT start_time, end_time FROM closed_intervals
-         WHERE task = $1 AND batch_id = $2 AND start_time <= $4 AND end_time > $3 ORDER BY start_time",
+         WHERE task = $1 AND batch_id = $2 AND start_time <= $4 AND end_time > $3 AND release_id >= $5
+         ORDER BY start_time",
     )
     .bind(task)
     .bind([].as_slice())
     .bind(clamp(first))
     .bind(clamp(last))
+    .bind(least_release)
     .fetch_all(tx.connection())
     .await?;
     rows.iter()
@@ -101,5 +122,6 @@ pub async fn closed_times(
         .collect()
 }
 
-/// Stands for the release of an interval that takes no more reports while those under way are finished.
+/// Stands for the release of an interval that takes no more reports while those under way are finished; the numbers of
+/// releases are greater.
 pub const CLOSING: i64 = 0;

@@ -196,6 +196,19 @@ pub async fn set_reserved(
     Ok(found(done.rows_affected()))
 }
 
+/// Lets the jobs of a task that wait for segments wait for those up to `fence`, for what they waited for moved there.
+pub async fn raise_fences(tx: &mut Tx, task: i64, fence: i64) -> Result<u64, StoreError> {
+    let done = sqlx::query(
+        "-- raise_fences
+         UPDATE collection_jobs SET fence = $2 WHERE task = $1 AND fence < $2 AND state IN ('pending', 'closing')",
+    )
+    .bind(task)
+    .bind(fence)
+    .execute(tx.connection())
+    .await?;
+    Ok(done.rows_affected())
+}
+
 /// Answers a reserved job; one that was deleted since ends without its answer. False when the lease is lost or the job
 /// is not reserved.
 pub async fn set_released(

@@ -151,3 +151,22 @@ async fn a_job_that_is_too_large_for_the_helper_is_sent_in_parts() {
         assert_eq!(world.total(&world.collected().await), (5, 15));
     }
 }
+
+#[tokio::test]
+async fn what_was_accepted_before_the_batch_closed_is_in_it_even_if_its_job_is_sent_in_parts() {
+    for database in databases().await {
+        let world = World::plain(&database).await;
+        let (first, second) = (Act::busy(503, 600), Act::busy(503, 900));
+        world.helper.will([first, second, Act::Honest, Act::status(413)]);
+        assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
+        world.put_off().await;
+        let location = world.collect().await.location.expect("a job has a place");
+        assert_eq!(world.upload(&world.reports(&[3, 4])).await, []);
+        while world.leader.troubles().await.len() < 2 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        let answer = world.concluded(&location).await;
+        assert_eq!(world.total(&answer), (4, 10), "{}", database.kind);
+        assert_eq!(world.leader.tallies().await, [("aggregated".to_owned(), 4), ("uploaded".to_owned(), 4)]);
+    }
+}
