@@ -1,8 +1,9 @@
 //! Runs the binary: the demonstration must show what happened, and must have happened as it must.
 #![expect(clippy::unwrap_used, reason = "a test that fails may panic anywhere")]
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use sqlx::{AnyConnection, Connection as _, Row as _};
@@ -147,6 +148,26 @@ fn the_screen_tells_the_whole_story_also_in_ascii() {
     for file in ["leader.db", "helper.db", "gateway.db", "demo-policy.toml"] {
         assert!(kept.join(file).is_file(), "{file}");
     }
+}
+
+#[test]
+fn it_serves_until_it_is_told_to_stop_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_mica"))
+        .args(["demo", "--clients", "20"])
+        .env("TMPDIR", folder.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut screen = BufReader::new(child.stdout.take().unwrap());
+    let mut text = String::new();
+    while !text.contains("Press Ctrl-C to stop.") {
+        assert!(screen.read_line(&mut text).unwrap() > 0, "{text}");
+    }
+    assert!(child.try_wait().unwrap().is_none(), "it is still there");
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]

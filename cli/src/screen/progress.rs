@@ -1,8 +1,9 @@
 //! How far something is, on standard error and only where that is a terminal.
 
+use std::fmt::Write;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::Signs;
 
@@ -14,7 +15,7 @@ impl Progress {
     /// A bar of this many steps.
     pub(crate) fn steps(signs: Signs, label: &'static str, steps: u64) -> Self {
         let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template(BAR).expect("the template is one");
+        let style = ProgressStyle::with_template(BAR).expect("the template is one").with_key("rate", rate);
         bar.set_style(style.progress_chars(signs.choose("━━┄", "##-")));
         bar.set_prefix(label);
         Self(bar)
@@ -51,5 +52,11 @@ impl Progress {
     }
 }
 
-const BAR: &str = "{prefix:<9} {human_pos}/{human_len} {bar:40} {percent:>3} %   {per_sec}   {elapsed}";
+/// Steps per second, without the digits that change all the time.
+fn rate(state: &ProgressState, out: &mut dyn Write) {
+    // What cannot be written is not shown.
+    drop(write!(out, "{:.0}/s", state.per_sec()));
+}
+
+const BAR: &str = "{prefix:<9} {human_pos}/{human_len} {bar:30} {percent:>3} %   {rate}   {elapsed}";
 const SPINNER: &str = "{prefix:<9} {spinner} {msg}   {elapsed}";
