@@ -55,7 +55,7 @@ impl Progress {
 /// Steps per second, without the digits that change all the time.
 fn rate(state: &ProgressState, out: &mut dyn Write) {
     // What cannot be written is not shown.
-    drop(write!(out, "{:.0}/s", state.per_sec()));
+    let _ = write!(out, "{:.0}/s", state.per_sec());
 }
 
 const BAR: &str = "{prefix:<9} {human_pos}/{human_len} {bar:30} {percent:>3} %   {rate}   {elapsed}";
