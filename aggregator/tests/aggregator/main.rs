@@ -10,5 +10,6 @@ mod leader_collection;
 mod leader_deferral;
 mod leader_replicas;
 mod leader_retries;
+mod leader_uploads;
 mod pair;
 mod support;
