@@ -11,6 +11,11 @@ use mica_tests::{Database, Dev, Fault, Parties, Plan, Sample, eventually, interv
 
 const PATIENCE: Duration = Duration::from_secs(25);
 
+/// So much work that a power cut comes in the middle of it.
+fn slow() -> VdafConfig {
+    VdafConfig::sum_vec(100, 255)
+}
+
 fn sum() -> VdafConfig {
     VdafConfig::Sum { max_measurement: 1000 }
 }
@@ -36,7 +41,7 @@ async fn leader_killed_between_upload_and_aggregation_counts_every_report_once()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn helper_killed_again_and_again_counts_every_report_once() {
-    let plan = Plan { max_job_reports: 20, ..Plan::without_dp(VdafConfig::histogram(10)) };
+    let plan = Plan { max_job_reports: 20, ..Plan::without_dp(slow()) };
     let mut parties = Parties::start(&plan).await;
     let sample = parties.task.sample(320);
     let reports = parties.reports(&parties.task.builder().await, &sample.measurements);
@@ -45,17 +50,19 @@ async fn helper_killed_again_and_again_counts_every_report_once() {
             parties.upload(few).await;
         }
         // Each time at another moment of its work.
-        tokio::time::sleep(Duration::from_millis(20 + 40 * round as u64)).await;
+        tokio::time::sleep(Duration::from_millis(30 + 50 * round as u64)).await;
         parties.kill_helper();
         tokio::time::sleep(Duration::from_millis(100)).await;
         parties.start_helper().await;
     }
+    let broken = parties.proxy.seen("aggregation_jobs").iter().filter(|job| job.answers.is_empty()).count();
+    assert!(broken > 0, "no job was under way at any power cut");
     assert_exact(&parties, &reports, &sample).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn leader_killed_again_and_again_counts_every_report_once() {
-    let plan = Plan { max_job_reports: 20, ..Plan::without_dp(VdafConfig::histogram(10)) };
+    let plan = Plan { max_job_reports: 20, ..Plan::without_dp(slow()) };
     let mut parties = Parties::start(&plan).await;
     let sample = parties.task.sample(320);
     let reports = parties.reports(&parties.task.builder().await, &sample.measurements);

@@ -14,9 +14,15 @@ use mica_dap::media::Media;
 use mica_dap::report::Report;
 use mica_dap::resource::Resource;
 use mica_dap::vdaf::{Measurement, vdaf_context};
-use mica_tests::{Database, Dev, Finding, Haystack, Needle, Process, interval_of};
+use mica_dap::vdaf_config::VdafConfig;
+use mica_tests::{
+    Courier, Database, Dev, Finding, Front, Haystack, Needle, Parties, Plan, Process, Task, interval_of,
+};
 
 const CLIENTS: u8 = 12;
+
+/// Values are long enough to be told from any other number.
+const LARGEST: u64 = (1 << 40) - 1;
 
 /// A run that has ended, and what must not be found in it.
 struct Run {
@@ -91,6 +97,51 @@ async fn what_is_planted_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_listens_between_the_hops_learns_no_more_than_the_next_hop_may() {
+    let parties = Parties::start(&Plan::without_dp(VdafConfig::Sum { max_measurement: LARGEST })).await;
+    let front = Front::start(&parties).await;
+    let (mut clients, mut reports, mut sent) = (Vec::new(), Vec::new(), Vec::new());
+    for number in 1..=CLIENTS {
+        let address = Ipv4Addr::new(127, 0, 77, number);
+        let (report, needles) = client(&parties.task, front.courier(address), address, value()).await;
+        clients.extend(needles);
+        reports.push(Needle::bytes("a report", report.metadata.report_id.as_bytes()));
+        sent.push(report);
+    }
+    let collector = parties.task.collector();
+    let collection = collector.collect(interval_of(&sent)).await.unwrap();
+    let outcome = collector.wait(&collection, || ()).await.unwrap();
+    assert_eq!(outcome.report_count, u64::from(CLIENTS));
+
+    let to_gateway = Haystack::of_bytes("before the gateway", front.before_gateway.heard());
+    let to_leader = Haystack::of_bytes("before the leader", front.before_leader.heard());
+    let asked: Vec<_> = parties.proxy.seen("").into_iter().flat_map(|exchange| exchange.request).collect();
+    let to_helper = Haystack::of_bytes("before the helper", asked);
+    for heard in [&to_gateway, &to_leader, &to_helper] {
+        assert_eq!(heard.search(&clients), [], "of a client");
+    }
+    // What relay and gateway say to each other is about no task and no report.
+    let task = [Needle::bytes("the task", parties.task.id.as_bytes())];
+    assert_eq!(to_gateway.search(&task), []);
+    assert_eq!(to_gateway.search(&reports), []);
+    // The tap was in the right place, and the search works on it.
+    assert_eq!(to_leader.search(&task).len(), 1);
+    assert_eq!(to_leader.search(&reports).len(), 1);
+    // The relay sends the same few header fields for everybody.
+    let heard = front.before_gateway.heard();
+    let heard = String::from_utf8_lossy(&heard).to_ascii_lowercase();
+    for field in
+        ["user-agent:", "cookie:", "forwarded:", "x-forwarded-for:", "authorization:", "via:", "traceparent:"]
+    {
+        assert!(!heard.contains(&format!("\n{field}")), "the relay sent {field}");
+    }
+    let logs = Haystack::of(parties.folder()).logs();
+    assert_eq!(logs.search(&clients), []);
+    assert_eq!(logs.search(&reports), []);
+    assert_eq!(logs.only(|name| name.contains("relay")).search(&task), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_demonstration_leaves_no_identifier_and_no_key_in_a_log() {
     let folder = tempfile::tempdir().unwrap();
     let kept = folder.path().join("kept");
@@ -121,19 +172,20 @@ async fn a_demonstration_leaves_no_identifier_and_no_key_in_a_log() {
 
 /// Clients that stand out, all the way to the total, and the end of every server.
 async fn run() -> Run {
-    let flags =
-        ["--no-dp", "--vdaf", "sum", "--max", "1099511627775", "--min-batch-size", "5", "--log", "trace"];
+    let largest = LARGEST.to_string();
+    let flags = ["--no-dp", "--vdaf", "sum", "--max", &largest, "--min-batch-size", "5", "--log", "trace"];
     let dev = Dev::start(flags);
     let mut clients = Vec::new();
     let mut reports = Vec::new();
     let mut sent = Vec::new();
     let mut total = 0;
     for number in 1..=CLIENTS {
-        let value = (rand::random::<u64>() >> 24) | 1 << 39;
+        let value = value();
         total += value;
         let name = |what: &str| format!("{what} of client {number}");
         clients.push(Needle::number(&name("the value"), value));
-        let (report, needles) = client(&dev, number, value).await;
+        let address = Ipv4Addr::new(127, 0, 77, number);
+        let (report, needles) = client(&dev.task, dev.courier(address), address, value).await;
         clients.extend(needles);
         reports.push(Needle::bytes(&name("the report"), report.metadata.report_id.as_bytes()));
         sent.push(report);
@@ -147,28 +199,26 @@ async fn run() -> Run {
     Run { dev, clients, reports, secrets }
 }
 
-/// One client: an address of its own, loud header fields, a report of `value`. Returns what nobody may find.
-async fn client(dev: &Dev, number: u8, value: u64) -> (Report, Vec<Needle>) {
-    let address = Ipv4Addr::new(127, 0, 77, number);
+/// One client at `address`, with loud header fields, and a report of `value`. Returns what nobody may find.
+async fn client(task: &Task, courier: Courier, address: Ipv4Addr, value: u64) -> (Report, Vec<Needle>) {
+    let [.., number] = address.octets();
     let agent = format!("canary-agent-{}", hex::encode(rand::random::<[u8; 8]>()));
     let elsewhere = format!("203.0.113.{number}");
-    let courier = dev.courier(address).with_fields(vec![
+    let courier = courier.with_fields(vec![
         ("user-agent", agent.clone()),
         ("cookie", format!("session={agent}")),
         ("x-forwarded-for", elsewhere.clone()),
         ("forwarded", format!("for={elsewhere}")),
         ("authorization", format!("Bearer {agent}")),
     ]);
-    let task = &dev.task;
     for endpoint in [task.configuration.leader_url(), task.configuration.helper_url()] {
         let keys = courier.ask("GET", &Resource::HpkeConfig.url(endpoint), None).await.response;
         assert_eq!(keys.status, 200);
     }
     let report_id = ReportId::random(&mut rand::rng());
     let vdaf = task.vdaf().instantiate().expect("the VDAF of a test");
-    let sharded = vdaf
-        .shard(&vdaf_context(task.draft, &task.id), &Measurement::Integer(value), &report_id)
-        .expect("it can be shared");
+    let domain = vdaf_context(task.draft, &task.id);
+    let sharded = vdaf.shard(&domain, &Measurement::Integer(value), &report_id).expect("it can be shared");
     let report = task.builder().await.seal(report_id, task.current_time(), &sharded).expect("a report");
     let content = (Media::UploadReq.header(), report.encoded());
     let delivery = courier.ask("POST", &task.reports_url(), Some(content)).await;
@@ -177,7 +227,7 @@ async fn client(dev: &Dev, number: u8, value: u64) -> (Report, Vec<Needle>) {
     let [leader_share, helper_share] = &sharded.input_shares;
     let socket = [address.octets().as_slice(), &delivery.source.port().to_be_bytes()].concat();
     let needles = vec![
-        Needle::text(&format!("the address of client {number}"), &format!("127.0.77.{number}:")),
+        Needle::text(&format!("the address of client {number}"), &format!("127.0.77.{number}")),
         Needle::bytes(&format!("the socket of client {number}"), &socket),
         Needle::text(&format!("a header field of client {number}"), &agent),
         Needle::text(&format!("the claimed address of client {number}"), &elsewhere),
@@ -185,6 +235,10 @@ async fn client(dev: &Dev, number: u8, value: u64) -> (Report, Vec<Needle>) {
         Needle::bytes(&format!("the helper's share of client {number}"), &helper_share[..32]),
     ];
     (report, needles)
+}
+
+fn value() -> u64 {
+    rand::random_range(1 << 39..=LARGEST)
 }
 
 /// Every key and token of the run.

@@ -10,6 +10,7 @@ mod client;
 mod database;
 mod dev;
 mod forge;
+mod front;
 mod parties;
 mod port;
 mod process;
@@ -18,12 +19,14 @@ mod sample;
 mod search;
 mod task;
 mod wire;
+mod wiretap;
 
 pub use binary::mica;
 pub use client::{Courier, Delivery};
 pub use database::Database;
 pub use dev::Dev;
 pub use forge::{Flaw, Forge};
+pub use front::Front;
 pub use parties::{Parties, Plan};
 pub use port::free_port;
 pub use process::Process;
@@ -32,6 +35,7 @@ pub use sample::{Sample, small_vdafs};
 pub use search::{Finding, Haystack, Needle};
 pub use task::{Task, interval_of};
 pub use wire::{Reply, Wire};
+pub use wiretap::Wiretap;
 
 use std::time::Duration;
 

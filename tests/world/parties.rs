@@ -66,6 +66,7 @@ pub struct Parties {
     pub proxy: Proxy,
     leader: Option<Process>,
     helper: Option<Process>,
+    leader_port: u16,
     helper_port: u16,
     folder: TempDir,
 }
@@ -80,10 +81,22 @@ impl Parties {
         write_party(folder.path(), plan, leader_port, &leader);
         write_party(folder.path(), plan, helper_port, &helper);
         let proxy = Proxy::start(proxy_port, helper_port).await;
-        let mut parties = Self { task, proxy, leader: None, helper: None, helper_port, folder };
+        let mut parties = Self { task, proxy, leader: None, helper: None, leader_port, helper_port, folder };
         parties.start_helper().await;
         parties.start_leader().await;
         parties
+    }
+
+    /// Where both write.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Where the leader listens.
+    #[must_use]
+    pub fn leader_port(&self) -> u16 {
+        self.leader_port
     }
 
     /// Starts the leader and waits until it answers.
@@ -142,7 +155,7 @@ impl Parties {
 
     fn run(&self, role: &str) -> Process {
         let config = format!("{role}.toml");
-        Process::start(role, self.folder.path(), [role, "--config", config.as_str()])
+        Process::start(role, self.folder.path(), [role, "--log", "debug", "--config", config.as_str()])
     }
 }
 
@@ -163,7 +176,7 @@ fn write(path: &Path, text: &str) {
     fs::write(path, text).expect("the folder can be written");
 }
 
-async fn alive(endpoint: &str) {
+pub(crate) async fn alive(endpoint: &str) {
     let wire = Wire::default();
     let url = format!("{endpoint}health");
     eventually("a server to answer", Duration::from_secs(15), async || {

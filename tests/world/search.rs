@@ -72,6 +72,13 @@ impl Haystack {
         haystack
     }
 
+    /// Bytes that are in no file.
+    #[must_use]
+    pub fn of_bytes(name: &str, bytes: Vec<u8>) -> Self {
+        assert!(!bytes.is_empty(), "{name} is empty");
+        Self { files: BTreeMap::from([(name.to_owned(), bytes)]) }
+    }
+
     /// Only the files whose path below the folder passes.
     #[must_use]
     pub fn only(&self, mut wanted: impl FnMut(&str) -> bool) -> Self {
