@@ -8,6 +8,11 @@
 #[error("malformed message: {0}")]
 pub struct Malformed(pub &'static str);
 
+impl Malformed {
+    /// A list is longer than its reader allows: perhaps well formed, but too large here.
+    pub const TOO_MANY: Self = Self("more elements than allowed");
+}
+
 /// A structure that can be written in the wire format.
 ///
 /// Writing panics when a part is longer than its length field can say. Nothing that was decoded ever is.
@@ -131,7 +136,7 @@ impl<'a> Reader<'a> {
         let mut values = Vec::new();
         while !self.is_empty() {
             if values.len() >= limit {
-                return Err(Malformed("more elements than allowed"));
+                return Err(Malformed::TOO_MANY);
             }
             values.push(T::decode(self)?);
         }

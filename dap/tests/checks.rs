@@ -5,6 +5,7 @@ use mica_dap::aggregation::{
     VerifyInit, VerifyResp, VerifyResult,
 };
 use mica_dap::batch::Checksum;
+use mica_dap::codec::Malformed;
 use mica_dap::collection::{AggregateShareReq, BatchSelector, CollectionJobReq, QueriedBatch, Query};
 use mica_dap::extension::Extension;
 use mica_dap::hpke_config::HpkeCiphertext;
@@ -79,6 +80,12 @@ fn report_extensions_are_in_order_distinct_and_none_is_known() {
             assert_eq!(check_extensions(public, private, draft), Err(ReportError::InvalidMessage));
         }
     }
+    let (odd, even) = ([1, 3, 5].map(extension), [2, 4, 6].map(extension));
+    assert_eq!(check_extensions(&odd, &even, Draft::V19), Err(ReportError::UnsupportedExtension));
+    for common in [[1, 2, 4], [2, 3, 4], [2, 4, 5]].map(|types| types.map(extension)) {
+        assert_eq!(check_extensions(&odd, &common, Draft::V19), Err(ReportError::InvalidMessage));
+        assert_eq!(check_extensions(&common, &odd, Draft::V19), Err(ReportError::InvalidMessage));
+    }
     assert_eq!(check_extensions(&one, &[], Draft::V18), Err(ReportError::InvalidMessage));
     assert_eq!(check_extensions(&[], &one, Draft::V19), Err(ReportError::UnsupportedExtension));
 }
@@ -89,7 +96,10 @@ fn a_job_has_at_least_one_report_no_more_than_allowed_and_none_twice() {
     assert!(!two.repeats_a_report());
     assert!(job(&[1, 2, 1], Vec::new()).repeats_a_report());
     assert!(AggregationJobInitReq::decode_limited(&two.encoded(), 2).is_ok());
-    assert!(AggregationJobInitReq::decode_limited(&two.encoded(), 1).is_err());
+    let too_many = AggregationJobInitReq::decode_limited(&two.encoded(), 1);
+    assert_eq!(too_many.err(), Some(Malformed::TOO_MANY), "which is not the same as wrong");
+    let cut = &two.encoded()[..two.encoded().len() - 1];
+    assert_ne!(AggregationJobInitReq::decode_limited(cut, 2).err(), Some(Malformed::TOO_MANY));
     assert!(AggregationJobInitReq::decode_limited(&job(&[], Vec::new()).encoded(), 1).is_err());
 }
 

@@ -23,6 +23,17 @@ pub enum Measurement {
 }
 
 impl Measurement {
+    /// What adds nothing, or to the first bucket where something has to be added.
+    pub(super) fn nothing(config: &VdafConfig) -> Self {
+        match config {
+            VdafConfig::Count => Self::Bool(false),
+            VdafConfig::Sum { .. } => Self::Integer(0),
+            VdafConfig::SumVec { .. } => Self::Vector(vec![0; config.length()]),
+            VdafConfig::Histogram { .. } => Self::Bucket(0),
+            VdafConfig::MultihotCountVec { .. } => Self::Set(vec![false; config.length()]),
+        }
+    }
+
     /// Reads what a user types, and checks it.
     ///
     /// | VDAF | text |

@@ -31,7 +31,8 @@ pub use error::VdafError;
 pub use limits::{MAX_ENCODED_LENGTH, MAX_GADGET_CALLS};
 pub use measurement::Measurement;
 pub use state::{
-    HelperStep, InputShareRef, LeaderInit, LeaderStep, OutputShare, Sharded, Step, VerifyKey, VerifyState,
+    HelperStep, InputShareRef, LeaderInit, LeaderStep, OutputShare, Sharded, ShareLengths, Step, VerifyKey,
+    VerifyState,
 };
 
 /// One VDAF with its parameters, over the encodings that travel in DAP messages.
@@ -46,6 +47,9 @@ pub trait Vdaf: Send + Sync {
         measurement: &Measurement,
         nonce: &ReportId,
     ) -> Result<Sharded, VdafError>;
+
+    /// How many bytes the shares of any measurement take. It costs as much as one [`shard`](Self::shard).
+    fn share_lengths(&self) -> Result<ShareLengths, VdafError>;
 
     /// Whether a batch may be aggregated under this parameter; the Prio3 family takes only the empty one.
     fn check_aggregation_parameter(&self, parameter: &[u8]) -> Result<(), VdafError>;

@@ -14,7 +14,8 @@ use prio::vdaf::{Aggregatable as _, AggregateShare, Client, OutputShare as PrioO
 use super::residue::{in_field, signed};
 use super::scheme::Scheme;
 use super::state::{
-    HelperStep, InputShareRef, LeaderInit, LeaderStep, OutputShare, Sharded, Step, VerifyKey, VerifyState,
+    HelperStep, InputShareRef, LeaderInit, LeaderStep, OutputShare, Sharded, ShareLengths, Step, VerifyKey,
+    VerifyState,
 };
 use super::{Measurement, Vdaf, VdafError};
 use crate::id::ReportId;
@@ -92,6 +93,12 @@ impl<S: Scheme> Vdaf for Pair<S> {
             public_share: public_share.get_encoded().map_err(failed)?,
             input_shares: [leader.get_encoded().map_err(failed)?, helper.get_encoded().map_err(failed)?],
         })
+    }
+
+    fn share_lengths(&self) -> Result<ShareLengths, VdafError> {
+        let sample = self.shard(&[], &Measurement::nothing(&self.config), &ReportId::new([0; 16]))?;
+        let input_shares = sample.input_shares.each_ref().map(Vec::len);
+        Ok(ShareLengths { public_share: sample.public_share.len(), input_shares })
     }
 
     fn check_aggregation_parameter(&self, parameter: &[u8]) -> Result<(), VdafError> {

@@ -55,6 +55,15 @@ pub struct Sharded {
     pub input_shares: [Vec<u8>; 2],
 }
 
+/// How many bytes the shares of any measurement take; the parameters of the task fix it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShareLengths {
+    /// Of what both aggregators see.
+    pub public_share: usize,
+    /// Of what the leader sees, then of what the helper sees.
+    pub input_shares: [usize; 2],
+}
+
 /// One aggregator's view of one report.
 #[derive(Clone, Copy)]
 pub struct InputShareRef<'a> {

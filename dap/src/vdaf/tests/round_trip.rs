@@ -90,6 +90,18 @@ fn shares_have_the_sizes_that_peers_expect() {
 }
 
 #[test]
+fn every_share_has_the_length_that_the_vdaf_tells_beforehand() {
+    for config in every_kind() {
+        let lengths = vdaf(&config).share_lengths().unwrap();
+        for seed in 0..4 {
+            let shards = Report::new(&config, seed).shards;
+            assert_eq!(shards.public_share.len(), lengths.public_share, "{}", config.name());
+            assert_eq!(shards.input_shares.each_ref().map(Vec::len), lengths.input_shares);
+        }
+    }
+}
+
+#[test]
 fn the_context_names_edition_and_task() {
     let context = vdaf_context(Draft::V18, &TaskId::new([9; 32]));
     assert_eq!(context, [&b"dap-18"[..], &[9; 32]].concat());
