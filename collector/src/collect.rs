@@ -5,12 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use mica_dap::codec::Decode as _;
-use mica_dap::collection::{CollectionJobReq, CollectionJobResp, Query};
+use mica_dap::collection::{CollectionJobReq, CollectionJobResp, QueriedBatch, Query};
 use mica_dap::hpke::{self, AggregateShareAad, Label, Role};
 use mica_dap::hpke_config::HpkeCiphertext;
 use mica_dap::media::Media;
 use mica_dap::problem::ProblemDocument;
 use mica_dap::resource::{self, Resource};
+use mica_dap::task::TaskConfiguration;
 use mica_dap::time::Interval;
 use mica_service::http::{HttpClient, PeerError};
 
@@ -127,6 +128,7 @@ impl Collector {
     /// Opens both shares with this collector's own view of the task and the request, and adds them.
     fn open(&self, collection: &Collection, response: &CollectionJobResp) -> Result<Outcome, CollectError> {
         let task = &self.task;
+        check(&task.configuration, &collection.request, response)?;
         let aad = AggregateShareAad {
             task_id: &task.task_id,
             task_configuration: task.configuration.bytes(),
@@ -172,13 +174,96 @@ fn refusal(response: &Response<Bytes>) -> CollectError {
     let problem =
         ProblemDocument::from_json(response.body()).filter(|problem| problem.type_ != "about:blank");
     match problem {
+        _ if status == StatusCode::UNAUTHORIZED => CollectError::Unauthorized,
         Some(problem) if status.is_client_error() => CollectError::Refused(Box::new(problem)),
-        _ if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN => {
-            CollectError::Unauthorized
-        }
+        // Who has the right token and is refused all the same is told why, by name.
+        None if status == StatusCode::FORBIDDEN => CollectError::Unauthorized,
         _ => CollectError::Failed(status.as_u16()),
     }
 }
 
+/// Whether the answer is about the batch that was asked for, and about as many reports as the task demands: a leader
+/// that answers with fewer shows more of each than was agreed.
+fn check(task: &TaskConfiguration, request: &[u8], response: &CollectionJobResp) -> Result<(), CollectError> {
+    let wrong = |why: &str| Err(CollectError::Answer(why.to_owned()));
+    let request = CollectionJobReq::decoded(request).map_err(|why| CollectError::Task(why.to_string()))?;
+    match request.query().queried(task.batch_mode()) {
+        Ok(QueriedBatch::TimeInterval(query)) if !query.contains_interval(&response.interval) => {
+            return wrong("it is about another interval than was asked for");
+        }
+        Ok(_) => {}
+        Err(_) => return Err(CollectError::Task("the query is not one of this task".to_owned())),
+    }
+    if response.report_count < task.min_batch_size() {
+        return wrong("it is about fewer reports than the task demands");
+    }
+    Ok(())
+}
+
 /// The first pauses between polls: a batch that is complete takes some milliseconds.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use mica_dap::Draft;
+    use mica_dap::problem::Problem;
+    use mica_dap::task::{BatchMode, TaskParameters};
+    use mica_dap::time::{Duration as Units, Time, TimePrecision};
+    use mica_dap::vdaf_config::VdafConfig;
+
+    use super::*;
+
+    fn answered(status: u16, body: &[u8]) -> CollectError {
+        let response = Response::builder().status(status).body(Bytes::copy_from_slice(body));
+        refusal(&response.expect("a response"))
+    }
+
+    #[test]
+    fn a_refusal_with_a_name_is_shown_and_only_one_without_is_about_the_token() {
+        let expired = br#"{"type":"urn:x-mica:problem:exception-expired","status":403}"#;
+        assert!(
+            matches!(answered(403, expired), CollectError::Refused(problem) if problem.status == Some(403))
+        );
+        let overlap = ProblemDocument::new(Problem::BatchOverlap).to_json();
+        assert!(matches!(answered(400, &overlap), CollectError::Refused(_)));
+        for nameless in [&b""[..], b"no", br#"{"type":"about:blank","status":403}"#] {
+            assert_eq!(answered(403, nameless), CollectError::Unauthorized);
+            assert_eq!(answered(400, nameless), CollectError::Failed(400));
+        }
+        assert_eq!(answered(401, expired), CollectError::Unauthorized);
+        assert_eq!(answered(500, expired), CollectError::Failed(500));
+    }
+
+    #[test]
+    fn an_answer_about_another_interval_or_too_few_reports_is_not_taken() {
+        let task = TaskParameters {
+            task_info: b"test".to_vec(),
+            leader_url: "https://leader.example/".to_owned(),
+            helper_url: "https://helper.example/".to_owned(),
+            time_precision: TimePrecision::new(60).expect("not zero"),
+            min_batch_size: 10,
+            batch_mode: BatchMode::TimeInterval,
+            vdaf: VdafConfig::Count,
+            task_interval: None,
+        };
+        let task = task.build(Draft::V18).expect("a configuration");
+        let interval = |start, units| Interval::new(Time(start), Units(units)).expect("an interval");
+        let request = CollectionJobReq::new(Query::time_interval(interval(10, 5)), Vec::new());
+        let sealed = || HpkeCiphertext { config_id: 0, enc: vec![0], payload: vec![0] };
+        let answer = |report_count, interval| {
+            let response = CollectionJobResp {
+                report_count,
+                interval,
+                leader_encrypted_agg_share: sealed(),
+                helper_encrypted_agg_share: sealed(),
+            };
+            check(&task, request.bytes(), &response)
+        };
+        assert_eq!(answer(10, interval(10, 5)), Ok(()));
+        assert_eq!(answer(11, interval(12, 1)), Ok(()));
+        assert!(matches!(answer(9, interval(10, 5)), Err(CollectError::Answer(_))));
+        for outside in [interval(9, 2), interval(14, 2), interval(20, 1)] {
+            assert!(matches!(answer(10, outside), Err(CollectError::Answer(_))));
+        }
+    }
+}
