@@ -49,7 +49,12 @@ impl Abort {
         Self::of(problem.urn(), problem.title(), status, detail)
     }
 
-    /// A refusal that DAP has no name for: `about:blank` with a plain status.
+    /// A refusal that DAP has no name for, but we do: one of the constants below.
+    pub fn named(name: &'static str, title: &'static str, status: StatusCode, detail: String) -> Self {
+        Self::of(name, title, status, detail)
+    }
+
+    /// A refusal that needs no name: `about:blank` with a plain status.
     pub fn plain(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
         Self::of(about_blank(), status.canonical_reason().unwrap_or("refused"), status, detail)
     }
@@ -57,7 +62,7 @@ impl Abort {
     /// The budget does not allow the release; nothing was charged and nothing was drawn.
     pub fn budget_exhausted(detail: String, members: Map<String, Value>) -> Self {
         let title = "The privacy budget does not allow this release.";
-        let mut abort = Self::of(BUDGET_EXHAUSTED, title, StatusCode::FORBIDDEN, detail);
+        let mut abort = Self::named(BUDGET_EXHAUSTED, title, StatusCode::FORBIDDEN, detail);
         abort.0.members = members;
         abort
     }
@@ -86,9 +91,13 @@ impl Abort {
         serde_json::to_string(&self.0).expect("strings and numbers are always JSON")
     }
 
-    /// A problem document that was kept, or that a peer sent.
+    /// A problem document that was kept, or that a peer sent; of the latter no more than fits a log and a row.
     pub fn from_json(text: &str) -> Option<Self> {
-        let document: Document = serde_json::from_str(text).ok()?;
+        if text.len() > LARGEST_DOCUMENT {
+            return None;
+        }
+        let mut document: Document = serde_json::from_str(text).ok()?;
+        document.shorten();
         (400..500).contains(&document.status).then(|| Self(Box::new(document)))
     }
 
@@ -108,6 +117,26 @@ impl Abort {
             retry_after: None,
         }))
     }
+}
+
+impl Document {
+    /// Leaves what is meant for people, at a length that people read.
+    fn shorten(&mut self) {
+        for text in [&mut self.type_, &mut self.title, &mut self.detail] {
+            *text = Cow::Owned(printable(text));
+        }
+        self.taskid = self.taskid.take().filter(|id| id.parse::<TaskId>().is_ok());
+        self.members.retain(|name, value| {
+            if let Value::String(text) = value {
+                *text = printable(text);
+            }
+            MEMBERS.contains(&name.as_str()) && (value.is_string() || value.is_number())
+        });
+    }
+}
+
+fn printable(text: &str) -> String {
+    text.chars().filter(|letter| !letter.is_control()).take(LONGEST_TEXT).collect()
 }
 
 impl fmt::Display for Abort {
@@ -224,6 +253,21 @@ pub(crate) fn settle<T>(
 /// The problem type of a refusal by the budget: ours, for DAP's registry has none.
 pub const BUDGET_EXHAUSTED: &str = "urn:x-mica:problem:budget-exhausted";
 
+/// The problem type of a refusal because so many reports may not fit the field.
+pub const FIELD_OVERFLOW: &str = "urn:x-mica:problem:field-overflow";
+
+/// The problem type of a refusal because the written exception from noise has run out.
+pub const EXCEPTION_EXPIRED: &str = "urn:x-mica:problem:exception-expired";
+
+/// The members of a document that are kept beside those of RFC 9457: those of an exhausted budget.
+const MEMBERS: [&str; 5] = ["budget", "limit", "spent", "requested", "remaining"];
+
+/// The most bytes of a document that are looked at.
+const LARGEST_DOCUMENT: usize = 64 << 10;
+
+/// The most characters of one text in it that are kept.
+const LONGEST_TEXT: usize = 200;
+
 const PROBLEM_JSON: &str = "application/problem+json";
 
 #[cfg(test)]
@@ -246,6 +290,26 @@ mod tests {
         for no_refusal in ["", "[]", r#"{"status":500}"#, r#"{"status":"400"}"#] {
             assert_eq!(Abort::from_json(no_refusal), None, "{no_refusal}");
         }
+    }
+
+    #[test]
+    fn of_what_a_peer_says_no_more_is_kept_than_people_read() {
+        let long = "\u{1b}[2J\nx".repeat(500);
+        let document = serde_json::json!({
+            "type": Problem::BatchMismatch.urn(), "title": long, "status": 400, "detail": long,
+            "taskid": long, "budget": long, "spent": 7, "limit": {"deep": [long]}, "other": 1,
+        });
+        let abort = Abort::from_json(&document.to_string()).expect("a problem document");
+        assert_eq!(abort.problem_type(), Problem::BatchMismatch.urn());
+        assert_eq!(abort.0.taskid, None);
+        assert_eq!(abort.0.members.keys().collect::<Vec<_>>(), ["budget", "spent"]);
+        for text in [&abort.0.title, &abort.0.detail] {
+            assert_eq!(text.chars().count(), 200);
+            assert!(!text.contains(char::is_control));
+        }
+        assert!(abort.to_json().len() < 1_000);
+        let huge = serde_json::json!({"type": "a", "detail": "x".repeat(64 << 10)});
+        assert_eq!(Abort::from_json(&huge.to_string()), None);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Why a batch does not pass the gate.
 
+use http::StatusCode;
 use mica_dap::problem::Problem;
 use mica_dp::{ChargeError, Exhausted, Expired};
 use mica_service::store::StoreError;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::error::{Abort, Fault, ServerError};
+use crate::error::{self, Abort, Fault, ServerError};
 use crate::task::Task;
 
 /// The gate says no. Nothing was charged and nothing drawn.
@@ -49,10 +50,18 @@ impl Refused {
         match self {
             Self::Exhausted(exhausted) => Abort::budget_exhausted(exhausted.to_string(), members(exhausted)),
             Self::TooSmall => Abort::new(Problem::InvalidBatchSize, self.to_string()),
-            Self::Overflow | Self::Expired(_) => Abort::plain(http::StatusCode::FORBIDDEN, self.to_string()),
+            Self::Overflow => self.forbidden(error::FIELD_OVERFLOW, "The total may not fit the field."),
+            Self::Expired(_) => {
+                self.forbidden(error::EXCEPTION_EXPIRED, "The written exception from noise has run out.")
+            }
             Self::Collected => Abort::new(Problem::BatchOverlap, self.to_string()),
         }
         .in_task(&task.id)
+    }
+
+    /// By its name the leader knows that asking again is no use, and the collector why.
+    fn forbidden(&self, name: &'static str, title: &'static str) -> Abort {
+        Abort::named(name, title, StatusCode::FORBIDDEN, self.to_string())
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::support::leader::{ids, now, share_request};
 use crate::support::task::Kind;
-use crate::support::{Flaw, ScriptedLeader, Server, TestTask};
+use crate::support::{Flaw, NOW, ScriptedLeader, Server, TestTask};
 
 #[tokio::test]
 async fn a_noised_share_is_drawn_once_and_charged_once_however_often_it_is_asked_for() {
@@ -40,6 +40,23 @@ async fn a_noised_share_is_drawn_once_and_charged_once_however_often_it_is_asked
         assert_eq!(leader.unshard(&reply.body, &request, &outputs), first);
         assert_eq!(again.spent().await, [(100_000_000_000, 2)]);
     }
+}
+
+#[tokio::test]
+async fn an_exception_that_has_run_out_is_refused_by_name() {
+    let database = mica_service::testing::sqlite();
+    let task = TestTask::plain();
+    let server = Server::helper(&task, &database).await;
+    let leader = ScriptedLeader::of(&task, &server);
+    let reports = leader.reports(&[10, 20]);
+    let request = share_request(now(), 1, &ids(&reports));
+    leader.count(reports).await;
+    // In the year 2201; the exception of the tests lasts until 2199.
+    server.clock.set(7_300_000_000);
+    let refused = leader.post_share(request.encoded()).await;
+    assert_eq!((refused.status, refused.problem().as_str()), (StatusCode::FORBIDDEN, "exception-expired"));
+    server.clock.set(NOW);
+    assert_eq!(leader.post_share(request.encoded()).await.status, StatusCode::OK, "nothing was closed");
 }
 
 #[tokio::test]
