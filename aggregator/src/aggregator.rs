@@ -101,7 +101,8 @@ impl Aggregator {
         let keys = KeyRing::load(&store, clock.now()).await?;
         let (uploads, writing) = SegmentWriter::new(store.clone(), clock.clone(), limits.clone());
         let tasks = Tasks::new(served);
-        let shared = Shared { role, store, clock, compute, http, tasks, keys, limits, uploads };
+        let room = limits.room(role);
+        let shared = Shared { role, store, clock, compute, http, tasks, keys, limits, room, uploads };
         Ok(Self { shared: Arc::new(shared), writing })
     }
 

@@ -19,6 +19,7 @@ use mica_dap::problem::Problem;
 use mica_dap::resource;
 
 use crate::error::{Abort, ServerError};
+use crate::room::{Place, Room};
 use crate::shared::Shared;
 use crate::task::Task;
 
@@ -57,8 +58,11 @@ impl<T: FromStr> FromRequestParts<Arc<Shared>> for Resource<T> {
     type Rejection = ServerError;
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<Shared>) -> Result<Self, ServerError> {
-        let id = path_part(parts, "id").await;
-        Ok(Self(id.ok_or_else(|| Abort::plain(StatusCode::NOT_FOUND, "there is no such resource"))?))
+        if let Some(id) = path_part(parts, "id").await {
+            return Ok(Self(id));
+        }
+        let unknown = Abort::plain(StatusCode::NOT_FOUND, "there is no such resource");
+        Err(about(unknown, path_part(parts, "task").await))
     }
 }
 
@@ -67,17 +71,34 @@ impl<T: FromStr> FromRequestParts<Arc<Shared>> for Resource<T> {
 /// # Errors
 /// 415 for another media type, 413 for a longer body, 400 for one that breaks off.
 pub(crate) async fn body(request: Request, media: Media, limit: usize) -> Result<Bytes, ServerError> {
-    check_media(request.headers(), media)?;
-    let announced =
-        request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: u64| length > limit as u64) {
-        return Err(too_large().into());
-    }
-    match Limited::new(request.into_body(), limit).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(too_large().into()),
-        Err(_) => Err(Abort::plain(StatusCode::BAD_REQUEST, "the body breaks off").into()),
-    }
+    let (task, request) = named(request).await;
+    let read = async {
+        announced(request.headers(), media, limit)?;
+        collect(request, limit).await
+    };
+    read.await.map_err(|abort| about(abort, task))
+}
+
+/// The same for a body that may be large: there must be room for it before it is read. The place in it is to be kept
+/// for as long as the bytes are.
+///
+/// # Errors
+/// As [`body`], and 503 when there is no room.
+pub(crate) async fn admitted(
+    request: Request,
+    media: Media,
+    limit: usize,
+    room: &Room,
+) -> Result<(Bytes, Place), ServerError> {
+    let (task, request) = named(request).await;
+    let read = async {
+        let length = announced(request.headers(), media, limit)?.unwrap_or(limit);
+        let mut place = room.take(length).ok_or_else(|| Abort::overloaded(1))?;
+        let bytes = collect(request, limit).await?;
+        place.shrink_to(bytes.len());
+        Ok((bytes, place))
+    };
+    read.await.map_err(|abort| about(abort, task))
 }
 
 /// A success with a message in it.
@@ -95,13 +116,40 @@ pub(crate) fn located(mut response: Response, task: &Task, resource: &resource::
     response
 }
 
-fn check_media(headers: &HeaderMap, media: Media) -> Result<(), Abort> {
+/// The length that the head of a request announces, if it does; the rest of the head is checked.
+fn announced(headers: &HeaderMap, media: Media, limit: usize) -> Result<Option<usize>, Abort> {
     let mut values = headers.get_all(header::CONTENT_TYPE).iter();
     let only = values.next().filter(|_| values.next().is_none()).and_then(|value| value.to_str().ok());
-    if only.is_some_and(|value| media.matches(value)) {
-        return Ok(());
+    if !only.is_some_and(|value| media.matches(value)) {
+        let detail = format!("this resource takes {}", media.header());
+        return Err(Abort::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
-    Err(Abort::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("this resource takes {}", media.header())))
+    let Some(length) = headers.get(header::CONTENT_LENGTH) else { return Ok(None) };
+    let length: Option<u64> = length.to_str().ok().and_then(|length| length.parse().ok());
+    let length = length.and_then(|length| usize::try_from(length).ok()).filter(|length| *length <= limit);
+    length.map(Some).ok_or_else(too_large)
+}
+
+async fn collect(request: Request, limit: usize) -> Result<Bytes, Abort> {
+    match Limited::new(request.into_body(), limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+        Err(_) => Err(Abort::plain(StatusCode::BAD_REQUEST, "the body breaks off")),
+    }
+}
+
+/// The request, and the task that its URL names.
+async fn named(request: Request) -> (Option<TaskId>, Request) {
+    let (mut parts, body) = request.into_parts();
+    let task = path_part(&mut parts, "task").await;
+    (task, Request::from_parts(parts, body))
+}
+
+fn about(abort: Abort, task: Option<TaskId>) -> ServerError {
+    match task {
+        Some(task) => abort.in_task(&task).into(),
+        None => abort.into(),
+    }
 }
 
 fn too_large() -> Abort {

@@ -16,6 +16,7 @@ mod jobs;
 mod leader;
 mod open;
 mod release;
+mod room;
 mod router;
 pub mod shared;
 pub mod store;

@@ -8,6 +8,7 @@ use mica_service::wake::Wake;
 
 use crate::hpke_keys::KeyRing;
 use crate::leader::segment_writer::SegmentWriter;
+use crate::room::Room;
 use crate::task::{Role, Tasks};
 
 /// The parts of one running aggregator.
@@ -28,6 +29,8 @@ pub struct Shared {
     pub keys: KeyRing,
     /// How much of anything it takes.
     pub limits: Limits,
+    /// What may be in memory at once: uploads at the leader, aggregation jobs at the helper.
+    pub room: Room,
     /// Where the leader's uploads are written.
     pub uploads: SegmentWriter,
 }
@@ -53,8 +56,23 @@ pub struct Limits {
     pub job_bytes: usize,
     /// How many reports may wait to be written before uploads are refused.
     pub queued_reports: usize,
+    /// How many bytes of uploads or aggregation jobs may be in memory before more are refused.
+    pub queued_bytes: usize,
+    /// How many aggregation jobs the helper works on at the same time before more are refused.
+    pub helper_jobs: usize,
     /// How many jobs are driven at the same time.
     pub workers: usize,
+}
+
+impl Limits {
+    /// Room for the large requests of this role; an upload has at least one report.
+    pub(crate) fn room(&self, role: Role) -> Room {
+        let requests = match role {
+            Role::Leader => self.queued_reports,
+            Role::Helper => self.helper_jobs,
+        };
+        Room::new(requests, self.queued_bytes)
+    }
 }
 
 impl Default for Limits {
@@ -65,6 +83,8 @@ impl Default for Limits {
             job_reports: 1_000,
             job_bytes: 16 << 20,
             queued_reports: 10_000,
+            queued_bytes: 256 << 20,
+            helper_jobs: 8,
             workers: 2,
         }
     }

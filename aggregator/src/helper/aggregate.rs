@@ -31,15 +31,11 @@ pub(crate) async fn create(
     request: Request,
 ) -> Result<Response, ServerError> {
     // A leader with the same settings counts reports, we count the request around them.
-    let bytes =
-        extract::body(request, Media::AggregationJobInitReq, shared.limits.job_bytes.saturating_mul(2))
-            .await?;
-    let received = Received::new(shared, task, bytes);
-    if let Some(answer) = received.answered().await? {
-        return Ok(answer.response(&received.task));
-    }
-    let task = Arc::clone(&received.task);
-    let answer = received.parse()?.verify().await.commit().await?;
+    let limit = shared.limits.job_bytes.saturating_mul(2);
+    let (bytes, _taken) =
+        extract::admitted(request, Media::AggregationJobInitReq, limit, &shared.room).await?;
+    let received = Received::new(shared, Arc::clone(&task), bytes);
+    let answer = received.answer().await?;
     Ok(answer.response(&task))
 }
 
@@ -66,7 +62,8 @@ pub(crate) async fn advance(
     request: Request,
 ) -> Result<Response, ServerError> {
     let limit = shared.limits.job_bytes.saturating_mul(2);
-    let bytes = extract::body(request, Media::AggregationJobContinueReq, limit).await?;
+    let (bytes, _taken) =
+        extract::admitted(request, Media::AggregationJobContinueReq, limit, &shared.room).await?;
     find(&shared, &task, id).await?;
     let request = AggregationJobContinueReq::decode_limited(&bytes, shared.limits.job_reports)
         .map_err(|wrong| invalid(&task, wrong.to_string()))?;
@@ -121,6 +118,13 @@ impl Received {
     fn new(shared: Arc<Shared>, task: Arc<Task>, bytes: Bytes) -> Self {
         let digest = Sha256::digest(&bytes).into();
         Self { shared, task, digest, bytes }
+    }
+
+    async fn answer(self) -> Result<Answer, ServerError> {
+        match self.answered().await? {
+            Some(answer) => Ok(answer),
+            None => self.parse()?.verify().await.commit().await,
+        }
     }
 
     /// The answer that these very bytes got before.

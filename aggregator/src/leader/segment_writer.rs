@@ -13,10 +13,11 @@ use mica_dap::report_error::ReportError;
 use mica_dap::time::Time;
 use mica_service::clock::Clock;
 use mica_service::store::{Store, StoreError, Tx};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::error::{Abort, ServerError};
 use crate::jobs::AGGREGATION;
+use crate::room::Place;
 use crate::shared::Limits;
 use crate::store;
 use crate::task::Task;
@@ -36,6 +37,14 @@ struct Upload {
     reports: Vec<Candidate>,
     refused: Vec<ReportError>,
     answer: oneshot::Sender<Result<Vec<Verdict>, StoreError>>,
+    /// Both are taken until it is written, also when nobody waits for the answer any more.
+    _taken: (OwnedSemaphorePermit, Place),
+}
+
+impl Upload {
+    fn bytes(&self) -> usize {
+        self.reports.iter().map(|report| report.bytes.len()).sum()
+    }
 }
 
 /// Takes uploads from many requests and writes them in groups. One per process.
@@ -63,13 +72,14 @@ impl SegmentWriter {
         task: Arc<Task>,
         reports: Vec<Candidate>,
         refused: Vec<ReportError>,
+        place: Place,
     ) -> Result<Vec<Verdict>, ServerError> {
         let wanted = u32::try_from((reports.len() + refused.len()).min(self.most)).unwrap_or(u32::MAX);
-        let Ok(_room) = Arc::clone(&self.room).try_acquire_many_owned(wanted) else {
+        let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(wanted) else {
             return Err(Abort::overloaded(self.pace.seconds_for(self.most)).into());
         };
         let (answer, answered) = oneshot::channel();
-        let upload = Upload { task, reports, refused, answer };
+        let upload = Upload { task, reports, refused, answer, _taken: (room, place) };
         self.queue.send(upload).await.map_err(|_| Abort::overloaded(1))?;
         Ok(answered.await.map_err(|_| Abort::overloaded(1))??)
     }
@@ -97,13 +107,14 @@ impl Writing {
         }
     }
 
-    /// Everything that waited while the last commit was under way, up to the size of a group.
+    /// Everything that waited while the last commit was under way, up to the size of a group and the bytes of a job.
     fn fill(&mut self, first: Upload) -> Vec<Upload> {
-        let mut reports = first.reports.len();
+        let (mut reports, mut bytes) = (first.reports.len(), first.bytes());
         let mut group = vec![first];
-        while reports < GROUP {
+        while reports < GROUP && bytes < self.limits.job_bytes {
             let Ok(next) = self.incoming.try_recv() else { break };
             reports += next.reports.len();
+            bytes += next.bytes();
             group.push(next);
         }
         group
@@ -292,7 +303,11 @@ const GROUP: usize = 1_000;
 
 #[cfg(test)]
 mod tests {
+    use mica_service::testing::TestDatabase;
+
     use super::*;
+    use crate::release::tests::task;
+    use crate::room::Room;
 
     fn candidate(length: usize) -> Candidate {
         Candidate { id: ReportId::new([0; 16]), time: Time(1), bytes: Bytes::from(vec![0; length]) }
@@ -312,6 +327,50 @@ mod tests {
         let (small, large) = (candidate(10), candidate(1_000));
         let limits = Limits { job_bytes: 100, ..Limits::default() };
         assert_eq!(segments(&[&large, &small], &limits).len(), 2);
+    }
+
+    async fn writer(limits: Limits) -> (SegmentWriter, Writing, TestDatabase) {
+        let database = mica_service::testing::sqlite();
+        let store = database.open(store::migrator()).await.expect("a fresh database");
+        let (writer, writing) = SegmentWriter::new(store, Clock::manual(1), limits);
+        (writer, writing, database)
+    }
+
+    /// An upload of these lengths, whose client leaves at once.
+    async fn abandoned(writer: &SegmentWriter, room: &Room, lengths: &[usize]) -> bool {
+        let place = room.take(lengths.iter().sum()).expect("there is room");
+        let reports = lengths.iter().copied().map(candidate).collect();
+        let writing = writer.write(task(), reports, Vec::new(), place);
+        tokio::time::timeout(Duration::ZERO, writing).await.is_err()
+    }
+
+    #[tokio::test]
+    async fn an_upload_whose_client_left_takes_its_place_until_it_is_written() {
+        let (writer, writing, _database) = writer(Limits { queued_reports: 3, ..Limits::default() }).await;
+        let room = Room::new(10, 100);
+        assert!(abandoned(&writer, &room, &[10, 20]).await, "it waits");
+        assert_eq!((writer.room.available_permits(), room.free_bytes()), (1, 70));
+        assert!(!abandoned(&writer, &room, &[1, 1]).await, "it is refused");
+        assert_eq!((writer.room.available_permits(), room.free_bytes()), (1, 70));
+        let reports = Arc::clone(&writer.room);
+        drop(writer);
+        writing.run().await;
+        assert_eq!((reports.available_permits(), room.free_bytes()), (3, 100));
+    }
+
+    #[tokio::test]
+    async fn a_group_ends_with_the_bytes_of_one_job() {
+        let limits = Limits { job_bytes: 100, ..Limits::default() };
+        let (writer, mut writing, _database) = writer(limits).await;
+        let room = Room::new(10, 1_000);
+        for _ in 0..5 {
+            assert!(abandoned(&writer, &room, &[30, 30]).await);
+        }
+        let mut sizes = Vec::new();
+        while let Ok(first) = writing.incoming.try_recv() {
+            sizes.push(writing.fill(first).len());
+        }
+        assert_eq!(sizes, [2, 2, 1]);
     }
 
     #[test]

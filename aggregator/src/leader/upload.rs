@@ -19,6 +19,7 @@ use super::segment_writer::{Candidate, Verdict};
 use crate::error::{Abort, ServerError};
 use crate::extract::{self, Addressed};
 use crate::open::{self, Stage};
+use crate::room::Place;
 use crate::shared::Shared;
 use crate::task::Task;
 
@@ -28,9 +29,10 @@ pub(crate) async fn upload(
     Addressed(task): Addressed,
     request: Request,
 ) -> Result<Response, ServerError> {
-    let body = extract::body(request, Media::UploadReq, shared.limits.upload_bytes).await?;
+    let (body, place) =
+        extract::admitted(request, Media::UploadReq, shared.limits.upload_bytes, &shared.room).await?;
     let reports = read(&shared, &task, &body)?;
-    let verdicts = judge(&shared, &task, reports).await?;
+    let verdicts = judge(&shared, &task, reports, place).await?;
     let statuses: Vec<ReportUploadStatus> = verdicts
         .into_iter()
         .filter_map(|(id, verdict)| Some(ReportUploadStatus::new(id, verdict.err()?, task.draft)))
@@ -62,6 +64,7 @@ async fn judge(
     shared: &Shared,
     task: &Arc<Task>,
     reports: Vec<(Candidate, Report)>,
+    place: Place,
 ) -> Result<Vec<(mica_dap::id::ReportId, Verdict)>, ServerError> {
     let mut verdicts = Vec::with_capacity(reports.len());
     let mut candidates = Vec::with_capacity(reports.len());
@@ -73,7 +76,7 @@ async fn judge(
         }
     }
     let refused: Vec<ReportError> = verdicts.iter().filter_map(|(_, verdict)| verdict.err()).collect();
-    let written = shared.uploads.write(Arc::clone(task), candidates, refused).await?;
+    let written = shared.uploads.write(Arc::clone(task), candidates, refused, place).await?;
     let open = verdicts.iter_mut().filter(|(_, verdict)| verdict.is_ok());
     for ((_, verdict), written) in open.zip(written) {
         *verdict = written;

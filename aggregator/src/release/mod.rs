@@ -9,7 +9,7 @@ mod draw;
 mod gate;
 mod refused;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod totals;
 
 pub(crate) use self::gate::{Batch, Reference, commit, commit_now, refund, reserve};

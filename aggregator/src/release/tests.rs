@@ -28,7 +28,7 @@ use crate::task_file::{TaskFile, Tokens};
 
 const VDAF: VdafConfig = VdafConfig::Count;
 
-fn task() -> Arc<Task> {
+pub(crate) fn task() -> Arc<Task> {
     let policy = Policy::parse("policy.toml", &Policy::for_demo("t", &VDAF, 2, "1/10")).expect("a policy");
     let facts = TaskFacts { label: "t", vdaf: &VDAF, min_batch_size: 2 };
     let Ok(Decision::Release(plan)) = policy.release_for(&facts) else { panic!("it releases with noise") };

@@ -34,6 +34,15 @@ impl Server {
     }
 
     pub(crate) async fn start(role: Role, task: &TestTask, database: &TestDatabase) -> Self {
+        Self::limited(role, task, database, Limits::default()).await
+    }
+
+    pub(crate) async fn limited(
+        role: Role,
+        task: &TestTask,
+        database: &TestDatabase,
+        limits: Limits,
+    ) -> Self {
         let runtime = Runtime::new().expect("threads for a server");
         let clock = Clock::manual(NOW);
         let store = database.open(migrator()).await.expect("the database of the test");
@@ -45,7 +54,7 @@ impl Server {
             http: HttpClient::new(HttpOptions::default()),
             policy: task.policy(),
             tasks: vec![task.file(role)],
-            limits: Limits::default(),
+            limits,
         };
         let url = database.url.clone();
         let (origin, hpke_configs) = runtime
