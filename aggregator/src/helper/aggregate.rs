@@ -16,9 +16,10 @@ use mica_dap::media::Media;
 use mica_dap::problem::Problem;
 use mica_dap::resource;
 use mica_service::store::{StoreError, Tx};
+use mica_service::telemetry;
 use sha2::{Digest as _, Sha256};
 
-use crate::error::{Abort, ServerError};
+use crate::error::{Abort, Fault, ServerError};
 use crate::extract::{self, Authorized, Resource};
 use crate::shared::Shared;
 use crate::store::helper_jobs;
@@ -32,10 +33,15 @@ pub(crate) async fn create(
 ) -> Result<Response, ServerError> {
     // A leader with the same settings counts reports, we count the request around them.
     let limit = shared.limits.job_bytes.saturating_mul(2);
-    let (bytes, _taken) =
+    let (bytes, place) =
         extract::admitted(request, Media::AggregationJobInitReq, limit, &shared.room).await?;
     let received = Received::new(shared, Arc::clone(&task), bytes);
-    let answer = received.answer().await?;
+    // A leader that hangs up asks again, and then finds the answer: the work is not thrown away half-way.
+    let answering = telemetry::spawn(async move {
+        let _taken = place;
+        received.answer().await
+    });
+    let answer = answering.await.map_err(Fault::new)??;
     Ok(answer.response(&task))
 }
 
