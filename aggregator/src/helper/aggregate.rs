@@ -11,6 +11,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
 use mica_dap::aggregation::{AggregationJobContinueReq, AggregationJobInitReq};
+use mica_dap::codec::Malformed;
 use mica_dap::id::{AggregationJobId, BatchId};
 use mica_dap::media::Media;
 use mica_dap::problem::Problem;
@@ -72,7 +73,7 @@ pub(crate) async fn advance(
         extract::admitted(request, Media::AggregationJobContinueReq, limit, &shared.room).await?;
     find(&shared, &task, id).await?;
     let request = AggregationJobContinueReq::decode_limited(&bytes, shared.limits.job_reports)
-        .map_err(|wrong| invalid(&task, wrong.to_string()))?;
+        .map_err(|wrong| unreadable(&task, wrong))?;
     Err(match request.step {
         1 => invalid(&task, "no report of this job waits for a continuation"),
         _ => step_mismatch(&task),
@@ -147,7 +148,7 @@ impl Received {
     fn parse(self) -> Result<Parsed, Abort> {
         let Self { shared, task, digest, bytes } = self;
         let request = AggregationJobInitReq::decode_limited(&bytes, shared.limits.job_reports)
-            .map_err(|wrong| invalid(&task, wrong.to_string()))?;
+            .map_err(|wrong| unreadable(&task, wrong))?;
         let batch = request.batch_id(task.configuration.batch_mode()).map_err(|problem| {
             Abort::new(problem, "the extensions do not fit this task").in_task(&task.id)
         })?;
@@ -192,6 +193,15 @@ async fn find(shared: &Shared, task: &Task, id: AggregationJobId) -> Result<Answ
 
 fn step(query: Option<&str>) -> Option<u16> {
     query?.split('&').find_map(|pair| pair.strip_prefix("step="))?.parse().ok()
+}
+
+/// A job with more reports than are taken here may be right elsewhere; the leader can cut it in two.
+fn unreadable(task: &Task, wrong: Malformed) -> Abort {
+    if wrong == Malformed::TOO_MANY {
+        let detail = "the job has more reports than this server takes";
+        return Abort::plain(StatusCode::PAYLOAD_TOO_LARGE, detail).in_task(&task.id);
+    }
+    invalid(task, wrong.to_string())
 }
 
 fn invalid(task: &Task, detail: impl Into<std::borrow::Cow<'static, str>>) -> Abort {
