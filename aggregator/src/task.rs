@@ -11,7 +11,7 @@ use mica_dap::Draft;
 use mica_dap::hpke_config::HpkeConfig;
 use mica_dap::id::TaskId;
 use mica_dap::task::{BatchMode, TaskConfiguration};
-use mica_dap::vdaf::{Vdaf, VerifyKey, vdaf_context};
+use mica_dap::vdaf::{ShareLengths, Vdaf, VerifyKey, vdaf_context};
 use mica_dp::{Decision, Policy, TaskFacts, parse_task_info};
 use thiserror::Error;
 
@@ -33,6 +33,8 @@ pub struct Task {
     pub configuration: TaskConfiguration,
     /// The sharing, verification and sum.
     pub vdaf: Arc<dyn Vdaf>,
+    /// How long the shares of a report are.
+    pub share_lengths: ShareLengths,
     /// The key of the verification; secret from clients.
     pub verify_key: VerifyKey,
     /// The name of that key on the wire.
@@ -60,6 +62,8 @@ impl Task {
             .vdaf()
             .instantiate()
             .map_err(|error| TaskError { task: id, why: error.to_string() })?;
+        let share_lengths =
+            vdaf.share_lengths().map_err(|error| TaskError { task: id, why: error.to_string() })?;
         let decision = decide(&file, policy).map_err(|why| TaskError { task: id, why })?;
         let task = Self {
             key,
@@ -67,6 +71,7 @@ impl Task {
             role: file.role,
             draft: file.draft,
             vdaf,
+            share_lengths,
             verify_key: VerifyKey::new(*file.verify_key),
             verification_key_id: file.verification_key_id,
             context: vdaf_context(file.draft, &id),

@@ -10,10 +10,12 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http::StatusCode;
 use mica_dap::codec::Encode as _;
+use mica_dap::hpke_config::HpkeCiphertext;
 use mica_dap::media::Media;
 use mica_dap::problem::Problem;
 use mica_dap::report::{Report, ReportUploadStatus, UploadErrors, UploadRequest, check_extensions};
 use mica_dap::report_error::ReportError;
+use mica_dap::vdaf::ShareLengths;
 
 use super::segment_writer::{Candidate, Verdict};
 use crate::error::{Abort, ServerError};
@@ -90,5 +92,62 @@ fn check(shared: &Shared, task: &Task, report: &Report) -> Verdict {
     if shared.keys.find(report.leader_encrypted_input_share.config_id).is_none() {
         return Err(task.draft.unknown_hpke_config(Stage::Upload));
     }
-    check_extensions(&report.metadata.public_extensions, &[], task.draft)
+    check_extensions(&report.metadata.public_extensions, &[], task.draft)?;
+    if fits(&task.share_lengths, report) { Ok(()) } else { Err(ReportError::InvalidMessage) }
+}
+
+/// Whether a report is no longer than one of this task can be. What is longer is no report, and would be kept and
+/// opened all the same.
+fn fits(lengths: &ShareLengths, report: &Report) -> bool {
+    let [leader, helper] = lengths.input_shares;
+    let sealed = |ciphertext: &HpkeCiphertext, share: usize| {
+        ciphertext.enc.len() <= LONGEST_KEY
+            && ciphertext.payload.len() <= share.saturating_add(AROUND_A_SHARE)
+    };
+    report.public_share.len() <= lengths.public_share
+        && sealed(&report.leader_encrypted_input_share, leader)
+        && sealed(&report.helper_encrypted_input_share, helper)
+}
+
+/// What a sealed share is longer than the share: the lengths of its two parts, the tag, and private extensions, of
+/// which more than this are not meant for anybody.
+const AROUND_A_SHARE: usize = 2 + 4 + 16 + 1_024;
+
+/// Longer than the encapsulated key of any HPKE suite, those against quantum computers included.
+const LONGEST_KEY: usize = 2_048;
+
+#[cfg(test)]
+mod tests {
+    use mica_dap::id::ReportId;
+    use mica_dap::report::ReportMetadata;
+    use mica_dap::time::Time;
+
+    use super::*;
+
+    fn report(public_share: usize, enc: usize, leader: usize, helper: usize) -> Report {
+        let sealed = |length| HpkeCiphertext { config_id: 1, enc: vec![0; enc], payload: vec![0; length] };
+        Report {
+            metadata: ReportMetadata {
+                report_id: ReportId::new([0; 16]),
+                time: Time(1),
+                public_extensions: Vec::new(),
+            },
+            public_share: vec![0; public_share],
+            leader_encrypted_input_share: sealed(leader),
+            helper_encrypted_input_share: sealed(helper),
+        }
+    }
+
+    #[test]
+    fn a_report_longer_than_any_of_its_task_is_told_by_each_of_its_parts() {
+        let lengths = ShareLengths { public_share: 64, input_shares: [272, 32] };
+        let most = |share: usize| share + AROUND_A_SHARE;
+        assert!(fits(&lengths, &report(64, 32, 272 + 22, 32 + 22)));
+        assert!(fits(&lengths, &report(64, 2_048, most(272), most(32))));
+        for (public, enc, leader, helper) in
+            [(65, 32, 1, 1), (64, 2_049, 1, 1), (64, 32, most(272) + 1, 1), (64, 32, 1, most(32) + 1)]
+        {
+            assert!(!fits(&lengths, &report(public, enc, leader, helper)));
+        }
+    }
 }
