@@ -26,20 +26,23 @@ async fn a_result_is_as_far_from_the_truth_as_the_policy_says_and_no_farther() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_request_gets_the_same_bytes_for_ever_and_one_charge_on_each_side() {
-    let mut dev = Dev::start(["--vdaf", "count", "--min-batch-size", "5"]);
-    let reports = dev.report_all(&dev.task.sample(8).measurements).await;
-    let interval = interval_of(&reports);
-    dev.collect(interval).await;
-    let first = ask(&dev, interval).await;
-    assert_eq!(first.status, 200, "{first:?}");
-    assert!(!first.body.is_empty());
-    for _ in 0..3 {
-        assert_eq!(ask(&dev, interval).await.body, first.body);
-    }
-    dev = dev.kill_and_restart();
-    assert_eq!(ask(&dev, interval).await.body, first.body, "another draw after a restart");
-    for role in ["leader", "helper"] {
-        assert_eq!(charges(&dev, role).await, 1, "{role}");
+    let flags = ["--vdaf", "count", "--min-batch-size", "5"];
+    let (on_sqlite, on_postgres) = (Dev::start(flags), Dev::start_on_postgres(flags).await);
+    for dev in [Some(on_sqlite), on_postgres].into_iter().flatten() {
+        let reports = dev.report_all(&dev.task.sample(8).measurements).await;
+        let interval = interval_of(&reports);
+        dev.collect(interval).await;
+        let first = ask(&dev, interval).await;
+        assert_eq!(first.status, 200, "{first:?}");
+        assert!(!first.body.is_empty());
+        for _ in 0..3 {
+            assert_eq!(ask(&dev, interval).await.body, first.body);
+        }
+        let dev = dev.kill_and_restart();
+        assert_eq!(ask(&dev, interval).await.body, first.body, "another draw after a restart");
+        for role in ["leader", "helper"] {
+            assert_eq!(charges(&dev, role).await, 1, "{role}");
+        }
     }
 }
 
