@@ -67,13 +67,11 @@ async fn collection_worker(shared: Arc<Shared>, shutdown: Shutdown) {
 /// while jobs are being driven shares the next.
 pub(crate) async fn step_aggregation(shared: &Arc<Shared>) -> Result<Outcome, StoreError> {
     let request = lease_request(shared);
-    let leased = match lease_aggregation(shared, request).await? {
-        Some(row) => Some(row),
-        None => {
-            form_jobs::form(shared).await?;
-            lease_aggregation(shared, request).await?
-        }
-    };
+    let mut leased = lease_aggregation(shared, request).await?;
+    if leased.is_none() {
+        form_jobs::form(shared).await?;
+        leased = lease_aggregation(shared, request).await?;
+    }
     let Some(row) = leased else { return Ok(Outcome::Idle) };
     let job = Held { row, token: request.token };
     settle_aggregation(shared, &job, aggregate::run(shared, &job).await).await?;
