@@ -7,6 +7,7 @@ use mica_service::shutdown::Shutdown;
 use mica_service::store::StoreError;
 use mica_service::telemetry;
 
+use super::heartbeat::{Heartbeat, Lease};
 use super::{AGGREGATION, COLLECTION, Held, JobError, LEASE_SECONDS, Outcome, backoff};
 use crate::leader::{aggregate, collection, form_jobs};
 use crate::shared::Shared;
@@ -74,7 +75,10 @@ pub(crate) async fn step_aggregation(shared: &Arc<Shared>) -> Result<Outcome, St
     }
     let Some(row) = leased else { return Ok(Outcome::Idle) };
     let job = Held { row, token: request.token };
-    settle_aggregation(shared, &job, aggregate::run(shared, &job).await).await?;
+    let alive = Heartbeat::of(shared, Lease::Aggregation(job.row.id), job.token);
+    let done = aggregate::run(shared, &job).await;
+    drop(alive);
+    settle_aggregation(shared, &job, done).await?;
     Ok(Outcome::Worked)
 }
 
@@ -126,7 +130,10 @@ pub(crate) async fn step_collections(shared: &Arc<Shared>) -> Result<(), StoreEr
         let job = Held { row, token: request.token };
         let again = stepped.contains(&job.row.id);
         stepped.push(job.row.id);
-        settle_collection(shared, &job, collection::step(shared, &job).await).await?;
+        let alive = Heartbeat::of(shared, Lease::Collection(job.row.id), job.token);
+        let done = collection::step(shared, &job).await;
+        drop(alive);
+        settle_collection(shared, &job, done).await?;
         if again {
             return Ok(());
         }

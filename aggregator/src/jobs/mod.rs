@@ -7,6 +7,7 @@
 
 mod backoff;
 mod driver;
+mod heartbeat;
 
 use std::fmt;
 
@@ -21,9 +22,8 @@ pub(crate) const AGGREGATION: &str = "aggregation";
 /// Sleepers under this name step collections.
 pub(crate) const COLLECTION: &str = "collection";
 
-/// How long a driver may hold a job without settling it or renewing its lease, in seconds: twice as long as any one
-/// exchange with the helper.
-pub(crate) const LEASE_SECONDS: u64 = 60;
+/// How long a driver may hold a job without a sign of life, in seconds.
+pub(crate) const LEASE_SECONDS: u64 = 15;
 
 /// A row and the lease that this process holds on it.
 pub(crate) struct Held<R> {

@@ -21,12 +21,11 @@ use mica_service::store::StoreError;
 use super::finish::{self, Verified};
 use super::peer::{self, Answer};
 use super::split;
-use crate::jobs::{Held, JobError, LEASE_SECONDS};
+use crate::jobs::{Held, JobError};
 use crate::open;
 use crate::shared::Shared;
 use crate::store;
 use crate::store::aggregation_jobs::JobRow;
-use crate::store::lease::LeaseRequest;
 use crate::task::Task;
 
 /// Takes a leased job from its segments to its sums.
@@ -212,7 +211,6 @@ async fn ask(
     request: Vec<u8>,
     reports: usize,
 ) -> Result<Option<AggregationJobResp>, JobError> {
-    renew(shared, job).await?;
     let answer = if let Some(location) = &job.row.helper_location {
         peer::poll(shared, task, location, Media::AggregationJobResp).await?
     } else {
@@ -238,19 +236,6 @@ async fn ask(
             Err(JobError::Deferred(seconds))
         }
     }
-}
-
-/// Opening took its time; the exchange gets a lease of its own.
-async fn renew(shared: &Shared, job: &Held<JobRow>) -> Result<(), JobError> {
-    let request = LeaseRequest { now: shared.clock.now(), seconds: LEASE_SECONDS, token: job.token };
-    let held = shared
-        .store
-        .tx("renew_lease", move |mut tx| async move {
-            let held = store::aggregation_jobs::renew(&mut tx, job.row.id, request).await?;
-            Ok((tx, held))
-        })
-        .await?;
-    if held { Ok(()) } else { Err(JobError::LeaseLost) }
 }
 
 /// Where the helper keeps the job, for the next attempt.

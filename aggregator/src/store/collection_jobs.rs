@@ -271,6 +271,21 @@ pub async fn delete(tx: &mut Tx, task: i64, id: &CollectionJobId) -> Result<bool
     Ok(found(done.rows_affected()))
 }
 
+/// Holds the job longer. False when the lease is lost.
+pub async fn renew(tx: &mut Tx, id: &CollectionJobId, request: LeaseRequest) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "-- renew_collection_job_lease
+         UPDATE collection_jobs SET lease_until = $3
+         WHERE id = $1 AND lease_token = $2 AND state IN ('pending', 'closing', 'reserved', 'abandoned')",
+    )
+    .bind(id.as_bytes().as_slice())
+    .bind(request.token.as_bytes().as_slice())
+    .bind(request.until()?)
+    .execute(tx.connection())
+    .await?;
+    Ok(found(done.rows_affected()))
+}
+
 /// Gives a job back until `next_try_at`. False when the lease is lost.
 pub async fn retry_at(
     tx: &mut Tx,
