@@ -24,7 +24,7 @@ mod workload;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -45,11 +45,13 @@ async fn main() -> ExitCode {
 async fn measure() -> Result<()> {
     let options = Options::parse();
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch for signals")?;
-    let figures = tokio::select! {
-        figures = run::run(&options) => figures?,
-        _ = terminate.recv() => bail!("interrupted"),
-        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+    let stop = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
     };
+    let figures = run::run(&options, stop).await?;
     let text = if options.json { figures.to_json()? } else { table::render(&figures) };
     let mut output = std::io::stdout().lock();
     writeln!(output, "{text}").context("cannot write to standard output")

@@ -27,16 +27,19 @@ use crate::roofline::Bench;
 use crate::server::{Server, Usage};
 use crate::workload;
 
-/// Does the work and measures it.
-pub(crate) async fn run(options: &Options) -> Result<Figures> {
+/// Does the work and measures it, unless `stop` comes first. Either way nothing is left behind.
+pub(crate) async fn run(options: &Options, stop: impl Future<Output = ()>) -> Result<Figures> {
     let roles: &[Role] = match options.path {
         Path::Dap => &[Role::Leader, Role::Helper],
         Path::Full => &[Role::Leader, Role::Helper, Role::Gateway, Role::Relay],
     };
     let parties = Parties::new(roles, options.vdaf_config())?;
     let databases = Databases::create(options.database.as_deref(), parties.folder().to_path_buf()).await?;
-    let figures =
-        Run { options, roles, parties, databases: &databases, progress: Progress::new() }.measure().await;
+    let run = Run { options, roles, parties, databases: &databases, progress: Progress::new() };
+    let figures = tokio::select! {
+        figures = run.measure() => figures,
+        () = stop => Err(anyhow::anyhow!("interrupted")),
+    };
     let removed = databases.remove().await;
     let figures = figures?;
     removed?;
