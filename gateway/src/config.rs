@@ -163,7 +163,7 @@ fn quarter_of_an_hour() -> Duration {
 }
 
 fn hundred_thousand() -> usize {
-    100_000
+    500_000
 }
 
 fn half_a_hundred_mebibytes() -> usize {
