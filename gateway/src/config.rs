@@ -97,8 +97,9 @@ pub struct ReplayConfig {
     /// How long an answer is remembered at least.
     #[serde(default = "quarter_of_an_hour", deserialize_with = "duration")]
     pub window: Duration,
-    /// Most requests remembered in one window. When there are more, new ones are told 503.
-    #[serde(default = "hundred_thousand")]
+    /// Most requests remembered in one window, some 200 bytes each. When there are more, new ones are told 503: the
+    /// default allows 500 a second for ever, and a busier gateway needs more.
+    #[serde(default = "half_a_million")]
     pub max_requests: usize,
     /// Most bytes of answers remembered in one window. Beyond, a request sent again is told 409.
     #[serde(default = "half_a_hundred_mebibytes")]
@@ -109,7 +110,7 @@ impl Default for ReplayConfig {
     fn default() -> Self {
         Self {
             window: quarter_of_an_hour(),
-            max_requests: hundred_thousand(),
+            max_requests: half_a_million(),
             max_bytes: half_a_hundred_mebibytes(),
         }
     }
@@ -162,7 +163,7 @@ fn quarter_of_an_hour() -> Duration {
     Duration::from_mins(15)
 }
 
-fn hundred_thousand() -> usize {
+fn half_a_million() -> usize {
     500_000
 }
 
