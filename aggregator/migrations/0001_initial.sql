@@ -207,7 +207,8 @@ CREATE TABLE collection_jobs (
     created_at BIGINT NOT NULL
 );
 CREATE INDEX collection_jobs_task_state ON collection_jobs (task, state);
-CREATE INDEX collection_jobs_due ON collection_jobs (next_try_at) WHERE state IN ('pending', 'reserved');
+CREATE INDEX collection_jobs_due ON collection_jobs (next_try_at)
+    WHERE state IN ('pending', 'closing', 'reserved', 'abandoned');
 -- The same request is the same job for as long as that job is alive.
 CREATE UNIQUE INDEX collection_jobs_live_request ON collection_jobs (task, request_digest)
     WHERE state IN ('pending', 'closing', 'reserved', 'released');

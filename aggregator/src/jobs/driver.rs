@@ -1,4 +1,4 @@
-//! The workers: woken when there is work, looking by themselves now and then, quiet otherwise.
+//! The drivers: woken when there is work, looking by themselves now and then, quiet otherwise.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use mica_service::shutdown::Shutdown;
 use mica_service::store::StoreError;
 use mica_service::telemetry;
 
+use super::crew::Crew;
 use super::heartbeat::{Heartbeat, Lease};
 use super::{AGGREGATION, COLLECTION, Held, JobError, LEASE_SECONDS, Outcome, backoff};
 use crate::leader::{aggregate, collection, form_jobs};
@@ -16,62 +17,94 @@ use crate::store::aggregation_jobs::JobRow;
 use crate::store::collection_jobs::CollectionJobRow;
 use crate::store::lease::{LeaseRequest, LeaseToken};
 
-/// Runs the leader's workers until `shutdown`; each finishes the step it is in.
+/// Drives the leader's jobs until `shutdown`; what is under way is finished.
 pub(crate) async fn drive(shared: Arc<Shared>, shutdown: Shutdown) {
-    let mut workers = Vec::new();
-    for _ in 0..shared.limits.workers.max(1) {
-        workers.push(telemetry::spawn(aggregation_worker(Arc::clone(&shared), shutdown.clone())));
-    }
-    workers.push(telemetry::spawn(collection_worker(Arc::clone(&shared), shutdown)));
-    for worker in workers {
-        if let Err(error) = worker.await {
-            tracing::error!(%error, "a worker failed");
+    let drivers = [
+        telemetry::spawn(drive_kind(Kind::Aggregation, Arc::clone(&shared), shutdown.clone())),
+        telemetry::spawn(drive_kind(Kind::Collection, shared, shutdown)),
+    ];
+    for driver in drivers {
+        if let Err(error) = driver.await {
+            tracing::error!(%error, "a driver failed");
         }
     }
 }
 
-async fn aggregation_worker(shared: Arc<Shared>, shutdown: Shutdown) {
-    let mut sleeper = shared.wake().sleeper(AGGREGATION);
+/// What is driven.
+#[derive(Clone, Copy)]
+enum Kind {
+    Aggregation,
+    Collection,
+}
+
+/// Puts somebody to work for every task that has work, whenever there may be some.
+async fn drive_kind(kind: Kind, shared: Arc<Shared>, shutdown: Shutdown) {
+    let (name, most_per_task) = match kind {
+        Kind::Aggregation => (AGGREGATION, shared.limits.workers),
+        Kind::Collection => (COLLECTION, 1),
+    };
+    let mut sleeper = shared.wake().sleeper(name);
+    let mut crew = Crew::new(most_per_task);
     while !shutdown.is_triggered() {
-        let step = Arc::clone(&shared);
-        // In a task of its own: a step that panics costs its own lease, not the worker.
-        match telemetry::spawn(async move { step_aggregation(&step).await }).await {
-            Ok(Ok(Outcome::Worked)) => continue,
-            Ok(Ok(Outcome::Idle)) => {}
-            Ok(Err(error)) => tracing::error!(%error, "aggregation could not look for work"),
-            Err(error) => tracing::error!(%error, "a step of an aggregation job failed"),
+        match tasks_with_work(&shared, kind).await {
+            Ok(tasks) => {
+                for task in tasks.into_iter().filter(|task| shared.tasks.by_key(*task).is_some()) {
+                    if crew.has_room(task) {
+                        crew.spawn(task, work(kind, Arc::clone(&shared), task, shutdown.clone()));
+                    }
+                }
+            }
+            Err(error) => tracing::error!(%error, kind = name, "could not look for work"),
         }
         tokio::select! {
             _ = sleeper.sleep(POLL) => {}
+            () = crew.next_done() => {}
             () = shutdown.wait() => {}
         }
     }
+    crew.all_done().await;
 }
 
-async fn collection_worker(shared: Arc<Shared>, shutdown: Shutdown) {
-    let mut sleeper = shared.wake().sleeper(COLLECTION);
-    while !shutdown.is_triggered() {
-        let step = Arc::clone(&shared);
-        match telemetry::spawn(async move { step_collections(&step).await }).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "collection could not look for work"),
-            Err(error) => tracing::error!(%error, "a step of a collection failed"),
-        }
-        tokio::select! {
-            _ = sleeper.sleep(POLL) => {}
-            () = shutdown.wait() => {}
-        }
+async fn tasks_with_work(shared: &Shared, kind: Kind) -> Result<Vec<i64>, StoreError> {
+    let now = shared.clock.now();
+    shared
+        .store
+        .read("tasks_with_work", move |mut tx| async move {
+            let tasks = match kind {
+                Kind::Aggregation => store::aggregation_jobs::tasks_with_work(&mut tx, now).await?,
+                Kind::Collection => store::collection_jobs::tasks_with_work(&mut tx, now).await?,
+            };
+            Ok((tx, tasks))
+        })
+        .await
+}
+
+/// Works for one task until it has no more work that is due.
+async fn work(kind: Kind, shared: Arc<Shared>, task: i64, shutdown: Shutdown) {
+    let worked = match kind {
+        Kind::Aggregation => loop {
+            match step_aggregation(&shared, task).await {
+                Ok(Outcome::Worked) if !shutdown.is_triggered() => {}
+                done => break done.map(drop),
+            }
+        },
+        Kind::Collection => step_collections(&shared, task).await,
+    };
+    if let Err(error) = worked {
+        tracing::error!(%error, "work on the jobs of a task failed");
+        // The next look is a poll away, not at once.
+        tokio::time::sleep(POLL).await;
     }
 }
 
-/// Takes up the oldest job and takes it as far as it goes. Only when there is none, segments become one: what gathers
-/// while jobs are being driven shares the next.
-pub(crate) async fn step_aggregation(shared: &Arc<Shared>) -> Result<Outcome, StoreError> {
+/// Takes up the task's oldest job and takes it as far as it goes. Only when there is none, segments become one: what
+/// gathers while jobs are being driven shares the next.
+async fn step_aggregation(shared: &Arc<Shared>, task: i64) -> Result<Outcome, StoreError> {
     let request = lease_request(shared);
-    let mut leased = lease_aggregation(shared, request).await?;
+    let mut leased = lease_aggregation(shared, task, request).await?;
     if leased.is_none() {
-        form_jobs::form(shared).await?;
-        leased = lease_aggregation(shared, request).await?;
+        form_jobs::form(shared, task).await?;
+        leased = lease_aggregation(shared, task, request).await?;
     }
     let Some(row) = leased else { return Ok(Outcome::Idle) };
     let job = Held { row, token: request.token };
@@ -82,11 +115,15 @@ pub(crate) async fn step_aggregation(shared: &Arc<Shared>) -> Result<Outcome, St
     Ok(Outcome::Worked)
 }
 
-async fn lease_aggregation(shared: &Shared, request: LeaseRequest) -> Result<Option<JobRow>, StoreError> {
+async fn lease_aggregation(
+    shared: &Shared,
+    task: i64,
+    request: LeaseRequest,
+) -> Result<Option<JobRow>, StoreError> {
     shared
         .store
         .tx("lease_aggregation_job", move |mut tx| async move {
-            let job = store::aggregation_jobs::lease(&mut tx, request).await?;
+            let job = store::aggregation_jobs::lease(&mut tx, task, request).await?;
             Ok((tx, job))
         })
         .await
@@ -114,15 +151,15 @@ async fn settle_aggregation(
         .await
 }
 
-/// Steps every collection that is due, each once.
-pub(crate) async fn step_collections(shared: &Arc<Shared>) -> Result<(), StoreError> {
+/// Steps every collection of the task that is due, each once.
+async fn step_collections(shared: &Arc<Shared>, task: i64) -> Result<(), StoreError> {
     let mut stepped = Vec::new();
     loop {
         let request = lease_request(shared);
         let leased = shared
             .store
             .tx("lease_collection_job", move |mut tx| async move {
-                let job = store::collection_jobs::lease(&mut tx, request).await?;
+                let job = store::collection_jobs::lease(&mut tx, task, request).await?;
                 Ok((tx, job))
             })
             .await?;
@@ -184,5 +221,5 @@ fn wait(why: &JobError, attempts: u64) -> u64 {
     }
 }
 
-/// How often workers look by themselves. Wake-ups make this the exception.
+/// How often drivers look by themselves. Wake-ups make this the exception.
 const POLL: Duration = Duration::from_millis(500);

@@ -6,6 +6,7 @@
 //! the batch any more.
 
 mod backoff;
+mod crew;
 mod driver;
 mod heartbeat;
 

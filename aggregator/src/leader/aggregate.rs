@@ -228,7 +228,10 @@ async fn ask(
             remember(shared, job, None).await?;
             Err(JobError::retry("the helper does not know the job any more"))
         }
-        Answer::Refused(abort) => Err(JobError::retry(format!("the helper refused the job: {abort}"))),
+        // Its type only: what a peer writes beside it could name a report.
+        Answer::Refused(abort) => {
+            Err(JobError::retry(format!("the helper refused the job: {}", abort.problem_type())))
+        }
         Answer::Deferred { location, seconds } => {
             if location.is_some() {
                 remember(shared, job, location).await?;

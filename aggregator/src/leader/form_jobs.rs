@@ -9,18 +9,9 @@ use crate::store;
 use crate::store::segments::SegmentHead;
 use mica_service::store::StoreError;
 
-/// Gives every waiting segment a job.
-pub(crate) async fn form(shared: &Shared) -> Result<(), StoreError> {
-    let tasks = shared
-        .store
-        .read("tasks_with_waiting_segments", |mut tx| async move {
-            let tasks = store::segments::tasks_with_unassigned(&mut tx).await?;
-            Ok((tx, tasks))
-        })
-        .await?;
-    for task in tasks {
-        while form_one(shared, task).await? {}
-    }
+/// Gives every waiting segment of `task` a job.
+pub(crate) async fn form(shared: &Shared, task: i64) -> Result<(), StoreError> {
+    while form_one(shared, task).await? {}
     Ok(())
 }
 
@@ -61,7 +52,7 @@ fn choose<'s>(waiting: &'s [SegmentHead], limits: &Limits) -> &'s [SegmentHead] 
             reports <= limits.job_reports as u64 && bytes <= limits.job_bytes as u64
         })
         .count();
-    &waiting[..fitting.max(1).min(waiting.len())]
+    waiting.get(..fitting.max(1)).unwrap_or(waiting)
 }
 
 /// The most segments looked at for one job.

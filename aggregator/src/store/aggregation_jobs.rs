@@ -62,12 +62,12 @@ pub async fn create(tx: &mut Tx, task: i64, report_count: u64, created_at: u64) 
 }
 
 /// Takes up the active job that has waited longest, if any may be taken up.
-pub async fn lease(tx: &mut Tx, request: LeaseRequest) -> Result<Option<JobRow>, StoreError> {
+pub async fn lease(tx: &mut Tx, task: i64, request: LeaseRequest) -> Result<Option<JobRow>, StoreError> {
     let query = columns::for_update_skip_locked(
         tx,
         "-- lease_aggregation_job
          UPDATE aggregation_jobs SET attempts = attempts + 1, lease_until = $1, lease_token = $2
-         WHERE id = (SELECT id FROM aggregation_jobs WHERE state = 'active' AND lease_until <= $3
+         WHERE id = (SELECT id FROM aggregation_jobs WHERE task = $4 AND state = 'active' AND lease_until <= $3
                      ORDER BY lease_until, id LIMIT 1",
         ")
          RETURNING *",
@@ -76,9 +76,24 @@ pub async fn lease(tx: &mut Tx, request: LeaseRequest) -> Result<Option<JobRow>,
         .bind(request.until()?)
         .bind(request.token.as_bytes().as_slice())
         .bind(signed(request.now)?)
+        .bind(task)
         .fetch_optional(tx.connection())
         .await?;
     row.as_ref().map(read).transpose()
+}
+
+/// The tasks that have a job which is due, or segments without a job.
+pub async fn tasks_with_work(tx: &mut Tx, now: u64) -> Result<Vec<i64>, StoreError> {
+    let rows = sqlx::query(
+        "-- tasks_with_aggregation_work
+         SELECT task FROM aggregation_jobs WHERE state = 'active' AND lease_until <= $1
+         UNION
+         SELECT task FROM segments WHERE job IS NULL",
+    )
+    .bind(signed(now)?)
+    .fetch_all(tx.connection())
+    .await?;
+    rows.iter().map(|row| Fields::of("aggregation_jobs", row).integer("task")).collect()
 }
 
 /// The job of that identifier.

@@ -133,14 +133,31 @@ pub async fn live_by_request(
     row.as_ref().map(read).transpose()
 }
 
-/// Takes up the job that is due longest, if any is.
-pub async fn lease(tx: &mut Tx, request: LeaseRequest) -> Result<Option<CollectionJobRow>, StoreError> {
+/// The tasks that have a job which is due.
+pub async fn tasks_with_work(tx: &mut Tx, now: u64) -> Result<Vec<i64>, StoreError> {
+    let rows = sqlx::query(
+        "-- tasks_with_collection_work
+         SELECT DISTINCT task FROM collection_jobs
+         WHERE state IN ('pending', 'closing', 'reserved', 'abandoned') AND lease_until <= $1 AND next_try_at <= $1",
+    )
+    .bind(signed(now)?)
+    .fetch_all(tx.connection())
+    .await?;
+    rows.iter().map(|row| Fields::of("collection_jobs", row).integer("task")).collect()
+}
+
+/// Takes up the task's job that is due longest, if any is.
+pub async fn lease(
+    tx: &mut Tx,
+    task: i64,
+    request: LeaseRequest,
+) -> Result<Option<CollectionJobRow>, StoreError> {
     let query = columns::for_update_skip_locked(
         tx,
         "-- lease_collection_job
          UPDATE collection_jobs SET attempts = attempts + 1, lease_until = $1, lease_token = $2
          WHERE id = (SELECT id FROM collection_jobs
-                     WHERE state IN ('pending', 'closing', 'reserved', 'abandoned') AND lease_until <= $3 AND next_try_at <= $3
+                     WHERE task = $4 AND state IN ('pending', 'closing', 'reserved', 'abandoned') AND lease_until <= $3 AND next_try_at <= $3
                      ORDER BY next_try_at, created_at LIMIT 1",
         ")
          RETURNING *",
@@ -149,6 +166,7 @@ pub async fn lease(tx: &mut Tx, request: LeaseRequest) -> Result<Option<Collecti
         .bind(request.until()?)
         .bind(request.token.as_bytes().as_slice())
         .bind(signed(request.now)?)
+        .bind(task)
         .fetch_optional(tx.connection())
         .await?;
     row.as_ref().map(read).transpose()

@@ -80,9 +80,9 @@ async fn a_job_passes_its_states_in_order_and_only_for_the_lease_holder() {
         let new = &job(1, b"a");
         let id = &new.id;
         commit!(store, |tx| jobs::insert(tx, new));
-        assert!(commit!(store, |tx| jobs::lease(tx, lease(99, 1))).is_none());
-        assert_eq!(commit!(store, |tx| jobs::lease(tx, lease(100, 1))).unwrap().attempts, 1);
-        assert!(commit!(store, |tx| jobs::lease(tx, lease(114, 2))).is_none());
+        assert!(commit!(store, |tx| jobs::lease(tx, 1, lease(99, 1))).is_none());
+        assert_eq!(commit!(store, |tx| jobs::lease(tx, 1, lease(100, 1))).unwrap().attempts, 1);
+        assert!(commit!(store, |tx| jobs::lease(tx, 1, lease(114, 2))).is_none());
         assert!(!commit!(store, |tx| jobs::set_reserved(tx, id, token(2), 7)));
         assert!(!commit!(store, |tx| jobs::set_released(tx, id, token(1), b"early")));
         assert!(commit!(store, |tx| jobs::set_reserved(tx, id, token(1), 7)));
@@ -91,14 +91,14 @@ async fn a_job_passes_its_states_in_order_and_only_for_the_lease_holder() {
         assert!(commit!(store, |tx| jobs::retry_at(tx, id, token(1), 120)));
         assert!(!commit!(store, |tx| jobs::set_released(tx, id, token(1), b"lost")));
 
-        assert!(commit!(store, |tx| jobs::lease(tx, lease(119, 2))).is_none());
-        let again = commit!(store, |tx| jobs::lease(tx, lease(120, 2))).unwrap();
+        assert!(commit!(store, |tx| jobs::lease(tx, 1, lease(119, 2))).is_none());
+        let again = commit!(store, |tx| jobs::lease(tx, 1, lease(120, 2))).unwrap();
         assert_eq!((again.state, again.release, again.attempts), (CollectionState::Reserved, Some(7), 2));
         assert!(commit!(store, |tx| jobs::set_released(tx, id, token(2), b"answer")));
         assert!(!commit!(store, |tx| jobs::set_failed(tx, id, token(2), "{}")));
         let released = commit!(store, |tx| jobs::by_id(tx, 1, id)).unwrap();
         assert_eq!(released.response.as_deref(), Some(b"answer".as_slice()));
-        assert!(commit!(store, |tx| jobs::lease(tx, lease(9_999, 3))).is_none());
+        assert!(commit!(store, |tx| jobs::lease(tx, 1, lease(9_999, 3))).is_none());
     }
 }
 
@@ -108,7 +108,7 @@ async fn a_job_that_only_waits_has_not_tried() {
         let new = &job(1, b"a");
         commit!(store, |tx| jobs::insert(tx, new));
         for _ in 0..5 {
-            assert_eq!(commit!(store, |tx| jobs::lease(tx, lease(100, 1))).unwrap().attempts, 1);
+            assert_eq!(commit!(store, |tx| jobs::lease(tx, 1, lease(100, 1))).unwrap().attempts, 1);
             assert!(!commit!(store, |tx| jobs::give_back(tx, &new.id, token(2), 100)));
             assert!(commit!(store, |tx| jobs::give_back(tx, &new.id, token(1), 100)));
         }
@@ -120,7 +120,7 @@ async fn a_failed_job_makes_room_for_the_same_request() {
     for (_database, store) in stores().await {
         let (first, second) = (&job(1, b"a"), &job(2, b"a"));
         commit!(store, |tx| jobs::insert(tx, first));
-        commit!(store, |tx| jobs::lease(tx, lease(100, 1))).unwrap();
+        commit!(store, |tx| jobs::lease(tx, 1, lease(100, 1))).unwrap();
         assert!(!commit!(store, |tx| jobs::set_failed(tx, &first.id, token(2), "{}")));
         assert!(commit!(store, |tx| jobs::set_failed(tx, &first.id, token(1), "{}")));
         let failed = commit!(store, |tx| jobs::by_id(tx, 1, &first.id)).unwrap();
@@ -134,11 +134,11 @@ async fn a_deleted_job_is_lost_to_whoever_works_on_it() {
     for (_database, store) in stores().await {
         let new = &job(1, b"a");
         commit!(store, |tx| jobs::insert(tx, new));
-        commit!(store, |tx| jobs::lease(tx, lease(100, 1))).unwrap();
+        commit!(store, |tx| jobs::lease(tx, 1, lease(100, 1))).unwrap();
         assert!(commit!(store, |tx| jobs::delete(tx, 1, &new.id)));
         assert!(!commit!(store, |tx| jobs::set_reserved(tx, &new.id, token(1), 7)));
         assert!(!commit!(store, |tx| jobs::retry_at(tx, &new.id, token(1), 0)));
-        assert!(commit!(store, |tx| jobs::lease(tx, lease(9_999, 2))).is_none());
+        assert!(commit!(store, |tx| jobs::lease(tx, 1, lease(9_999, 2))).is_none());
     }
 }
 
@@ -147,13 +147,13 @@ async fn a_reserved_job_that_is_deleted_is_hidden_and_driven_to_its_end() {
     for (_database, store) in stores().await {
         let new = &job(1, b"a");
         commit!(store, |tx| jobs::insert(tx, new));
-        commit!(store, |tx| jobs::lease(tx, lease(100, 1))).unwrap();
+        commit!(store, |tx| jobs::lease(tx, 1, lease(100, 1))).unwrap();
         commit!(store, |tx| jobs::set_reserved(tx, &new.id, token(1), 7));
         assert!(commit!(store, |tx| jobs::delete(tx, 1, &new.id)));
         assert!(!commit!(store, |tx| jobs::delete(tx, 1, &new.id)), "it is deleted already");
         assert!(commit!(store, |tx| jobs::live_by_request(tx, 1, b"a")).is_none());
         commit!(store, |tx| jobs::retry_at(tx, &new.id, token(1), 0));
-        let again = commit!(store, |tx| jobs::lease(tx, lease(9_999, 2))).unwrap();
+        let again = commit!(store, |tx| jobs::lease(tx, 1, lease(9_999, 2))).unwrap();
         assert_eq!((again.state, again.release), (CollectionState::Abandoned, Some(7)));
         assert!(commit!(store, |tx| jobs::set_released(tx, &new.id, token(2), b"answer")));
         let over = commit!(store, |tx| jobs::by_id(tx, 1, &new.id)).unwrap();
@@ -167,10 +167,10 @@ async fn a_process_that_is_alone_looks_at_every_open_job_at_once() {
         let (one, two) = (&job(1, b"a"), &job(2, b"b"));
         commit!(store, |tx| jobs::insert(tx, one));
         commit!(store, |tx| jobs::insert(tx, two));
-        commit!(store, |tx| jobs::lease(tx, lease(100, 1))).unwrap();
+        commit!(store, |tx| jobs::lease(tx, 1, lease(100, 1))).unwrap();
         assert_eq!(commit!(store, |tx| jobs::release_all_leases(tx)), 2);
-        assert!(commit!(store, |tx| jobs::lease(tx, lease(1, 2))).is_some());
-        assert!(commit!(store, |tx| jobs::lease(tx, lease(1, 2))).is_some());
+        assert!(commit!(store, |tx| jobs::lease(tx, 1, lease(1, 2))).is_some());
+        assert!(commit!(store, |tx| jobs::lease(tx, 1, lease(1, 2))).is_some());
     }
 }
 

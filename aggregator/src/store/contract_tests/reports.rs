@@ -152,11 +152,11 @@ async fn of_eight_who_form_a_job_one_gets_the_segments() {
 async fn a_job_belongs_to_who_took_it_up_last() {
     for (_database, store) in stores().await {
         let id = commit!(store, |tx| jobs::create(tx, 1, 9, 100));
-        let taken = commit!(store, |tx| jobs::lease(tx, lease(100, 1))).unwrap();
+        let taken = commit!(store, |tx| jobs::lease(tx, 1, lease(100, 1))).unwrap();
         assert_eq!((taken.id, taken.task, taken.report_count, taken.attempts), (id, 1, 9, 1));
         assert_eq!((taken.state, taken.lease_until), (JobState::Active, 115));
-        assert!(commit!(store, |tx| jobs::lease(tx, lease(114, 2))).is_none());
-        assert_eq!(commit!(store, |tx| jobs::lease(tx, lease(115, 2))).unwrap().attempts, 2);
+        assert!(commit!(store, |tx| jobs::lease(tx, 1, lease(114, 2))).is_none());
+        assert_eq!(commit!(store, |tx| jobs::lease(tx, 1, lease(115, 2))).unwrap().attempts, 2);
 
         assert!(!commit!(store, |tx| jobs::freeze(tx, id, token(1), &[1])));
         assert!(!commit!(store, |tx| jobs::set_location(tx, id, token(1), Some("/a"))));
@@ -169,8 +169,8 @@ async fn a_job_belongs_to_who_took_it_up_last() {
         assert!(commit!(store, |tx| jobs::fail_attempt(tx, id, token(2), "timeout", 130)));
         assert!(!commit!(store, |tx| jobs::finish(tx, id, token(2))));
 
-        assert!(commit!(store, |tx| jobs::lease(tx, lease(129, 3))).is_none());
-        let again = commit!(store, |tx| jobs::lease(tx, lease(130, 3))).unwrap();
+        assert!(commit!(store, |tx| jobs::lease(tx, 1, lease(129, 3))).is_none());
+        let again = commit!(store, |tx| jobs::lease(tx, 1, lease(130, 3))).unwrap();
         assert_eq!(again.included.as_deref(), Some([0b101].as_slice()));
         assert_eq!(
             (again.helper_location.as_deref(), again.last_error.as_deref()),
@@ -184,7 +184,7 @@ async fn a_job_is_finished_once() {
     for (_database, store) in stores().await {
         let id = commit!(store, |tx| jobs::create(tx, 1, 9, 100));
         commit!(store, |tx| jobs::create(tx, 2, 9, 100));
-        assert_eq!(commit!(store, |tx| jobs::lease(tx, lease(100, 1))).unwrap().id, id);
+        assert_eq!(commit!(store, |tx| jobs::lease(tx, 1, lease(100, 1))).unwrap().id, id);
         assert!(commit!(store, |tx| jobs::freeze(tx, id, token(1), &[1])));
         assert_eq!(commit!(store, |tx| jobs::active_count(tx, 1)), 1);
         assert!(commit!(store, |tx| jobs::finish(tx, id, token(1))));
@@ -203,25 +203,27 @@ async fn a_job_is_finished_once() {
 async fn a_process_that_is_alone_ends_the_leases_of_the_dead() {
     for (_database, store) in stores().await {
         let id = commit!(store, |tx| jobs::create(tx, 1, 9, 100));
-        commit!(store, |tx| jobs::lease(tx, lease(100, 1))).unwrap();
+        commit!(store, |tx| jobs::lease(tx, 1, lease(100, 1))).unwrap();
         assert_eq!(commit!(store, |tx| jobs::release_all_leases(tx)), 1);
         assert!(!commit!(store, |tx| jobs::finish(tx, id, token(1))));
-        assert_eq!(commit!(store, |tx| jobs::lease(tx, lease(101, 2))).unwrap().id, id);
+        assert_eq!(commit!(store, |tx| jobs::lease(tx, 1, lease(101, 2))).unwrap().id, id);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_eight_workers_each_job_is_taken_up_by_one() {
     for (_database, store) in stores().await {
-        for task in 0..40 {
-            commit!(store, |tx| jobs::create(tx, task, 1, 100));
+        for reports in 0..40 {
+            commit!(store, |tx| jobs::create(tx, 1, reports, 100));
         }
+        commit!(store, |tx| jobs::create(tx, 2, 1, 100));
+        assert_eq!(commit!(store, |tx| jobs::tasks_with_work(tx, 100)), [1, 2]);
         let taken = at_once(|number| {
             let store = store.clone();
             async move {
                 let mut taken = Vec::new();
-                while let Some(job) = commit!(store, |tx| jobs::lease(tx, lease(100, number))) {
-                    taken.push(job.task);
+                while let Some(job) = commit!(store, |tx| jobs::lease(tx, 1, lease(100, number))) {
+                    taken.push(job.report_count);
                 }
                 taken
             }
@@ -229,6 +231,11 @@ async fn of_eight_workers_each_job_is_taken_up_by_one() {
         let mut taken = taken.await.concat();
         taken.sort_unstable();
         assert!(taken.into_iter().eq(0..40));
+        assert_eq!(
+            commit!(store, |tx| jobs::tasks_with_work(tx, 100)),
+            [2],
+            "another task's job is left alone"
+        );
     }
 }
 
@@ -241,7 +248,7 @@ async fn no_row_is_left_behind_by_a_settled_job() {
             let job = commit!(store, |tx| jobs::create(tx, 1, 2, 100));
             let ids = &[id];
             commit!(store, |tx| segments::assign(tx, job, ids));
-            commit!(store, |tx| jobs::lease(tx, lease(100, 1))).unwrap();
+            commit!(store, |tx| jobs::lease(tx, 1, lease(100, 1))).unwrap();
             assert!(commit!(store, |tx| jobs::finish(tx, job, token(1))));
             commit!(store, |tx| segments::delete_of_job(tx, job));
             commit!(store, |tx| jobs::sweep_finished(tx, 101, 100));
