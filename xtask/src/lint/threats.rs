@@ -14,16 +14,23 @@ pub(super) fn check(sources: &[Source]) -> Result<()> {
 }
 
 fn missing(page: &Source, sources: &[Source]) -> Vec<String> {
-    let exists = |test: &str| {
-        let head = format!("fn {test}(");
-        sources.iter().any(|source| source.is_rust() && source.text.contains(&head))
-    };
+    let exists = |test: &str| sources.iter().any(|source| source.is_rust() && holds(&source.text, test));
     (1..)
         .zip(page.text.lines())
         .flat_map(|(number, line)| tests_in(line).into_iter().map(move |test| (number, test)))
         .filter(|(_, test)| !exists(test))
         .map(|(number, test)| format!("{}: there is no test called {test}", place(page, number)))
         .collect()
+}
+
+/// Whether a text has a test of this name: a function right below an attribute that makes it one.
+fn holds(text: &str, test: &str) -> bool {
+    let head = format!("fn {test}(");
+    let is_test = |line: &str| line.trim_start().starts_with("#[") && line.contains("test");
+    let lines: Vec<&str> = text.lines().collect();
+    (1..)
+        .zip(&lines)
+        .any(|(next, line)| is_test(line) && lines.get(next).is_some_and(|function| function.contains(&head)))
 }
 
 /// The names in the last cell of a row of a table: lower-case words joined by underscores, in backquotes.
@@ -52,7 +59,7 @@ mod tests {
     fn a_test_that_does_not_exist_is_found_with_its_line() {
         let page =
             source("docs/threats.md", "| a `not_this` | b | `it_holds`, `it_does_not` in `dp/src` |\n");
-        let code = source("a.rs", "fn it_holds() {}");
+        let code = source("a.rs", "#[test]\nfn it_holds() {}\n\nfn it_does_not() {}");
         let found = missing(&page, &[code]);
         assert_eq!(found, ["docs/threats.md:1: there is no test called it_does_not"]);
     }

@@ -35,7 +35,8 @@ const CODE: [Rule; 6] = [
 ];
 
 /// For every file.
-const EVERYWHERE: [Rule; 2] = [
+const EVERYWHERE: [Rule; 3] = [
+    Rule { word: concat!("@", "@"), why: "a place that was to be filled in" },
     Rule { word: concat!("/ro", "ot/"), why: "a path of one machine" },
     Rule { word: concat!("/ho", "me/"), why: "a path of one machine" },
 ];
