@@ -17,9 +17,9 @@ use mica_dap::id::TaskId;
 use mica_dap::media::Media;
 use mica_dap::problem::Problem;
 use mica_dap::resource;
+use mica_service::room::{Place, Refused, Room};
 
 use crate::error::{Abort, ServerError};
-use crate::room::{Place, Room};
 use crate::shared::Shared;
 use crate::task::Task;
 
@@ -73,17 +73,17 @@ impl<T: FromStr> FromRequestParts<Arc<Shared>> for Resource<T> {
 pub(crate) async fn body(request: Request, media: Media, limit: usize) -> Result<Bytes, ServerError> {
     let (task, request) = named(request).await;
     let read = async {
-        announced(request.headers(), media, limit)?;
+        check_head(request.headers(), media, limit)?;
         collect(request, limit).await
     };
     read.await.map_err(|abort| about(abort, task))
 }
 
-/// The same for a body that may be large: there must be room for it before it is read. The place in it is to be kept
-/// for as long as the bytes are.
+/// The same for a body that may be large: there must be room for it. The place in it is to be kept for as long as the
+/// bytes are.
 ///
 /// # Errors
-/// As [`body`], and 503 when there is no room.
+/// As [`body`], and 503 when there is no room, before it is read or on the way.
 pub(crate) async fn admitted(
     request: Request,
     media: Media,
@@ -92,11 +92,12 @@ pub(crate) async fn admitted(
 ) -> Result<(Bytes, Place), ServerError> {
     let (task, request) = named(request).await;
     let read = async {
-        let length = announced(request.headers(), media, limit)?.unwrap_or(limit);
-        let mut place = room.take(length).ok_or_else(|| Abort::overloaded(1))?;
-        let bytes = collect(request, limit).await?;
-        place.shrink_to(bytes.len());
-        Ok((bytes, place))
+        check_head(request.headers(), media, limit)?;
+        room.read(request.into_body(), limit).await.map_err(|refused| match refused {
+            Refused::Full => Abort::overloaded(1),
+            Refused::TooLarge => too_large(),
+            Refused::Incomplete => incomplete(),
+        })
     };
     read.await.map_err(|abort| about(abort, task))
 }
@@ -116,25 +117,24 @@ pub(crate) fn located(mut response: Response, task: &Task, resource: &resource::
     response
 }
 
-/// The length that the head of a request announces, if it does; the rest of the head is checked.
-fn announced(headers: &HeaderMap, media: Media, limit: usize) -> Result<Option<usize>, Abort> {
+/// The media type, and the length if one is announced.
+fn check_head(headers: &HeaderMap, media: Media, limit: usize) -> Result<(), Abort> {
     let mut values = headers.get_all(header::CONTENT_TYPE).iter();
     let only = values.next().filter(|_| values.next().is_none()).and_then(|value| value.to_str().ok());
     if !only.is_some_and(|value| media.matches(value)) {
         let detail = format!("this resource takes {}", media.header());
         return Err(Abort::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
-    let Some(length) = headers.get(header::CONTENT_LENGTH) else { return Ok(None) };
+    let Some(length) = headers.get(header::CONTENT_LENGTH) else { return Ok(()) };
     let length: Option<u64> = length.to_str().ok().and_then(|length| length.parse().ok());
-    let length = length.and_then(|length| usize::try_from(length).ok()).filter(|length| *length <= limit);
-    length.map(Some).ok_or_else(too_large)
+    if length.is_some_and(|length| length <= limit as u64) { Ok(()) } else { Err(too_large()) }
 }
 
 async fn collect(request: Request, limit: usize) -> Result<Bytes, Abort> {
     match Limited::new(request.into_body(), limit).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
-        Err(_) => Err(Abort::plain(StatusCode::BAD_REQUEST, "the body breaks off")),
+        Err(_) => Err(incomplete()),
     }
 }
 
@@ -150,6 +150,10 @@ fn about(abort: Abort, task: Option<TaskId>) -> ServerError {
         Some(task) => abort.in_task(&task).into(),
         None => abort.into(),
     }
+}
+
+fn incomplete() -> Abort {
+    Abort::plain(StatusCode::BAD_REQUEST, "the body breaks off")
 }
 
 fn too_large() -> Abort {

@@ -16,7 +16,6 @@ mod jobs;
 mod leader;
 mod open;
 mod release;
-mod room;
 mod router;
 pub mod shared;
 pub mod store;

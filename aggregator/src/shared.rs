@@ -3,12 +3,12 @@
 use mica_service::clock::Clock;
 use mica_service::compute::ComputePool;
 use mica_service::http::HttpClient;
+use mica_service::room::Room;
 use mica_service::store::Store;
 use mica_service::wake::Wake;
 
 use crate::hpke_keys::KeyRing;
 use crate::leader::segment_writer::SegmentWriter;
-use crate::room::Room;
 use crate::task::{Role, Tasks};
 
 /// The parts of one running aggregator.

@@ -12,12 +12,12 @@ use mica_dap::id::ReportId;
 use mica_dap::report_error::ReportError;
 use mica_dap::time::Time;
 use mica_service::clock::Clock;
+use mica_service::room::Place;
 use mica_service::store::{Store, StoreError, Tx};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::error::{Abort, ServerError};
 use crate::jobs::AGGREGATION;
-use crate::room::Place;
 use crate::shared::Limits;
 use crate::store;
 use crate::task::Task;
@@ -303,11 +303,11 @@ const GROUP: usize = 1_000;
 
 #[cfg(test)]
 mod tests {
+    use mica_service::room::Room;
     use mica_service::testing::TestDatabase;
 
     use super::*;
     use crate::release::tests::task;
-    use crate::room::Room;
 
     fn candidate(length: usize) -> Candidate {
         Candidate { id: ReportId::new([0; 16]), time: Time(1), bytes: Bytes::from(vec![0; length]) }

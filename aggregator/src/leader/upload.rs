@@ -16,12 +16,12 @@ use mica_dap::problem::Problem;
 use mica_dap::report::{Report, ReportUploadStatus, UploadErrors, UploadRequest, check_extensions};
 use mica_dap::report_error::ReportError;
 use mica_dap::vdaf::ShareLengths;
+use mica_service::room::Place;
 
 use super::segment_writer::{Candidate, Verdict};
 use crate::error::{Abort, ServerError};
 use crate::extract::{self, Addressed};
 use crate::open::{self, Stage};
-use crate::room::Place;
 use crate::shared::Shared;
 use crate::task::Task;
 

@@ -34,22 +34,6 @@ async fn begin(server: &Server, task: &TestTask, media: Media, length: usize, bo
     stream
 }
 
-/// Asks beside a request that stalls, until there is no room for both. Sometimes it is the other that is refused.
-async fn refused_beside<Stalled, Asked>(stalled: impl Fn() -> Stalled, ask: impl Fn() -> Asked)
-where
-    Stalled: Future<Output = TcpStream>,
-    Asked: Future<Output = Reply>,
-{
-    for _ in 0..100 {
-        let _stalled = stalled().await;
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        if ask().await.status == StatusCode::SERVICE_UNAVAILABLE {
-            return;
-        }
-    }
-    panic!("there is always room");
-}
-
 /// Asks until the answer has this status.
 async fn until<Fut: Future<Output = Reply>>(status: StatusCode, ask: impl Fn() -> Fut) {
     for _ in 0..500 {
@@ -67,11 +51,42 @@ async fn a_helper_with_as_many_jobs_as_it_takes_asks_for_patience() {
     let limits = Limits { helper_jobs: 1, ..Limits::default() };
     let server = Server::limited(Role::Helper, &task, &database, limits).await;
     let leader = ScriptedLeader::of(&task, &server);
-    let body = job(&leader.reports(&[1, 2]));
-    let stalled = || begin(&server, &task, Media::AggregationJobInitReq, 1_000, b"");
-    refused_beside(stalled, || leader.post_job(body.clone())).await;
-    until(StatusCode::OK, || leader.post_job(body.clone())).await;
-    assert_eq!(server.counted().await, 2);
+    let [first, second] = [job(&leader.reports(&[1, 2])), job(&leader.reports(&[3]))];
+    // While the only writer of the database is busy, a job that has begun does not end.
+    let (server, task, leader, first, second) = (&server, &task, &leader, &first, &second);
+    let busy = server.store.tx("busy", move |tx| async move {
+        begin(server, task, Media::AggregationJobInitReq, first.len(), first).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(leader.post_job(second.clone()).await.status, StatusCode::SERVICE_UNAVAILABLE);
+        Ok((tx, ()))
+    });
+    busy.await.expect("it has the database for itself");
+    until(StatusCode::OK, || leader.post_job(second.clone())).await;
+    assert_eq!(server.counted().await, 3);
+}
+
+#[tokio::test]
+async fn jobs_and_uploads_that_are_announced_and_not_sent_are_in_nobodys_way() {
+    let (task, database) = (TestTask::plain(), sqlite());
+    let limits = Limits { queued_bytes: 8_000, helper_jobs: 1, queued_reports: 1, ..Limits::default() };
+    let helper = Server::limited(Role::Helper, &task, &database, limits.clone()).await;
+    let leader = ScriptedLeader::of(&task, &helper);
+    let mut idle = Vec::new();
+    for _ in 0..70 {
+        idle.push(begin(&helper, &task, Media::AggregationJobInitReq, 8_000, b"").await);
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(leader.post_job(job(&leader.reports(&[1]))).await.status, StatusCode::OK);
+
+    let database = sqlite();
+    let server = Server::limited(Role::Leader, &task, &database, limits).await;
+    let client = ScriptedLeader::of(&task, &server);
+    for _ in 0..70 {
+        idle.push(begin(&server, &task, Media::UploadReq, 8_000, b"").await);
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let answer = client.post("reports", Media::UploadReq, vec![0; 200]).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST, "it was read");
 }
 
 #[tokio::test]
@@ -81,7 +96,9 @@ async fn a_leader_without_room_asks_for_patience_before_it_reads() {
     let server = Server::limited(Role::Leader, &task, &database, limits).await;
     let client = ScriptedLeader::of(&task, &server);
     let upload = || client.post("reports", Media::UploadReq, vec![0; 200]);
-    refused_beside(|| begin(&server, &task, Media::UploadReq, 900, b""), upload).await;
+    let half_sent = begin(&server, &task, Media::UploadReq, 1_001, &[0; 1_000]).await;
+    until(StatusCode::SERVICE_UNAVAILABLE, upload).await;
+    drop(half_sent);
     until(StatusCode::BAD_REQUEST, upload).await;
 }
 
