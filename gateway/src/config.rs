@@ -23,8 +23,11 @@ pub struct Config {
     #[serde(default = "twenty_seconds", deserialize_with = "duration")]
     pub timeout: Duration,
     /// Largest sealed request, in bytes; larger ones are told 413.
-    #[serde(default = "largest_size")]
+    #[serde(default = "four_mebibytes")]
     pub max_request_bytes: usize,
+    /// Most bytes of requests in memory at once, whole or on their way; when there are more, clients are told 503.
+    #[serde(default = "sixty_four_mebibytes")]
+    pub max_buffered_bytes: usize,
     /// Largest answer of a target, in bytes; for larger ones the client is told 502.
     #[serde(default = "one_mebibyte")]
     pub max_response_bytes: usize,
@@ -125,7 +128,8 @@ impl Config {
             routes,
             key_max_age: one_day(),
             timeout: twenty_seconds(),
-            max_request_bytes: largest_size(),
+            max_request_bytes: four_mebibytes(),
+            max_buffered_bytes: sixty_four_mebibytes(),
             max_response_bytes: one_mebibyte(),
             min_response_bytes: one_kibibyte(),
             padding: Padding::default(),
@@ -171,8 +175,13 @@ fn half_a_hundred_mebibytes() -> usize {
     50 << 20
 }
 
-fn largest_size() -> usize {
-    mica_envelope::MAX_ENCAPSULATED
+/// Of the sizes that clients pad to, the one that holds the largest reports.
+fn four_mebibytes() -> usize {
+    4 << 20
+}
+
+fn sixty_four_mebibytes() -> usize {
+    64 << 20
 }
 
 fn one_mebibyte() -> usize {

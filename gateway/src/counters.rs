@@ -12,7 +12,7 @@ pub enum Outcome {
     Forwarded,
     /// Answered from memory: the same request had come before.
     Again,
-    /// Refused before opening: not POST, another media type, too large, incomplete.
+    /// Refused before opening: not POST, another media type, too large, incomplete, no room for it in memory.
     NotOpened,
     /// Refused: no key opens it.
     Key,

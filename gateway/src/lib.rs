@@ -27,6 +27,7 @@ use mica_service::{
     clock::Clock,
     compute::ComputePool,
     listener::{self, Drained, Limits},
+    room::Room,
     shutdown::Shutdown,
     store::{Store, StoreError},
 };
@@ -101,6 +102,7 @@ impl Gateway {
             counters: counters.clone(),
             padding: config.padding,
             max_request: config.max_request_bytes,
+            room: Room::new(MOST_REQUESTS, config.max_buffered_bytes),
             min_response: config.min_response_bytes,
         };
         let published = publish::Published::new(&key_config, config.key_max_age);
@@ -134,3 +136,6 @@ impl Gateway {
         listener::serve(listener, self.router, self.limits, shutdown).await
     }
 }
+
+/// Requests that may wait for their targets at once.
+const MOST_REQUESTS: usize = 10_000;

@@ -29,6 +29,9 @@ impl Problem {
         Self::plain(413, "content too large", "the sealed request is too large");
     /// The sender stopped in the middle.
     pub(crate) const INCOMPLETE: Self = Self::plain(400, "incomplete request", "the content ended early");
+    /// No room in memory.
+    pub(crate) const BUSY: Self =
+        Self::plain(503, "service unavailable", "too much is under way; try again in a moment");
     /// Not padded although this gateway insists.
     pub(crate) const NOT_PADDED: Self =
         Self::plain(400, "request not padded", "pad to one of the shared sizes");

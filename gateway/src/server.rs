@@ -11,12 +11,15 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use mica_envelope::{
     EncDigest, GatewayKeys, InnerRequest, InnerResponse, Invalid, Opened, Sealer, Unwrap,
     encode_response_padded, media,
 };
-use mica_service::{compute::ComputePool, telemetry};
+use mica_service::{
+    compute::ComputePool,
+    room::{Place, Refused, Room},
+    telemetry,
+};
 
 use crate::{
     config::Padding,
@@ -38,6 +41,7 @@ pub(crate) struct Server {
     pub(crate) counters: Counters,
     pub(crate) padding: Padding,
     pub(crate) max_request: usize,
+    pub(crate) room: Room,
     pub(crate) min_response: usize,
 }
 
@@ -60,7 +64,7 @@ pub(crate) fn router(server: Server, published: Published) -> Router {
 async fn seal_or_refuse(State(server): State<Arc<Server>>, request: Request<Body>) -> Response {
     // Once the request is complete it is finished even if the relay does not wait: a client may ask again.
     let outcome = match server.accept(request).await {
-        Ok(sealed) => match telemetry::spawn(Arc::clone(&server).exchange(sealed)).await {
+        Ok((sealed, place)) => match telemetry::spawn(Arc::clone(&server).exchange(sealed, place)).await {
             Ok(outcome) => outcome,
             Err(_) => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         },
@@ -77,7 +81,7 @@ async fn seal_or_refuse(State(server): State<Arc<Server>>, request: Request<Body
 
 impl Server {
     /// The sealed block, if the request is one that a gateway takes. All else of the request is dropped here.
-    async fn accept(&self, request: Request<Body>) -> Result<Bytes, Problem> {
+    async fn accept(&self, request: Request<Body>) -> Result<(Bytes, Place), Problem> {
         if request.method() != Method::POST {
             return Err(Problem::METHOD);
         }
@@ -86,16 +90,15 @@ impl Server {
         if !is_sealed || types.next().is_some() {
             return Err(Problem::MEDIA_TYPE);
         }
-        let body = Limited::new(request.into_body(), self.max_request).collect().await;
-        let sealed = body.map_err(|error| {
-            let is_too_large = error.downcast_ref::<LengthLimitError>().is_some();
-            if is_too_large { Problem::TOO_LARGE } else { Problem::INCOMPLETE }
-        })?;
-        Ok(sealed.to_bytes())
+        self.room.read(request.into_body(), self.max_request).await.map_err(|refused| match refused {
+            Refused::Full => Problem::BUSY,
+            Refused::TooLarge => Problem::TOO_LARGE,
+            Refused::Incomplete => Problem::INCOMPLETE,
+        })
     }
 
     /// The sealed answer. An error is said in clear, because there is nothing to seal it with.
-    async fn exchange(self: Arc<Self>, sealed: Bytes) -> Result<Vec<u8>, Problem> {
+    async fn exchange(self: Arc<Self>, sealed: Bytes, _taken: Place) -> Result<Vec<u8>, Problem> {
         let keys = Arc::clone(&self.keys);
         let Ok(inside) = self.compute.run(move || keys.open(&sealed)).await else {
             self.counters.add(Outcome::Key);
@@ -184,6 +187,9 @@ fn in_clear(problem: &Problem) -> Response {
     fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if problem.status == 405 {
         fields.insert(header::ALLOW, HeaderValue::from_static("POST"));
+    }
+    if problem.status == 503 {
+        fields.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response
 }

@@ -23,8 +23,11 @@ pub struct Config {
     #[serde(default = "half_a_minute", deserialize_with = "duration")]
     pub timeout: Duration,
     /// Largest sealed request, in bytes; larger ones are told 413.
-    #[serde(default = "largest_size")]
+    #[serde(default = "four_mebibytes")]
     pub max_request_bytes: usize,
+    /// Most bytes of requests in memory at once, whole or on their way; when there are more, clients are told 503.
+    #[serde(default = "sixty_four_mebibytes")]
+    pub max_buffered_bytes: usize,
     /// Largest sealed response, in bytes; for larger ones the client is told 502.
     #[serde(default = "largest_size")]
     pub max_response_bytes: usize,
@@ -39,7 +42,8 @@ impl Config {
             path: root(),
             gateway_protocol: Protocol::default(),
             timeout: half_a_minute(),
-            max_request_bytes: largest_size(),
+            max_request_bytes: four_mebibytes(),
+            max_buffered_bytes: sixty_four_mebibytes(),
             max_response_bytes: largest_size(),
         }
     }
@@ -62,6 +66,15 @@ fn root() -> String {
 
 fn half_a_minute() -> Duration {
     Duration::from_secs(30)
+}
+
+/// Of the sizes that clients pad to, the one that holds the largest reports.
+fn four_mebibytes() -> usize {
+    4 << 20
+}
+
+fn sixty_four_mebibytes() -> usize {
+    64 << 20
 }
 
 /// The largest of the sizes that clients pad to.

@@ -24,11 +24,13 @@ pub enum Outcome {
     TooLarge,
     /// Refused: empty, or the client stopped sending.
     Incomplete,
+    /// Refused: no room for it in memory.
+    Full,
 }
 
 impl Outcome {
     /// All outcomes.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Forwarded,
         Self::BadAnswer,
         Self::Unreachable,
@@ -37,6 +39,7 @@ impl Outcome {
         Self::MediaType,
         Self::TooLarge,
         Self::Incomplete,
+        Self::Full,
     ];
 
     /// A fixed name for logs and metrics.
@@ -50,6 +53,7 @@ impl Outcome {
             Self::MediaType => "media_type",
             Self::TooLarge => "too_large",
             Self::Incomplete => "incomplete",
+            Self::Full => "full",
         }
     }
 }

@@ -11,8 +11,10 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use mica_service::http::{HttpClient, PeerError};
+use mica_service::{
+    http::{HttpClient, PeerError},
+    room::{Place, Refused, Room},
+};
 use tracing::{debug, warn};
 
 use crate::{
@@ -26,6 +28,7 @@ pub(crate) struct Forwarder {
     pub(crate) client: HttpClient,
     pub(crate) gateway: Uri,
     pub(crate) max_request: usize,
+    pub(crate) room: Room,
     pub(crate) counters: Counters,
 }
 
@@ -51,13 +54,13 @@ async fn relay(State(forwarder): State<Arc<Forwarder>>, request: Request<Body>) 
 
 impl Forwarder {
     async fn exchange(&self, request: Request<Body>) -> Result<Response, Refusal> {
-        let sealed = self.accept(request).await?;
+        let (sealed, _taken) = self.accept(request).await?;
         let answer = self.client.send(self.new_request(sealed)).await.map_err(|error| refuse(&error))?;
         new_response(answer)
     }
 
     /// The sealed block, if the request is one that a relay takes. All else of the request is dropped here.
-    async fn accept(&self, request: Request<Body>) -> Result<Bytes, Refusal> {
+    async fn accept(&self, request: Request<Body>) -> Result<(Bytes, Place), Refusal> {
         if request.method() != Method::POST {
             return Err(Refusal(Outcome::Method));
         }
@@ -67,13 +70,15 @@ impl Forwarder {
         if declared_length(request.headers()).is_some_and(|length| length > self.max_request as u64) {
             return Err(Refusal(Outcome::TooLarge));
         }
-        let body = Limited::new(request.into_body(), self.max_request).collect().await;
-        let sealed = body.map_err(|error| {
-            let is_too_large = error.downcast_ref::<LengthLimitError>().is_some();
-            Refusal(if is_too_large { Outcome::TooLarge } else { Outcome::Incomplete })
+        let body = self.room.read(request.into_body(), self.max_request).await;
+        let (sealed, place) = body.map_err(|refused| {
+            Refusal(match refused {
+                Refused::Full => Outcome::Full,
+                Refused::TooLarge => Outcome::TooLarge,
+                Refused::Incomplete => Outcome::Incomplete,
+            })
         })?;
-        let sealed = sealed.to_bytes();
-        if sealed.is_empty() { Err(Refusal(Outcome::Incomplete)) } else { Ok(sealed) }
+        if sealed.is_empty() { Err(Refusal(Outcome::Incomplete)) } else { Ok((sealed, place)) }
     }
 
     /// Method, URI, media type, content: host and length follow from these, and there is nothing else.

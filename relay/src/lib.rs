@@ -18,6 +18,7 @@ use http::Uri;
 use mica_service::{
     http::{HttpClient, HttpOptions, Peer, PeerError},
     listener::{self, Drained, Limits},
+    room::Room,
     shutdown::Shutdown,
 };
 use thiserror::Error;
@@ -67,6 +68,7 @@ impl Relay {
             client,
             gateway,
             max_request: config.max_request_bytes,
+            room: Room::new(MOST_REQUESTS, config.max_buffered_bytes),
             counters: counters.clone(),
         };
         Ok(Self { router: forward::router(&config.path, forwarder), limits: Limits::default(), counters })
@@ -98,3 +100,5 @@ fn is_resource_path(path: &str) -> bool {
 
 /// Where the relay says that it is alive.
 pub(crate) const HEALTH: &str = "/health";
+/// Requests that may wait for the gateway at once.
+const MOST_REQUESTS: usize = 10_000;

@@ -20,6 +20,9 @@ impl Refusal {
             }
             Outcome::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "The request is too large.\n"),
             Outcome::Incomplete => (StatusCode::BAD_REQUEST, "The request is empty or incomplete.\n"),
+            Outcome::Full => {
+                (StatusCode::SERVICE_UNAVAILABLE, "The relay has its hands full. Try again in a moment.\n")
+            }
             Outcome::Timeout => (StatusCode::GATEWAY_TIMEOUT, "The gateway did not answer in time.\n"),
             Outcome::Forwarded | Outcome::BadAnswer | Outcome::Unreachable => {
                 (StatusCode::BAD_GATEWAY, "The gateway gave no usable answer.\n")
@@ -35,6 +38,9 @@ impl IntoResponse for Refusal {
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if status == StatusCode::METHOD_NOT_ALLOWED {
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
     }

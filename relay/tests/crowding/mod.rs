@@ -1,0 +1,98 @@
+//! Clients that say much and send little, and clients that really send more than there is room for.
+
+use std::{net::SocketAddr, time::Duration};
+
+use http::StatusCode;
+use mica_relay::Outcome;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::{
+    sealed_answer,
+    world::{RunningRelay, ScriptedGateway, client, start_relay},
+};
+
+/// Begins a request and sends no more than this of its body.
+async fn begin(relay: SocketAddr, announced: &str, sent: usize) -> TcpStream {
+    let head =
+        format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-type: message/ohttp-req\r\n{announced}\r\n\r\n");
+    let mut stream = TcpStream::connect(relay).await.unwrap();
+    stream.write_all(&[head.as_bytes(), &vec![b'x'; sent]].concat()).await.unwrap();
+    stream
+}
+
+/// Whether a request of this length is forwarded. One that is refused may find its connection closed.
+async fn is_forwarded(relay: &RunningRelay, length: usize) -> bool {
+    let request = relay.sealed_request().map(|_| vec![0x5a; length].into());
+    client(false).send(request).await.is_ok_and(|answer| answer.status() == StatusCode::OK)
+}
+
+/// Asks until there is room again for a request of this length.
+async fn until_forwarded(relay: &RunningRelay, length: usize) {
+    for _ in 0..500 {
+        if is_forwarded(relay, length).await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the room is never given back");
+}
+
+#[tokio::test]
+async fn many_who_announce_much_and_send_nothing_are_in_nobodys_way() {
+    let gateway = ScriptedGateway::new(sealed_answer);
+    let relay = start_relay(gateway.start().await, |config| config.max_buffered_bytes = 64 << 10).await;
+    let mut idle = Vec::new();
+    for announced in ["content-length: 4194304", "transfer-encoding: chunked"] {
+        for _ in 0..50 {
+            idle.push(begin(relay.address, announced, 0).await);
+        }
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    for _ in 0..10 {
+        assert!(is_forwarded(&relay, 512).await);
+    }
+    assert_eq!(relay.counters.count(Outcome::Full), 0);
+}
+
+#[tokio::test]
+async fn a_full_relay_asks_for_patience_until_somebody_leaves() {
+    let gateway = ScriptedGateway::new(sealed_answer);
+    let relay = start_relay(gateway.start().await, |config| config.max_buffered_bytes = 64 << 10).await;
+    let mut half_sent = Vec::new();
+    for _ in 0..40 {
+        half_sent.push(begin(relay.address, "content-length: 4194304", 26 << 10).await);
+    }
+    // Two of them find room, and nothing is kept of the others.
+    let refused = async {
+        while relay.counters.count(Outcome::Full) < 38 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), refused).await.unwrap();
+    assert!(!is_forwarded(&relay, 64 << 10).await);
+    drop(half_sent);
+    until_forwarded(&relay, 64 << 10).await;
+}
+
+#[tokio::test]
+async fn a_refused_client_is_told_when_to_come_back() {
+    let gateway = ScriptedGateway::new(sealed_answer).slow(Duration::from_secs(1));
+    let relay = start_relay(gateway.start().await, |config| config.max_buffered_bytes = 512).await;
+    let request = relay.sealed_request();
+    let first = tokio::spawn(async move { client(true).send(request).await });
+    while gateway.seen().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // What waits for the gateway is still in memory. No byte of this one is sent.
+    let mut stream = begin(relay.address, "content-length: 512", 0).await;
+    let mut answer = vec![0; 4096];
+    let length = stream.read(&mut answer).await.unwrap();
+    answer.truncate(length);
+    let answer = String::from_utf8(answer).unwrap().to_ascii_lowercase();
+    assert!(answer.starts_with("http/1.1 503") && answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
+    assert_eq!(first.await.unwrap().unwrap().status(), StatusCode::OK);
+    until_forwarded(&relay, 512).await;
+}
