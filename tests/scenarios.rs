@@ -89,7 +89,7 @@ async fn bad_reports(draft: &str) {
     let later = [
         (Flaw::BadProof, "vdaf_verify_error"),
         (Flaw::WrongAad, "hpke_decrypt_error"),
-        (Flaw::OldLabel, "hpke_decrypt_error"),
+        (Flaw::OtherDraft, "hpke_decrypt_error"),
         (Flaw::SwappedShares, "hpke_decrypt_error"),
         (Flaw::DamagedHelperShare, "hpke_decrypt_error"),
         (Flaw::UnknownHelperKey, unknown_key),

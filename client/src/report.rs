@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mica_dap::Draft;
 use mica_dap::codec::Encode as _;
-use mica_dap::hpke::{self, InputShareAad, Label, Role};
+use mica_dap::hpke::{self, InputShareAad, Role};
 use mica_dap::hpke_config::{HpkeCiphertext, HpkeConfig};
 use mica_dap::id::{ReportId, TaskId};
 use mica_dap::report::{PlaintextInputShare, Report, ReportMetadata};
@@ -94,8 +94,7 @@ impl ReportBuilder {
         share: &[u8],
     ) -> Result<HpkeCiphertext, ClientError> {
         let plaintext = PlaintextInputShare { private_extensions: Vec::new(), payload: share.to_vec() };
-        let info = Label::InputShare(to).info(self.draft);
-        hpke::seal(config, &info, aad, &plaintext.encoded())
+        hpke::seal_input_share(config, to, self.draft, aad, &plaintext.encoded())
             .map_err(|error| ClientError::Task(error.to_string()))
     }
 }

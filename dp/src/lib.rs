@@ -9,7 +9,7 @@
 //! which looks random; it never sees a report.
 //!
 //! ```text
-//! policy file ─▶ Policy ─▶ ReleasePlan ─▶ ledger::charge ─▶ Grant ─▶ perturb ─▶ Noised<share>
+//! policy file ─▶ Policy ─▶ ReleasePlan ─▶ ledger::charge ─▶ Charged ─(stored)─▶ Grant ─▶ perturb ─▶ Noised
 //!                              └─▶ Statement ─▶ task_info
 //! ```
 
@@ -29,7 +29,7 @@ pub mod units;
 
 pub use ledger::{
     BudgetState, ChainHead, ChargeError, ChargeRequest, Charged, EntryKind, Exhausted, LedgerEntry,
-    ReleaseKey,
+    NotRecorded, ReleaseKey,
 };
 pub use mechanism::{CalibrationError, Mechanism, NoiseOf, UnknownMechanism};
 pub use plan::{Charge, FieldOverflow, PolicyRef, ReleasePlan, WithoutDp};

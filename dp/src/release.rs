@@ -1,11 +1,14 @@
 //! The gate: a permission that is used once, and a share that may leave.
 //!
-//! A [`Grant`] comes from the ledger only (or from a written exception of the policy), noising consumes it, and
-//! only what comes out can be sealed to the collector. Code that forgets the budget or the noise does not compile:
+//! A [`Grant`] comes from the ledger only (or from a written exception of the policy), and only once the charge is
+//! stored; noising consumes it, and only what comes out can be sealed to the collector. Code that forgets the budget
+//! or the noise does not compile:
 //!
-//! ```compile_fail
-//! use mica_dp::{Grant, ReleaseKey};
-//! let grant = Grant { key: ReleaseKey::new([0; 32], b"batch", b"") };
+//! ```compile_fail,E0451
+//! use mica_dp::{Grant, Protection, ReleaseKey};
+//! fn forge(key: ReleaseKey, protection: Protection) -> Grant {
+//!     Grant { key, protection }
+//! }
 //! ```
 //!
 //! ```compile_fail,E0624
@@ -22,17 +25,43 @@
 //!
 //! ```compile_fail,E0382
 //! fn twice(grant: mica_dp::Grant, rng: &mut impl rand::CryptoRng) {
-//!     let first = mica_dp::perturb(grant, rng, 0, |share, _| Ok::<i32, ()>(*share));
-//!     let second = mica_dp::perturb(grant, rng, 0, |share, _| Ok::<i32, ()>(*share));
+//!     let vdaf = mica_dap::vdaf_config::VdafConfig::Count.instantiate().unwrap();
+//!     let first = mica_dp::perturb(grant, rng, vec![0; 8].into(), &*vdaf);
+//!     let second = mica_dp::perturb(grant, rng, vec![0; 8].into(), &*vdaf);
+//! }
+//! ```
+//!
+//! The charge must be stored; its grant cannot be taken out:
+//!
+//! ```compile_fail,E0616
+//! fn forgetful(charged: mica_dp::Charged) -> mica_dp::Grant {
+//!     charged.grant
+//! }
+//! ```
+//!
+//! The noise is added by a VDAF of the library, not by code of the caller:
+//!
+//! ```compile_fail,E0308
+//! fn skips(grant: mica_dp::Grant, rng: &mut impl rand::CryptoRng, share: Vec<u8>) {
+//!     let _ = mica_dp::perturb(grant, rng, share.into(), |share: &[u8], _| share.to_vec());
 //! }
 //! ```
 //!
 //! ```compile_fail,E0423
-//! let share = mica_dp::Noised(vec![0u8; 16]);
+//! let share = mica_dp::Noised(vec![0u8; 16].into());
+//! ```
+//!
+//! ```compile_fail,E0277
+//! use mica_dap::hpke::{Role, seal_aggregate_share};
+//! fn exact(config: &mica_dap::hpke_config::HpkeConfig, total: zeroize::Zeroizing<Vec<u8>>) {
+//!     let _ = seal_aggregate_share(config, Role::Leader, mica_dap::Draft::V18, b"aad", &total);
+//! }
 //! ```
 
-use num_bigint::BigInt;
+use mica_dap::hpke::NoisedShare;
+use mica_dap::vdaf::{Vdaf, VdafError};
 use rand::CryptoRng;
+use zeroize::Zeroizing;
 
 use crate::ledger::ReleaseKey;
 use crate::mechanism::Mechanism;
@@ -69,7 +98,7 @@ pub struct Expired {
 }
 
 impl Grant {
-    /// Minted by [`crate::ledger::charge`] alone.
+    /// Minted by [`crate::ledger::charge`] alone, and handed out by [`crate::Charged::recorded`].
     pub(crate) fn charged(key: ReleaseKey, plan: &ReleasePlan) -> Self {
         let length = plan.terms().shape.length();
         Self { key, protection: Protection::Noise { mechanism: plan.mechanism().clone(), length } }
@@ -94,30 +123,33 @@ impl Grant {
     }
 }
 
-/// An aggregate share that may be sealed to the collector. Made only by [`perturb`].
+/// An aggregate share that may be sealed to the collector. Made only by [`perturb`], read only to be sealed.
 #[must_use = "a noised share that is not stored cannot be drawn again"]
-pub struct Noised<S>(S);
+pub struct Noised(Zeroizing<Vec<u8>>);
 
-impl<S> Noised<S> {
-    /// The share, to be stored in the transaction that charged for it and sealed from there.
-    pub fn into_inner_for_sealing(self) -> S {
-        self.0
+impl NoisedShare for Noised {
+    fn for_sealing(&self) -> &[u8] {
+        &self.0
     }
 }
 
-/// Adds the granted noise to a share, with `add` doing the addition in the field, one draw per coordinate.
+/// Adds the granted noise to an encoded aggregate share, in the field of its VDAF, one draw per coordinate.
 ///
 /// # Privacy
 /// Draws once and uses the draw once: the grant is gone, and the noise with it. Adding modulo the field is
-/// post-processing. The guarantee is that of the mechanism if `rng` cannot be predicted and `add` adds. If `add`
-/// fails the grant is gone too: roll the transaction back.
-pub fn perturb<S, E, R, A>(grant: Grant, rng: &mut R, share: S, add: A) -> Result<Noised<S>, E>
-where
-    R: CryptoRng + ?Sized,
-    A: FnOnce(&S, &[BigInt]) -> Result<S, E>,
-{
+/// post-processing. The guarantee is that of the mechanism if `rng` cannot be predicted. A share of another length
+/// than the grant's is an error. On any error the grant is gone too: roll the transaction back.
+pub fn perturb<R: CryptoRng + ?Sized>(
+    grant: Grant,
+    rng: &mut R,
+    share: Zeroizing<Vec<u8>>,
+    vdaf: &dyn Vdaf,
+) -> Result<Noised, VdafError> {
     match grant.protection {
-        Protection::Noise { mechanism, length } => add(&share, &mechanism.sample(length, rng)).map(Noised),
+        Protection::Noise { mechanism, length } => {
+            let noised = vdaf.add_noise(&share, &mechanism.sample(length, rng))?;
+            Ok(Noised(Zeroizing::new(noised)))
+        }
         Protection::WithoutDp(_) => Ok(Noised(share)),
     }
 }

@@ -2,15 +2,17 @@
 
 #![expect(clippy::cast_precision_loss, reason = "counts of a test are far below 2^52")]
 
+use mica_dap::hpke::NoisedShare as _;
+use mica_dap::vdaf::Vdaf;
 use mica_dap::vdaf_config::VdafConfig;
 use mica_dp::{
     BudgetState, ChainHead, ChargeRequest, Decision, Grant, NoiseOf, Policy, Protection, ReleaseKey,
     ReleasePlan, TaskFacts, ledger, parse_task_info, perturb,
 };
 use num_bigint::BigInt;
-use num_traits::ToPrimitive;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use zeroize::Zeroizing;
 
 const FIRST_COUNTER: &str = include_str!("../../policies/first-counter.toml");
 const PAGE_LOAD: &str = include_str!("../../policies/page-load-histogram.toml");
@@ -31,19 +33,27 @@ fn grant(plan: &ReleasePlan) -> Grant {
         .collect();
     let key = ReleaseKey::new([1; 32], b"batch", b"");
     let request = ChargeRequest { key, report_count: 1000, now: 0 };
-    ledger::charge(plan, request, &states, ChainHead::EMPTY).expect("the budget is whole").grant
+    let charged = ledger::charge(plan, request, &states, ChainHead::EMPTY).expect("the budget is whole");
+    let stored = charged.entries().to_vec();
+    charged.recorded(&stored).expect("it is stored")
 }
 
-fn noised(plan: &ReleasePlan, truth: &[i64], rng: &mut StdRng) -> Vec<i64> {
-    let add = |share: &Vec<i64>, noise: &[BigInt]| -> Result<Vec<i64>, ()> {
-        assert_eq!(share.len(), noise.len());
-        Ok(share
-            .iter()
-            .zip(noise)
-            .map(|(value, noise)| value + noise.to_i64().expect("small noise"))
-            .collect())
-    };
-    perturb(grant(plan), rng, truth.to_vec(), add).expect("adding works").into_inner_for_sealing()
+/// An encoded share of `truth`.
+fn share(vdaf: &dyn Vdaf, truth: &[i64]) -> Zeroizing<Vec<u8>> {
+    let zero = vdaf.aggregate(None, &[]).expect("an empty total");
+    let truth: Vec<BigInt> = truth.iter().copied().map(BigInt::from).collect();
+    Zeroizing::new(vdaf.add_noise(&zero, &truth).expect("one number per coordinate"))
+}
+
+/// What an encoded share says.
+fn read(vdaf: &dyn Vdaf, share: &[u8]) -> Vec<i128> {
+    let zero = vdaf.aggregate(None, &[]).expect("an empty total");
+    vdaf.unshard_signed(share, &zero, 0).expect("two shares")
+}
+
+fn noised(plan: &ReleasePlan, vdaf: &dyn Vdaf, truth: &[i64], rng: &mut StdRng) -> Vec<i128> {
+    let noised = perturb(grant(plan), rng, share(vdaf, truth), vdaf).expect("a share of the plan's length");
+    read(vdaf, noised.for_sealing())
 }
 
 #[test]
@@ -79,12 +89,13 @@ fn the_comments_of_the_files_to_start_from_are_true() {
 #[test]
 fn two_aggregators_together_add_twice_the_variance() {
     let plan = plan(FIRST_COUNTER, "first-counter", &VdafConfig::Count, 100);
+    let vdaf = VdafConfig::Count.instantiate().expect("a VDAF");
     let mut rng = StdRng::seed_from_u64(11);
     let releases = 4000;
     let (mut both, mut one) = (0.0, 0.0);
     for _ in 0..releases {
-        let leader = noised(&plan, &[500], &mut rng)[0] - 500;
-        let helper = noised(&plan, &[-300], &mut rng)[0] + 300;
+        let leader = noised(&plan, &*vdaf, &[500], &mut rng)[0] - 500;
+        let helper = noised(&plan, &*vdaf, &[-300], &mut rng)[0] + 300;
         both += ((leader + helper) as f64).powi(2);
         one += (leader as f64).powi(2);
     }
@@ -103,13 +114,17 @@ fn two_aggregators_together_add_twice_the_variance() {
 fn intervals_cover_as_often_as_they_say() {
     let plan = plan(PAGE_LOAD, "page-load/v2", &VdafConfig::histogram(1000), 1000);
     let width = plan.mechanism().half_width(0.95, NoiseOf::BothAggregators);
+    let vdaf = VdafConfig::histogram(1000).instantiate().expect("a VDAF");
     let mut rng = StdRng::seed_from_u64(12);
     let mut inside = 0u32;
     for _ in 0..4 {
-        let leader = noised(&plan, &vec![10; 1000], &mut rng);
-        let helper = noised(&plan, &vec![-10; 1000], &mut rng);
-        inside +=
-            leader.iter().zip(&helper).map(|(a, b)| u32::from((a + b).unsigned_abs() <= width)).sum::<u32>();
+        let leader = noised(&plan, &*vdaf, &[10; 1000], &mut rng);
+        let helper = noised(&plan, &*vdaf, &[-10; 1000], &mut rng);
+        inside += leader
+            .iter()
+            .zip(&helper)
+            .map(|(a, b)| u32::from((a + b).unsigned_abs() <= u128::from(width)))
+            .sum::<u32>();
     }
     let share = f64::from(inside) / 4000.0;
     assert!((share - 0.95).abs() < 0.02, "{share}");
@@ -125,12 +140,20 @@ fn a_written_exception_adds_nothing_until_it_expires() {
     let grant = Grant::without_dp(&exception, key(), exception.expires() - 1).expect("still valid");
     assert!(matches!(grant.protection(), Protection::WithoutDp(_)));
     let mut rng = StdRng::seed_from_u64(13);
-    let share = perturb(grant, &mut rng, 41, |_, _| Err::<i32, _>("noise for an exception"))
-        .map(mica_dp::Noised::into_inner_for_sealing);
-    assert_eq!(share, Ok(41));
+    let vdaf = VdafConfig::Count.instantiate().expect("a VDAF");
+    let exact = perturb(grant, &mut rng, share(&*vdaf, &[41]), &*vdaf).expect("nothing is added");
+    assert_eq!(read(&*vdaf, exact.for_sealing()), [41]);
     let expired = Grant::without_dp(&exception, key(), exception.expires()).expect_err("expired");
     assert!(expired.to_string().contains("has expired"));
     assert!(exception.explain().starts_with("NOT differentially private"));
+}
+
+#[test]
+fn a_share_of_another_length_is_not_noised() {
+    let plan = plan(PAGE_LOAD, "page-load/v2", &VdafConfig::histogram(1000), 1000);
+    let vdaf = VdafConfig::Count.instantiate().expect("a VDAF");
+    let mut rng = StdRng::seed_from_u64(14);
+    assert!(perturb(grant(&plan), &mut rng, share(&*vdaf, &[41]), &*vdaf).is_err());
 }
 
 #[test]

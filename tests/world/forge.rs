@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use mica_dap::Draft;
 use mica_dap::codec::Encode as _;
-use mica_dap::hpke::{self, InputShareAad, Label, Role};
+use mica_dap::hpke::{self, InputShareAad, Role};
 use mica_dap::hpke_config::{HpkeCiphertext, HpkeConfig};
 use mica_dap::id::ReportId;
 use mica_dap::report::{PlaintextInputShare, Report, ReportMetadata};
@@ -20,8 +21,8 @@ pub enum Flaw {
     BadProof,
     /// Sealed for another time than it says.
     WrongAad,
-    /// Sealed under the label of an older draft.
-    OldLabel,
+    /// Sealed under the label of another draft.
+    OtherDraft,
     /// Each aggregator gets what was sealed for the other.
     SwappedShares,
     /// One bit of the helper's share was changed on the way.
@@ -128,12 +129,11 @@ impl Forge {
         if flaw == Some(Flaw::TrailingPlaintext) {
             plaintext.push(0);
         }
-        let info = match flaw {
-            Some(Flaw::OldLabel) => {
-                [b"dap-17 input share".as_slice(), &[Role::Client as u8, to as u8]].concat()
-            }
-            _ => Label::InputShare(to).info(self.task.draft),
+        let draft = match (self.task.draft, flaw) {
+            (Draft::V18, Some(Flaw::OtherDraft)) => Draft::V19,
+            (Draft::V19, Some(Flaw::OtherDraft)) => Draft::V18,
+            (draft, _) => draft,
         };
-        hpke::seal(config, &info, aad, &plaintext).expect("a key that can be sealed to")
+        hpke::seal_input_share(config, to, draft, aad, &plaintext).expect("a key that can be sealed to")
     }
 }

@@ -4,7 +4,7 @@
 //! the budget or the noise does not compile.
 
 use mica_dap::codec::Encode as _;
-use mica_dap::hpke::{self, AggregateShareAad, HpkeError, Label};
+use mica_dap::hpke::{self, AggregateShareAad, HpkeError};
 use mica_dp::{Grant, Noised, perturb};
 use zeroize::Zeroizing;
 
@@ -21,12 +21,11 @@ pub(super) fn draw(
     share: Zeroizing<Vec<u8>>,
     request: &[u8],
 ) -> Result<Vec<u8>, ReleaseError> {
-    let add = |share: &Zeroizing<Vec<u8>>, noise: &[_]| task.vdaf.add_noise(share, noise).map(Zeroizing::new);
-    let noised = perturb(grant, &mut rand::rng(), share, add).map_err(ReleaseError::fault)?;
-    seal(task, noised, request).map_err(ReleaseError::fault)
+    let noised = perturb(grant, &mut rand::rng(), share, &*task.vdaf).map_err(ReleaseError::fault)?;
+    seal(task, &noised, request).map_err(ReleaseError::fault)
 }
 
-fn seal(task: &Task, share: Noised<Zeroizing<Vec<u8>>>, request: &[u8]) -> Result<Vec<u8>, HpkeError> {
+fn seal(task: &Task, share: &Noised, request: &[u8]) -> Result<Vec<u8>, HpkeError> {
     let role = match task.role {
         Role::Leader => hpke::Role::Leader,
         Role::Helper => hpke::Role::Helper,
@@ -36,7 +35,6 @@ fn seal(task: &Task, share: Noised<Zeroizing<Vec<u8>>>, request: &[u8]) -> Resul
         task_configuration: task.configuration.bytes(),
         collection_job_req: request,
     };
-    let info = Label::AggregateShare(role).info(task.draft);
-    let share = share.into_inner_for_sealing();
-    Ok(hpke::seal(&task.collector, &info, &aad.encoded(), &share)?.encoded())
+    let sealed = hpke::seal_aggregate_share(&task.collector, role, task.draft, &aad.encoded(), share)?;
+    Ok(sealed.encoded())
 }

@@ -138,13 +138,14 @@ async fn charge_budgets(tx: &mut Tx, plan: &ReleasePlan, batch: &Batch<'_>) -> R
     let head = ledger::head(tx).await?;
     let request = ChargeRequest { key: batch.key(), report_count: batch.totals.report_count, now: batch.now };
     let charged = mica_dp::ledger::charge(plan, request, &states, head)?;
-    for entry in &charged.entries {
+    for entry in charged.entries() {
         if !ledger::debit(tx, &entry.budget_id, entry.units, entry.limit).await? {
             return Err(StoreError::corrupt("budgets", "spent").into());
         }
         ledger::append(tx, entry).await?;
     }
-    Ok(charged.grant)
+    let stored = ledger::entries_of(tx, &batch.key()).await?;
+    charged.recorded(&stored).map_err(ReleaseError::fault)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -16,46 +16,46 @@ use super::Scope;
 use super::columns::{self, found};
 
 /// How many rows a bucket is spread over at most.
-pub const SHARDS: i64 = 8;
+pub(crate) const SHARDS: i64 = 8;
 
 /// What one job adds to one bucket.
 #[derive(Clone)]
-pub struct BucketDelta {
+pub(crate) struct BucketDelta {
     /// The bucket.
-    pub bucket: BucketId,
+    pub(crate) bucket: BucketId,
     /// The sum of the job's output shares there, encoded.
-    pub share: Vec<u8>,
+    pub(crate) share: Vec<u8>,
     /// How many reports are summed.
-    pub report_count: u64,
+    pub(crate) report_count: u64,
     /// The checksum over their identifiers.
-    pub checksum: Checksum,
+    pub(crate) checksum: Checksum,
     /// The time of the earliest.
-    pub min_time: Time,
+    pub(crate) min_time: Time,
     /// The time of the latest.
-    pub max_time: Time,
+    pub(crate) max_time: Time,
 }
 
 /// A stored part of a bucket.
 #[derive(Clone)]
-pub struct BucketRow {
+pub(crate) struct BucketRow {
     /// The bucket.
-    pub bucket: BucketId,
+    pub(crate) bucket: BucketId,
     /// The share of the sum, encoded; None once it is scrubbed.
-    pub share: Option<Vec<u8>>,
+    pub(crate) share: Option<Vec<u8>>,
     /// How many reports are summed.
-    pub report_count: u64,
+    pub(crate) report_count: u64,
     /// The checksum over their identifiers.
-    pub checksum: Checksum,
+    pub(crate) checksum: Checksum,
     /// The time of the earliest.
-    pub min_time: Time,
+    pub(crate) min_time: Time,
     /// The time of the latest.
-    pub max_time: Time,
+    pub(crate) max_time: Time,
 }
 
 /// Adds what a job found to the buckets of its task: one update per bucket, in ascending order. `merge` adds two
 /// encoded shares. The caller holds [`super::tasks::share_task`] and has left out what is closed; a bucket that
 /// was scrubbed all the same is a `Conflict`.
-pub async fn add<E>(
+pub(crate) async fn add<E>(
     tx: &mut Tx,
     task: i64,
     deltas: &[BucketDelta],
@@ -80,7 +80,11 @@ pub async fn add<E>(
 }
 
 /// Every stored part of the buckets of `scope`.
-pub async fn totals(tx: &mut Tx, task: i64, scope: impl Into<Scope>) -> Result<Vec<BucketRow>, StoreError> {
+pub(crate) async fn totals(
+    tx: &mut Tx,
+    task: i64,
+    scope: impl Into<Scope>,
+) -> Result<Vec<BucketRow>, StoreError> {
     let (batch, start, end) = scope.into().columns();
     let rows = sqlx::query(
         "-- bucket_totals
@@ -114,7 +118,7 @@ pub async fn report_count(tx: &mut Tx, task: i64, scope: impl Into<Scope>) -> Re
 }
 
 /// Forgets the shares of `scope`; counts and checksums stay. Returns how many parts there were.
-pub async fn scrub(tx: &mut Tx, task: i64, scope: impl Into<Scope>) -> Result<u64, StoreError> {
+pub(crate) async fn scrub(tx: &mut Tx, task: i64, scope: impl Into<Scope>) -> Result<u64, StoreError> {
     let (batch, start, end) = scope.into().columns();
     let done = sqlx::query(
         "-- scrub_buckets

@@ -15,7 +15,7 @@
 //! * [`aggregation_jobs`] - `create`, `by_id`, `lease`, `freeze`, `set_location`, `renew`, `fail_attempt`, `finish`, `active_count`,
 //!   `release_all_leases`, `sweep_finished`
 //! * [`helper_jobs`] - `insert`, `by_digest`, `by_id`, `set_response`, `delete`
-//! * [`buckets`] - `add`, `report_count`, `totals`, `scrub`
+//! * `buckets` - `add`, `report_count`, `totals`, `scrub`
 //! * [`tallies`] - `add`, `of_task`
 //! * [`collection_jobs`] - `insert`, `by_id`, `live_by_request`, `lease`, `renew`, `set_fence`, `set_reserved`, `set_released`,
 //!   `set_failed`, `delete`, `retry_at`, `give_back`, `release_all_leases`
@@ -23,10 +23,11 @@
 //! * [`closed_intervals`] - `close`, `withdraw`, `reopen`, `overlapping`, `closed_times`
 //! * [`ledger`] - `budget_states`, `budgets`, `debit`, `credit`, `head`, `append`, `entries`, `entries_of`
 //!
-//! Must never learn who sent a report. Unnoised sums live in [`buckets`] and leave it only through a release.
+//! Must never learn who sent a report. Unnoised sums live in `buckets`, which nobody outside this crate can name, and
+//! leave it only through a release; how many reports they sum is [`report_count`].
 
 pub mod aggregation_jobs;
-pub mod buckets;
+pub(crate) mod buckets;
 pub mod closed_intervals;
 pub mod collection_jobs;
 mod columns;
@@ -47,6 +48,7 @@ pub mod tasks;
 pub use mica_service::store::{Store, StoreError, Tx};
 use sqlx::migrate::Migrator;
 
+pub use self::buckets::report_count;
 pub use self::lease::LeaseToken;
 pub use self::scope::Scope;
 

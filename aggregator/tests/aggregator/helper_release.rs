@@ -5,6 +5,8 @@ use std::sync::Arc;
 use http::{Method, StatusCode};
 use mica_dap::codec::Encode as _;
 use mica_dap::time::Time;
+use mica_dap::vdaf::Measurement;
+use mica_dap::vdaf_config::VdafConfig;
 use mica_service::testing::databases;
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -62,26 +64,34 @@ async fn an_exception_that_has_run_out_is_refused_by_name() {
 #[tokio::test]
 async fn noise_of_the_scale_that_the_policy_says_is_in_the_share() {
     let database = mica_service::testing::sqlite();
-    // The scale is 100 over 1/1000: a noise of no more than ten comes once in ten thousand draws.
-    let task = TestTask::new(&Kind { epsilon: Some("1/1000"), ..Kind::default() });
+    // Replacing a report moves two buckets by one: the scale is 2 over 1/10, in each of a hundred buckets.
+    let scale = 20.0;
+    let buckets = 100;
+    let vdaf = VdafConfig::histogram(buckets);
+    let task = TestTask::new(&Kind { epsilon: Some("1/10"), vdaf, ..Kind::default() });
     let server = Server::helper(&task, &database).await;
     let leader = ScriptedLeader::of(&task, &server);
     let mut noises = Vec::new();
-    for hour in 0..5 {
+    for hour in 0..2 {
         let time = Time(now().0 - hour);
-        let reports = Vec::from([10, 20].map(|value| leader.report_at(value, time, Flaw::None)));
+        let reports = Vec::from([0, 1].map(|bucket| leader.report_of(&Measurement::Bucket(bucket), time)));
         let counted = ids(&reports);
         let outputs = leader.count(reports).await;
         let request = share_request(time, 1, &counted);
         let reply = leader.post_share(request.encoded()).await;
         assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
-        noises.push(leader.unshard(&reply.body, &request, &outputs)[0] - 30);
+        let mut noise = leader.unshard(&reply.body, &request, &outputs);
+        noise[0] -= 1;
+        noise[1] -= 1;
+        assert_eq!(noise.len(), 100);
+        let sum: u128 = noise.iter().map(|noise| noise.unsigned_abs()).sum();
+        let mean = f64::from(u32::try_from(sum).expect("noise is small")) / f64::from(buckets);
+        // The mean of a hundred exponential magnitudes is not in there once in 10^8 runs (Chernoff:
+        // e^-19.3 below, e^-30.6 above).
+        assert!((scale / 2.0..=scale * 2.0).contains(&mean), "{mean}: {noise:?}");
+        noises.push(noise);
     }
-    assert!(noises.iter().filter(|noise| noise.abs() > 10).count() >= 4, "{noises:?}");
-    assert!(noises.iter().all(|noise| noise.abs() < 100_000 * 40), "{noises:?}");
-    noises.sort_unstable();
-    noises.dedup();
-    assert_eq!(noises.len(), 5, "every batch has noise of its own");
+    assert_ne!(noises[0], noises[1], "every batch has noise of its own");
 }
 
 #[tokio::test]

@@ -4,6 +4,17 @@
 //! collector. The leader carries the helper's sealed shares and must never learn what is in them; whoever
 //! opens one learns nothing of it unless task, report and public share are the ones it was sealed for.
 //!
+//! Two functions seal, one per kind of share, and no other bytes can be sealed under their labels: an aggregate
+//! share must be a [`NoisedShare`], which `mica_dp` alone makes. Raw bytes do not compile:
+//!
+//! ```compile_fail,E0277
+//! use mica_dap::Draft;
+//! use mica_dap::hpke::{Role, seal_aggregate_share};
+//! fn exact(config: &mica_dap::hpke_config::HpkeConfig, total: Vec<u8>) {
+//!     let _ = seal_aggregate_share(config, Role::Helper, Draft::V18, b"aad", &total);
+//! }
+//! ```
+//!
 //! The arithmetic is in `backend` alone, which can be exchanged.
 
 mod aad;
@@ -80,13 +91,45 @@ pub enum HpkeError {
     Open,
 }
 
-/// Seals `plaintext` to the holder of the private key of `config`, with fresh randomness.
-pub fn seal(
+/// An aggregate share that may leave its aggregator.
+///
+/// # Privacy
+/// Implemented by `mica_dp::Noised`, which only a granted release makes. Another implementation in a program that
+/// aggregates is a way around the budget and the noise; tests that play a peer have one.
+pub trait NoisedShare {
+    /// The encoded share, noise included.
+    fn for_sealing(&self) -> &[u8];
+}
+
+/// Seals a client's input share to the aggregator `receiver` (DAP 4.4.2.1). `plaintext` is an encoded
+/// `PlaintextInputShare`, `aad` an encoded [`InputShareAad`].
+pub fn seal_input_share(
     config: &HpkeConfig,
-    info: &[u8],
+    receiver: Role,
+    draft: Draft,
     aad: &[u8],
     plaintext: &[u8],
 ) -> Result<HpkeCiphertext, HpkeError> {
+    seal(config, &Label::InputShare(receiver).info(draft), aad, plaintext)
+}
+
+/// Seals the aggregate share of the aggregator `sender` to the collector (DAP 4.6.7). `aad` is an encoded
+/// [`AggregateShareAad`].
+///
+/// # Privacy
+/// The only way to an aggregate share that the collector can open, and it takes a noised one.
+pub fn seal_aggregate_share(
+    config: &HpkeConfig,
+    sender: Role,
+    draft: Draft,
+    aad: &[u8],
+    share: &impl NoisedShare,
+) -> Result<HpkeCiphertext, HpkeError> {
+    seal(config, &Label::AggregateShare(sender).info(draft), aad, share.for_sealing())
+}
+
+/// Seals `plaintext` to the holder of the private key of `config`, with fresh randomness.
+fn seal(config: &HpkeConfig, info: &[u8], aad: &[u8], plaintext: &[u8]) -> Result<HpkeCiphertext, HpkeError> {
     check_suite(config)?;
     let (enc, payload) = backend::seal(&config.public_key, info, aad, plaintext)?;
     Ok(HpkeCiphertext { config_id: config.id, enc, payload })

@@ -100,6 +100,28 @@ fn a_stored_key_must_belong_to_its_configuration() {
     assert_eq!(HpkePrivateKey::from_bytes(&[0; 31]).err(), Some(HpkeError::InvalidKey));
 }
 
+struct Noised;
+
+impl NoisedShare for Noised {
+    fn for_sealing(&self) -> &[u8] {
+        b"noised"
+    }
+}
+
+#[test]
+fn a_share_opens_under_the_label_of_its_kind_and_its_role_only() {
+    let keypair = keypair();
+    let (config, draft) = (&keypair.config, Draft::V18);
+    let input = seal_input_share(config, Role::Helper, draft, b"aad", b"input").unwrap();
+    let aggregate = seal_aggregate_share(config, Role::Helper, draft, b"aad", &Noised).unwrap();
+    let open = |label: Label, sealed| open(&keypair, &label.info(draft), b"aad", sealed);
+    assert_eq!(open(Label::InputShare(Role::Helper), &input), Ok(b"input".to_vec()));
+    assert_eq!(open(Label::AggregateShare(Role::Helper), &aggregate), Ok(b"noised".to_vec()));
+    assert_eq!(open(Label::InputShare(Role::Leader), &input), Err(HpkeError::Open));
+    assert_eq!(open(Label::AggregateShare(Role::Helper), &input), Err(HpkeError::Open));
+    assert_eq!(open(Label::InputShare(Role::Helper), &aggregate), Err(HpkeError::Open));
+}
+
 #[test]
 fn labels_are_those_of_the_protocol() {
     let cases = [

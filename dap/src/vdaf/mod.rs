@@ -39,7 +39,9 @@ pub use state::{
 ///
 /// Every method is deterministic in its arguments except [`shard`](Self::shard). In particular a retried
 /// [`leader_init`](Self::leader_init) yields the same bytes, which is why requests need not be stored.
-pub trait Vdaf: Send + Sync {
+///
+/// Implemented here only, so that whoever has one knows that [`add_noise`](Self::add_noise) adds.
+pub trait Vdaf: sealed::Sealed + Send + Sync {
     /// Splits a measurement into one share per aggregator (DAP 4.4.2.1), with fresh randomness.
     fn shard(
         &self,
@@ -116,6 +118,11 @@ pub trait Vdaf: Send + Sync {
 
     /// The largest value that one report can add to a coordinate.
     fn max_coordinate(&self) -> u64;
+}
+
+mod sealed {
+    /// Keeps implementations in this module.
+    pub trait Sealed {}
 }
 
 /// The VDAF application context of a task: version tag and task identifier (DAP 4.4.2.1).

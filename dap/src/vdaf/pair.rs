@@ -13,6 +13,7 @@ use prio::vdaf::{Aggregatable as _, AggregateShare, Client, OutputShare as PrioO
 
 use super::residue::{in_field, signed};
 use super::scheme::Scheme;
+use super::sealed::Sealed;
 use super::state::{
     HelperStep, InputShareRef, LeaderInit, LeaderStep, OutputShare, Sharded, ShareLengths, Step, VerifyKey,
     VerifyState,
@@ -71,6 +72,8 @@ impl<S: Scheme> Pair<S> {
         })
     }
 }
+
+impl<S: Scheme> Sealed for Pair<S> {}
 
 impl<S: Scheme> Vdaf for Pair<S> {
     fn shard(

@@ -22,7 +22,9 @@ use crate::units::format_units;
 pub struct BudgetState {
     /// The budget.
     pub budget_id: String,
-    /// The limit recorded, in units; the policy's limit holds too, whichever is lower.
+    /// A limit that holds besides the policy's, in units; the lower of the two decides. The store of an aggregator
+    /// gives the limit of the policy file in force, so that one alone decides; that versions of a policy only ever
+    /// go up is not enforced yet.
     pub limit: i64,
     /// The sum of all entries of this budget, in units.
     pub spent: i64,
@@ -39,15 +41,42 @@ pub struct ChargeRequest {
     pub now: u64,
 }
 
-/// What a granted request gives.
+/// What a granted request gives: entries to store, and a grant for whoever has stored them.
 #[derive(Debug)]
+#[must_use = "the charge counts once its entries are stored"]
 pub struct Charged {
+    entries: Vec<LedgerEntry>,
+    head: ChainHead,
+    grant: Grant,
+}
+
+/// A grant was asked for whose charge is not in the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the charge is not recorded in the ledger")]
+pub struct NotRecorded;
+
+impl Charged {
     /// One entry per budget, to be stored in this order.
-    pub entries: Vec<LedgerEntry>,
+    pub fn entries(&self) -> &[LedgerEntry] {
+        &self.entries
+    }
+
     /// Where the chain ends after them.
-    pub head: ChainHead,
-    /// The permission to draw noise, once.
-    pub grant: Grant,
+    pub fn head(&self) -> ChainHead {
+        self.head
+    }
+
+    /// The permission to draw noise, once. `stored` are the entries of this release so far, read back from the ledger
+    /// in the transaction that wrote them: those of the charge are the last.
+    ///
+    /// # Privacy
+    /// Whoever forgets to store the charge, or a part of it, has no grant.
+    pub fn recorded(self, stored: &[LedgerEntry]) -> Result<Grant, NotRecorded> {
+        if self.entries.is_empty() || !stored.ends_with(&self.entries) {
+            return Err(NotRecorded);
+        }
+        Ok(self.grant)
+    }
 }
 
 /// A budget has too little left.

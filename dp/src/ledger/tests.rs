@@ -50,9 +50,9 @@ impl Store {
 
     fn charge(&mut self, plan: &ReleasePlan, batch: &str) -> Result<Grant, ChargeError> {
         let charged = charge(plan, request(batch), &self.states(), self.head())?;
-        self.entries.extend(charged.entries);
-        assert_eq!(charged.head, self.head());
-        Ok(charged.grant)
+        self.entries.extend_from_slice(charged.entries());
+        assert_eq!(charged.head(), self.head());
+        Ok(charged.recorded(&self.of(batch)).expect("it is stored"))
     }
 
     fn of(&self, batch: &str) -> Vec<LedgerEntry> {
@@ -123,12 +123,32 @@ fn small_batches_and_wrapping_totals_are_refused_before_the_charge() {
     let (plan, store) = (plan("cheap"), Store::default());
     let ask = |report_count| {
         let request = ChargeRequest { report_count, ..request("one") };
-        charge(&plan, request, &store.states(), store.head()).map(|it| it.entries.len())
+        charge(&plan, request, &store.states(), store.head()).map(|it| it.entries().len())
     };
     assert_eq!(ask(9), Err(ChargeError::BatchTooSmall { report_count: 9, min_batch_size: 10 }));
     assert_eq!(ask(10), Ok(2));
     assert!(matches!(ask(1 << 63), Err(ChargeError::FieldOverflow(_))));
     assert_eq!(ask(1 << 62), Ok(2));
+}
+
+#[test]
+fn a_charge_that_is_not_stored_whole_and_last_gives_no_grant() {
+    let (plan, mut store) = (plan("cheap"), Store::default());
+    let ask = |store: &Store| charge(&plan, request("one"), &store.states(), store.head()).unwrap();
+    let entries = ask(&store).entries().to_vec();
+    assert_eq!(entries.len(), 2);
+    assert!(ask(&store).recorded(&entries).is_ok());
+    for stored in [&[][..], &entries[..1], &entries[1..]] {
+        assert_eq!(ask(&store).recorded(stored).err(), Some(NotRecorded));
+    }
+    let mut altered = entries.clone();
+    altered[0].units -= 1;
+    assert_eq!(ask(&store).recorded(&altered).err(), Some(NotRecorded));
+    // An earlier charge of the same release, given back since, is not this one.
+    store.entries = entries;
+    store.refund("one").unwrap();
+    assert_eq!(ask(&store).recorded(&store.of("one")).err(), Some(NotRecorded));
+    assert!(store.charge(&plan, "one").is_ok());
 }
 
 #[test]
@@ -213,13 +233,13 @@ fn a_ledger_that_was_rewritten_with_good_hashes_still_breaks_its_rules() {
     assert!(verify_chain(&entries).is_err());
     // The same release charged twice.
     let twice = charge(&plan, request("one"), &Store::default().states(), store.head()).unwrap();
-    let entries = [store.entries.clone(), twice.entries].concat();
+    let entries = [store.entries.clone(), twice.entries().to_vec()].concat();
     assert_eq!(verify_chain(&entries).unwrap_err().what, "the same release is charged twice");
     // More charges than the limit allows.
     let mut store = Store::default();
     for batch in ["1", "2", "3", "4"] {
         let charged = charge(&plan, request(batch), &Store::default().states(), store.head()).unwrap();
-        store.entries.extend(charged.entries);
+        store.entries.extend_from_slice(charged.entries());
     }
     assert_eq!(verify_chain(&store.entries).unwrap_err().what, "the budget was already exhausted");
 }

@@ -36,10 +36,12 @@ async fn charge(tx: &mut Tx, plan: &ReleasePlan, batch: u32) -> Result<bool, Sto
         Err(ChargeError::Exhausted(_)) => return Ok(false),
         Err(other) => panic!("{other}"),
     };
-    for entry in &charged.entries {
+    for entry in charged.entries() {
         assert!(ledger::debit(tx, &entry.budget_id, entry.units, entry.limit).await?);
         ledger::append(tx, entry).await?;
     }
+    let stored = ledger::entries_of(tx, &key(batch)).await?;
+    assert_eq!(charged.recorded(&stored).expect("it is recorded").key(), &key(batch));
     Ok(true)
 }
 

@@ -8,7 +8,9 @@ use mica_dap::aggregation::{
 use mica_dap::batch::Checksum;
 use mica_dap::codec::{Decode as _, Encode as _};
 use mica_dap::collection::{AggregateShare, AggregateShareReq, SelectedBatch};
-use mica_dap::hpke::{AggregateShareAad, HpkeKeypair, InputShareAad, Label, Role, open, seal};
+use mica_dap::hpke::{
+    AggregateShareAad, HpkeKeypair, InputShareAad, Label, NoisedShare, Role, open, seal_aggregate_share,
+};
 use mica_dap::id::ReportId;
 use mica_dap::problem::Problem;
 use mica_dap::report::PlaintextInputShare;
@@ -17,6 +19,15 @@ use mica_dap::time::Time;
 use mica_dap::vdaf::{HelperStep, InputShareRef, OutputShare, Vdaf, VerifyKey, vdaf_context};
 
 use super::TestTask;
+
+/// A total as it is: this peer adds no noise, so that tests see what the other one adds.
+struct Exact(Vec<u8>);
+
+impl NoisedShare for Exact {
+    fn for_sealing(&self) -> &[u8] {
+        &self.0
+    }
+}
 
 pub(crate) struct Honest {
     task: TestTask,
@@ -102,8 +113,10 @@ impl Honest {
             task_configuration: self.task.configuration.bytes(),
             collection_job_req: asked.collection_job_req.bytes(),
         };
-        let info = Label::AggregateShare(Role::Helper).info(self.task.draft);
-        let sealed = seal(&self.task.collector.config, &info, &aad.encoded(), &total).expect("it seals");
+        let config = &self.task.collector.config;
+        let sealed =
+            seal_aggregate_share(config, Role::Helper, self.task.draft, &aad.encoded(), &Exact(total))
+                .expect("it seals");
         let response = AggregateShare { encrypted_aggregate_share: sealed }.encoded();
         self.shares.push(Exchange { request: request.to_vec(), response: response.clone() });
         Ok((self.shares.len() - 1, response))

@@ -64,6 +64,11 @@ impl ScriptedLeader {
         Crafted::good(&self.task, &self.hpke_configs, &Measurement::Integer(value))
     }
 
+    /// A good report of any measurement of the task.
+    pub(crate) fn report_of(&self, measurement: &Measurement, time: Time) -> Crafted {
+        Crafted::new(&self.task, &self.hpke_configs, measurement, time, Flaw::None)
+    }
+
     pub(crate) fn report_at(&self, value: u64, time: Time, flaw: Flaw) -> Crafted {
         Crafted::new(&self.task, &self.hpke_configs, &Measurement::Integer(value), time, flaw)
     }

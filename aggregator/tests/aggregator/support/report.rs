@@ -3,7 +3,7 @@
 use mica_dap::aggregation::{ReportShare, VerifyInit};
 use mica_dap::codec::{Decode as _, Encode as _};
 use mica_dap::extension::Extension;
-use mica_dap::hpke::{InputShareAad, Label, Role, seal};
+use mica_dap::hpke::{InputShareAad, Role, seal_input_share};
 use mica_dap::hpke_config::{HpkeCiphertext, HpkeConfigList};
 use mica_dap::id::ReportId;
 use mica_dap::report::{PlaintextInputShare, ReportMetadata};
@@ -109,8 +109,8 @@ fn seal_share(
         metadata: &bound.encoded(),
         public_share,
     };
-    let info = Label::InputShare(Role::Helper).info(task.draft);
-    let mut sealed = seal(config, &info, &aad.encoded(), plaintext).expect("it can be sealed");
+    let mut sealed = seal_input_share(config, Role::Helper, task.draft, &aad.encoded(), plaintext)
+        .expect("it can be sealed");
     if flaw == Flaw::UnknownKey {
         sealed.config_id = sealed.config_id.wrapping_add(1);
     }

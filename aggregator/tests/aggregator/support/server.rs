@@ -126,7 +126,7 @@ impl Server {
         let all = Interval::new(Time(0), Duration(u64::MAX)).expect("all of time");
         let counted = self.store.read("counted", move |mut tx| async move {
             let tasks = store::tasks::all_tasks(&mut tx).await?;
-            let counted = store::buckets::report_count(&mut tx, tasks[0].key, all).await?;
+            let counted = store::report_count(&mut tx, tasks[0].key, all).await?;
             Ok((tx, counted))
         });
         counted.await.expect("the database answers")
