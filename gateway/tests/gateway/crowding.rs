@@ -89,3 +89,14 @@ async fn what_waits_for_its_target_is_still_in_memory() {
     tokio::join!(waiting, asking);
     assert_eq!(world.exchange(&upload()).await.1.status, 201);
 }
+
+#[tokio::test]
+async fn the_largest_reports_pass_relay_and_gateway_with_their_defaults() {
+    let target = Target::new(created);
+    let adjust = |config: &mut mica_gateway::Config| config.routes[0].max_bytes = 4 << 20;
+    let world = World::start_with(target.start().await, adjust).await;
+    let mut request = upload();
+    request.body = vec![7; 1_700_000].into();
+    assert_eq!(world.exchange(&request).await.1.status, 201);
+    assert_eq!(target.seen()[0].body, request.body);
+}

@@ -96,3 +96,15 @@ async fn a_refused_client_is_told_when_to_come_back() {
     assert_eq!(first.await.unwrap().unwrap().status(), StatusCode::OK);
     until_forwarded(&relay, 512).await;
 }
+
+#[tokio::test]
+async fn the_largest_reports_pass_a_relay_with_its_defaults() {
+    let gateway = ScriptedGateway::new(sealed_answer);
+    let relay = start_relay(gateway.start().await, |_| ()).await;
+    for length in [2 << 20, 4 << 20] {
+        assert!(is_forwarded(&relay, length).await);
+    }
+    assert!(!is_forwarded(&relay, (4 << 20) + 1).await);
+    let lengths: Vec<usize> = gateway.seen().iter().map(|seen| seen.body.len()).collect();
+    assert_eq!(lengths, [2 << 20, 4 << 20]);
+}
