@@ -115,22 +115,27 @@ impl Aggregator {
     /// Serves until `shutdown`; requests and steps under way are finished first.
     pub async fn run(self, listener: TcpListener, shutdown: Shutdown) {
         let Self { shared, writing } = self;
-        let limits = listener::Limits::default();
-        if shared.role == Role::Helper {
-            let router = router::helper(shared);
-            listener::serve(listener, router, limits, shutdown).await;
-            return;
-        }
-        // Ends when the router and the workers have let go of the other end, hence after the last upload.
-        let writer = telemetry::spawn(writing.run());
-        let router = router::leader(Arc::clone(&shared));
-        tokio::join!(
-            listener::serve(listener, router, limits, shutdown.clone()),
-            jobs::drive(shared, shutdown)
-        );
-        if let Err(error) = writer.await {
-            tracing::error!(%error, "the writer of uploads failed");
-        }
+        let store = shared.store.clone();
+        serve(shared, writing, listener, shutdown).await;
+        // Writes the journal of an SQLite file back into it, and leaves no copy of what was scrubbed.
+        store.close().await;
+        tracing::info!("stopped");
+    }
+}
+
+async fn serve(shared: Arc<Shared>, writing: Writing, listener: TcpListener, shutdown: Shutdown) {
+    let limits = listener::Limits::default();
+    if shared.role == Role::Helper {
+        let router = router::helper(shared);
+        listener::serve(listener, router, limits, shutdown).await;
+        return;
+    }
+    // Ends when the router and the workers have let go of the other end, hence after the last upload.
+    let writer = telemetry::spawn(writing.run());
+    let router = router::leader(Arc::clone(&shared));
+    tokio::join!(listener::serve(listener, router, limits, shutdown.clone()), jobs::drive(shared, shutdown));
+    if let Err(error) = writer.await {
+        tracing::error!(%error, "the writer of uploads failed");
     }
 }
 

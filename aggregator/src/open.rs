@@ -6,12 +6,14 @@
 use mica_dap::codec::{Decode as _, Encode as _};
 use mica_dap::hpke::{self, InputShareAad, Label};
 use mica_dap::hpke_config::HpkeCiphertext;
+use mica_dap::problem::Problem;
 use mica_dap::report::{PlaintextInputShare, ReportMetadata, check_extensions};
 use mica_dap::report_error::ReportError;
 pub(crate) use mica_dap::report_error::Stage;
-use mica_dap::time::Time;
+use mica_dap::time::{Interval, Time};
 use zeroize::Zeroizing;
 
+use crate::error::Abort;
 use crate::hpke_keys::KeyRing;
 use crate::task::{Role, Task};
 
@@ -69,6 +71,22 @@ pub(crate) fn check_time(task: &Task, stage: Stage, time: Time, now: u64) -> Res
     let early = time < interval.start();
     Err(if early { task.draft.before_the_task(stage) } else { task.draft.after_the_task(stage) })
 }
+
+/// Whether a batch may be collected that ends then. What is collected is closed for ever, so that a slip of the pen in a
+/// query could close all of a task's future.
+///
+/// # Errors
+/// `batchInvalid` for a batch that ends more than a day from now.
+pub(crate) fn check_end(task: &Task, batch: Interval, now: u64) -> Result<(), Abort> {
+    let latest = task.configuration.time_precision().time_of(now.saturating_add(FUTURE_SECONDS));
+    if batch.end().0 <= latest.0.saturating_add(1) {
+        return Ok(());
+    }
+    Err(Abort::new(Problem::BatchInvalid, "the batch ends more than a day from now").in_task(&task.id))
+}
+
+/// How far into the future a batch may reach.
+const FUTURE_SECONDS: u64 = 86_400;
 
 /// How far the clock of a client may be ahead of ours.
 pub(crate) const LEEWAY_SECONDS: u64 = 300;

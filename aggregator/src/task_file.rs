@@ -89,6 +89,7 @@ impl TaskFile {
                 "write it with `mica task new`",
             ))
         })?;
+        warn_of_readers(path);
         Self::parse(&name, &text)
     }
 
@@ -197,5 +198,18 @@ fn finding(name: &str, what: &str, fix: &str) -> Diagnostic {
         code: "T001".to_owned(),
         what: what.to_owned(),
         fix: fix.to_owned(),
+    }
+}
+
+/// The file holds secrets: says so when others than its owner may read it.
+fn warn_of_readers(path: &Path) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let open = path.metadata().is_ok_and(|file| file.permissions().mode() & 0o077 != 0);
+        if open {
+            tracing::warn!(file = %path.display(), "others may read this file, which holds secrets; chmod 600 it");
+        }
     }
 }

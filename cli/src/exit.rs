@@ -43,12 +43,13 @@ pub(crate) enum Exit {
 pub(crate) struct Failure {
     exit: Exit,
     message: String,
+    broken_pipe: bool,
 }
 
 impl Failure {
     /// A failure with this number and these words.
     pub(crate) fn new(exit: Exit, message: impl fmt::Display) -> Self {
-        Self { exit, message: message.to_string() }
+        Self { exit, message: message.to_string(), broken_pipe: false }
     }
 
     /// Something in a file or a setting is wrong.
@@ -70,6 +71,11 @@ impl Failure {
     pub(crate) fn findings(findings: &[Diagnostic]) -> Self {
         let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
         Self::invalid(lines.join("\n"))
+    }
+
+    /// Whether nobody reads our output any more.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        self.broken_pipe
     }
 
     /// The number.
@@ -134,7 +140,8 @@ impl From<CollectorTaskError> for Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
-        Self::unexpected(error)
+        let broken_pipe = error.kind() == std::io::ErrorKind::BrokenPipe;
+        Self { broken_pipe, ..Self::unexpected(error) }
     }
 }
 

@@ -108,8 +108,13 @@ fn check(spec: &TaskSpec) -> Result<(), Failure> {
     if spec.label.is_empty() {
         return Err(Failure::usage("a task needs a label; give it a name such as page-load/2026"));
     }
-    for url in [&spec.leader_url, &spec.helper_url] {
-        Peer::parse(url).map_err(Failure::usage)?;
+    let leader = Peer::parse(&spec.leader_url).map_err(Failure::usage)?;
+    let helper = Peer::parse(&spec.helper_url).map_err(Failure::usage)?;
+    if leader.origin() == helper.origin() {
+        return Err(Failure::usage(
+            "leader and helper have the same address, so one party would hold both shares of every report; \
+             let another organisation run the helper",
+        ));
     }
     spec.vdaf.instantiate().map_err(Failure::usage)?;
     Ok(())

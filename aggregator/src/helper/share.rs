@@ -19,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::{self, Abort, ServerError};
 use crate::extract::{self, Authorized, Resource};
+use crate::open;
 use crate::release::{self, Batch, BatchTotals, Reference};
 use crate::shared::Shared;
 use crate::store::releases::{self, ReleaseRow};
@@ -119,6 +120,9 @@ impl Wanted {
         }
         if closed_intervals::overlapping(tx, task.key, self.queried).await? {
             return Err(abort(task, Problem::BatchOverlap, "a part of the batch was collected before"));
+        }
+        if let Scope::Interval(queried) = self.queried {
+            open::check_end(task, queried, shared.clock.now())?;
         }
         let totals =
             release::totals(tx, &shared.compute, task, self.selected).await.map_err(|e| e.answer(task))?;

@@ -19,6 +19,7 @@ use mica_dap::time::Interval;
 use crate::error::{Abort, ServerError};
 use crate::extract::{self, Authorized, Resource};
 use crate::jobs::COLLECTION;
+use crate::open;
 use crate::shared::Shared;
 use crate::store::collection_jobs::{self, CollectionJobRow, CollectionState, NewCollectionJob};
 use crate::store::{StoreError, closed_intervals, segments, tasks};
@@ -33,6 +34,7 @@ pub(crate) async fn create(
     let body = extract::body(request, Media::CollectionJobReq, LARGEST_REQUEST).await?;
     let query = check(&task, &body)?;
     let now = shared.clock.now();
+    open::check_end(&task, query, now)?;
     let fresh = CollectionJobId::random(&mut rand::rng());
     let (task_too, body) = (&task, &body);
     let found = shared

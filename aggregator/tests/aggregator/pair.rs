@@ -198,3 +198,39 @@ async fn a_stream_of_reports_cannot_keep_a_batch_from_being_collected() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_helper_that_never_answers_holds_up_its_own_task_alone() {
+    on_each(Setting::without_noise(VdafConfig::Count), async |pair| {
+        for _ in 0..12 {
+            let report = pair.stuck.builder.report(&Measurement::Bool(true), NOW).expect("it fits");
+            pair.upload_to_stuck(report).await;
+        }
+        let reports: Vec<Report> = (0..3).map(|_| pair.report(&Measurement::Bool(true))).collect();
+        assert_eq!(pair.upload(&reports).await, []);
+        let begun = std::time::Instant::now();
+        assert_eq!(pair.collect().await.expect("a batch in spite of the other task").values, [3]);
+        assert!(begun.elapsed() < std::time::Duration::from_secs(4), "before the first exchange gave up");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_query_cannot_close_the_future_of_a_task() {
+    on_each(Setting::without_noise(VdafConfig::Count), async |pair| {
+        let reports: Vec<Report> = (0..3).map(|_| pair.report(&Measurement::Bool(true))).collect();
+        assert_eq!(pair.upload(&reports).await, []);
+        let start = pair.all().start();
+        for units in [2 * 1_440, u64::MAX - start.0] {
+            let future = Interval::new(start, Duration(units)).expect("an interval");
+            match pair.collector.collect(future).await {
+                Err(CollectError::Refused(problem)) => {
+                    assert_eq!(problem.problem(), Some(Problem::BatchInvalid))
+                }
+                other => panic!("{units} units: {other:?}"),
+            }
+        }
+        assert_eq!(pair.collect().await.expect("nothing was closed").values, [3]);
+    })
+    .await;
+}

@@ -24,7 +24,8 @@ fn last_words(folder: &Folder, role: &str) -> String {
 fn a_port_in_use_is_one_sentence() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
     let port = taken.local_addr().expect("it is bound").port();
-    let folder = Folder::with_task(port, port);
+    let folder = Folder::with_task(port, 0);
+    folder.write("helper.toml", &aggregator("helper", port, ""));
     folder.write("relay.toml", &relay(port));
     folder.write("gateway.toml", &gateway(port, "sqlite:gateway.db"));
     for role in ["relay", "gateway", "leader", "helper"] {
@@ -38,7 +39,7 @@ fn a_port_in_use_is_one_sentence() {
 fn a_database_that_cannot_be_written_is_one_sentence() {
     // Nobody can make a file here, not even root.
     let database = "sqlite:/proc/mica.db";
-    let folder = Folder::with_task(0, 0);
+    let folder = Folder::with_task(0, 1);
     folder.write("gateway.toml", &gateway(0, database));
     for role in ["leader", "helper"] {
         let text = aggregator(role, 0, "").replace(&format!("sqlite:{role}.db"), database);

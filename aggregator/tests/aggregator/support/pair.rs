@@ -49,11 +49,19 @@ pub(crate) struct Pair {
     http: HttpClient,
     pub(crate) collector: Collector,
     pub(crate) builder: ReportBuilder,
+    pub(crate) stuck: Stuck,
     clock: Clock,
     shutdown: Shutdown,
     servers: Vec<JoinHandle<()>>,
     /// Dropped, they are gone.
     _databases: [TestDatabase; 2],
+}
+
+/// Another task of the same leader, whose helper takes connections and never answers.
+pub(crate) struct Stuck {
+    task_id: TaskId,
+    pub(crate) builder: ReportBuilder,
+    _helper: TcpListener,
 }
 
 pub(crate) struct Setting {
@@ -75,6 +83,9 @@ impl Setting {
 }
 
 const MIN_BATCH: u64 = 3;
+
+/// How long the leader waits for a helper.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// The task before anybody runs it.
 struct Task {
@@ -163,15 +174,15 @@ fn parse(policy: &str) -> Policy {
     Policy::parse("policy.toml", policy).expect("a valid policy")
 }
 
-async fn build(database: &TestDatabase, file: TaskFile, policy: &str, clock: &Clock) -> Aggregator {
+async fn build(database: &TestDatabase, files: Vec<TaskFile>, policy: &str, clock: &Clock) -> Aggregator {
     let options = Options {
-        role: file.role,
+        role: files.first().expect("at least one task").role,
         store: database.open(store::migrator()).await.expect("an empty database"),
         clock: clock.clone(),
         compute: ComputePool::new(),
-        http: HttpClient::new(HttpOptions::default()),
+        http: HttpClient::new(HttpOptions { timeout: PATIENCE, ..HttpOptions::default() }),
         policy: parse(policy),
-        tasks: vec![file],
+        tasks: files,
         limits: Limits::default(),
     };
     Aggregator::build(options).await.expect("a task it can serve")
@@ -186,16 +197,25 @@ impl Pair {
         let shutdown = Shutdown::new();
         let mut servers = Vec::new();
         let mut configs = Vec::new();
-        let files = [(leader_listener, task.leader_file()), (helper_listener, task.helper_file())];
-        for (database, (listener, file)) in databases.iter().zip(files) {
-            let aggregator = build(database, file, &setting.policy, &clock).await;
+        let silent = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let (stuck, _) = Task::make(setting, &leader_listener, &silent);
+        let files = [
+            (leader_listener, vec![task.leader_file(), stuck.leader_file()]),
+            (helper_listener, vec![task.helper_file()]),
+        ];
+        for (database, (listener, files)) in databases.iter().zip(files) {
+            let aggregator = build(database, files, &setting.policy, &clock).await;
             let list = HpkeConfigList::decoded(aggregator.hpke_configs()).expect("its own list");
             configs.push(list.preferred().expect("at least one").clone());
             servers.push(tokio::spawn(aggregator.run(listener, shutdown.clone())));
         }
         let [leader_config, helper_config] = <[_; 2]>::try_from(configs).expect("two servers");
-        let builder =
-            ReportBuilder::new(&task.bundle(), leader_config, helper_config).expect("a VDAF it can run");
+        let builder = |task: &Task| {
+            let configs = (leader_config.clone(), helper_config.clone());
+            ReportBuilder::new(&task.bundle(), configs.0, configs.1).expect("a VDAF it can run")
+        };
+        let stuck = Stuck { task_id: stuck.id, builder: builder(&stuck), _helper: silent };
+        let builder = builder(&task);
         let http = HttpClient::new(HttpOptions::default());
         let (task_id, configuration) = (task.id, task.configuration.clone());
         let collector = Collector::new(task.into_collector(mechanism), http.clone());
@@ -205,6 +225,7 @@ impl Pair {
             http,
             collector,
             builder,
+            stuck,
             clock,
             shutdown,
             servers,
@@ -217,7 +238,18 @@ impl Pair {
     }
 
     pub(crate) async fn post(&self, media: &str, body: Vec<u8>) -> Response<Bytes> {
-        let url = Resource::Reports(self.task_id).url(self.configuration.leader_url());
+        self.post_to(self.task_id, media, body).await
+    }
+
+    /// Uploads one report to the task that is stuck.
+    pub(crate) async fn upload_to_stuck(&self, report: Report) {
+        let body = UploadRequest { reports: vec![report] }.encoded();
+        let response = self.post_to(self.stuck.task_id, Media::UploadReq.header(), body).await;
+        assert!(response.status().is_success() && response.body().is_empty(), "it is taken");
+    }
+
+    async fn post_to(&self, task: TaskId, media: &str, body: Vec<u8>) -> Response<Bytes> {
+        let url = Resource::Reports(task).url(self.configuration.leader_url());
         let request = Request::builder()
             .method(Method::POST)
             .uri(url)

@@ -9,6 +9,11 @@ use crate::exit::Failure;
 /// The time up to now, with the unit that now is in.
 pub(super) fn last(text: &str, now: u64, precision: TimePrecision) -> Result<Interval, Failure> {
     let length = parse_duration(text).map_err(Failure::usage)?.as_secs();
+    if length == 0 {
+        return Err(Failure::usage(
+            "--last 0s is no time at all; write how far back the batch reaches, such as 1h",
+        ));
+    }
     widened(now.saturating_sub(length), now.saturating_add(1), precision)
 }
 
@@ -52,6 +57,11 @@ mod tests {
         assert_eq!((interval.start(), interval.end()), (Time(1), Time(3)));
         let interval = last("1h", 9_000, hour()).expect("a length");
         assert_eq!((interval.start(), interval.end()), (Time(1), Time(3)));
+    }
+
+    #[test]
+    fn no_time_at_all_is_refused() {
+        assert!(last("0s", 7_200, hour()).is_err());
     }
 
     #[test]

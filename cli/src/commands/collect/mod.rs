@@ -3,7 +3,9 @@
 mod interval;
 mod released;
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use mica_collector::{Collection, Collector, CollectorTask, Estimate, Outcome, Poll};
 use mica_service::clock::Clock;
@@ -40,8 +42,8 @@ pub(crate) struct Args {
     #[arg(long)]
     no_wait: bool,
     /// Wait no longer than this and end with exit code 5
-    #[arg(long, value_name = "TIME", conflicts_with = "no_wait")]
-    timeout: Option<String>,
+    #[arg(long, value_name = "TIME", conflicts_with = "no_wait", default_value = "10m")]
+    timeout: String,
 }
 
 /// Does what the command line says.
@@ -53,20 +55,20 @@ pub(super) async fn run(args: &Args, global: &Global) -> Result<(), Failure> {
         (None, Some(from), Some(to)) => interval::between(from, to, precision)?,
         _ => return Err(Failure::usage("which batch? add --last 24h, or --from and --to")),
     };
-    let patience = args.timeout.as_deref().map(parse_duration).transpose().map_err(Failure::usage)?;
+    let patience = parse_duration(&args.timeout).map_err(Failure::usage)?;
     let estimate = Estimate::of(task.mechanism.as_ref(), CONFIDENCE);
     let configuration = task.configuration.clone();
     let collector = Collector::new(task, HttpClient::new(HttpOptions::default()));
     let collection = collector.collect(interval).await?;
-    let outcome = match patience {
-        _ if args.no_wait => match collector.poll(&collection).await? {
+    let outcome = if args.no_wait {
+        match collector.poll(&collection).await? {
             Poll::Ready(outcome) => outcome,
             Poll::Waiting { seconds } => return Err(not_ready(&format!("try again in {seconds} s"))),
-        },
-        Some(patience) => tokio::time::timeout(patience, wait(&collector, &collection))
+        }
+    } else {
+        tokio::time::timeout(patience, wait(&collector, &collection))
             .await
-            .map_err(|_| not_ready("the same command asks again for the same batch"))??,
-        None => wait(&collector, &collection).await?,
+            .map_err(|_| not_ready("the same command asks again for the same batch"))??
     };
     let noised = collector.task().mechanism.is_some();
     Released { configuration: &configuration, outcome: &outcome, estimate, noised }.print(global.output)
@@ -76,7 +78,15 @@ pub(super) async fn run(args: &Args, global: &Global) -> Result<(), Failure> {
 async fn wait(collector: &Collector, collection: &Collection) -> Result<Outcome, Failure> {
     let progress = Progress::waiting(Signs::of_locale(), "Collect");
     progress.say("waiting for the aggregators");
-    let outcome = collector.wait(collection, || {}).await;
+    let begun = Instant::now();
+    let mut told = false;
+    let outcome = collector.wait(collection, || {
+        if begun.elapsed() > BRIEFLY && !told && !std::io::stderr().is_terminal() {
+            told = true;
+            eprintln!("waiting for the batch: too few reports so far, or some are still being verified");
+        }
+    });
+    let outcome = outcome.await;
     progress.done();
     Ok(outcome?)
 }
@@ -84,6 +94,9 @@ async fn wait(collector: &Collector, collection: &Collection) -> Result<Outcome,
 fn not_ready(what_to_do: &str) -> Failure {
     Failure::new(Exit::NotReady, format!("the result is not ready yet; {what_to_do}"))
 }
+
+/// Nobody needs to be told of a wait this short.
+const BRIEFLY: Duration = Duration::from_secs(2);
 
 /// The confidence that intervals are printed with.
 const CONFIDENCE: f64 = 0.95;
