@@ -225,7 +225,7 @@ async fn a_query_cannot_close_the_future_of_a_task() {
             let future = Interval::new(start, Duration(units)).expect("an interval");
             match pair.collector.collect(future).await {
                 Err(CollectError::Refused(problem)) => {
-                    assert_eq!(problem.problem(), Some(Problem::BatchInvalid))
+                    assert_eq!(problem.problem(), Some(Problem::BatchInvalid));
                 }
                 other => panic!("{units} units: {other:?}"),
             }

@@ -24,10 +24,10 @@ fn missing(page: &Source, sources: &[Source]) -> Vec<String> {
 }
 
 /// Whether a text has a test of this name: a function right below an attribute that makes it one.
-fn holds(text: &str, test: &str) -> bool {
-    let head = format!("fn {test}(");
+fn holds(code: &str, name: &str) -> bool {
+    let head = format!("fn {name}(");
     let is_test = |line: &str| line.trim_start().starts_with("#[") && line.contains("test");
-    let lines: Vec<&str> = text.lines().collect();
+    let lines: Vec<&str> = code.lines().collect();
     (1..)
         .zip(&lines)
         .any(|(next, line)| is_test(line) && lines.get(next).is_some_and(|function| function.contains(&head)))
