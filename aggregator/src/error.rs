@@ -86,6 +86,16 @@ impl Abort {
         &self.0.type_
     }
 
+    /// The problem type if it is one that this program knows. What a peer has made up may say anything, also what no log
+    /// may hold.
+    pub fn known_type(&self) -> &'static str {
+        let ours = [BUDGET_EXHAUSTED, FIELD_OVERFLOW, EXCEPTION_EXPIRED];
+        Problem::from_urn(&self.0.type_)
+            .map(Problem::urn)
+            .or_else(|| ours.into_iter().find(|ours| *ours == self.0.type_))
+            .unwrap_or("another problem")
+    }
+
     /// The problem document, to be kept with a job that failed.
     pub fn to_json(&self) -> String {
         serde_json::to_string(&self.0).expect("strings and numbers are always JSON")
@@ -319,5 +329,13 @@ mod tests {
         let response = ServerError::from(StoreError::Contended).into_response();
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert!(response.headers().contains_key(header::RETRY_AFTER));
+    }
+
+    #[test]
+    fn what_a_peer_has_made_up_gets_no_name() {
+        let known = |text| Abort::from_json(text).expect("a problem document").known_type();
+        assert_eq!(known(r#"{"type":"report AAECAwQFBgcICQoLDA0ODw","status":400}"#), "another problem");
+        assert_eq!(known(r#"{"type":"urn:x-mica:problem:anything","status":403}"#), "another problem");
+        assert_eq!(known(r#"{"type":"urn:x-mica:problem:budget-exhausted","status":403}"#), BUDGET_EXHAUSTED);
     }
 }

@@ -8,7 +8,7 @@ use tracing::Instrument as _;
 
 /// Running work, counted by task.
 pub(super) struct Crew {
-    running: JoinSet<()>,
+    running: JoinSet<bool>,
     of: HashMap<Id, i64>,
     most_per_task: usize,
 }
@@ -26,17 +26,20 @@ impl Crew {
     }
 
     /// Puts somebody to work. A panic ends that work alone.
-    pub(super) fn spawn(&mut self, task: i64, work: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn spawn(&mut self, task: i64, work: impl Future<Output = bool> + Send + 'static) {
         let handle = self.running.spawn(work.in_current_span());
         self.of.insert(handle.id(), task);
     }
 
-    /// Waits until somebody is done; for ever when nobody works.
-    pub(super) async fn next_done(&mut self) {
-        match self.running.join_next_with_id().await {
-            Some(done) => self.forget(done),
-            None => std::future::pending().await,
+    /// Waits until it is worth looking for work again: somebody is done and has achieved something, or left a place that
+    /// was `wanted`. Who achieved nothing would find the same again, at once and for ever.
+    pub(super) async fn next_done(&mut self, wanted: bool) {
+        while let Some(done) = self.running.join_next_with_id().await {
+            if self.forget(done) || wanted {
+                return;
+            }
         }
+        std::future::pending::<()>().await;
     }
 
     /// Waits until everybody is done.
@@ -46,16 +49,14 @@ impl Crew {
         }
     }
 
-    fn forget(&mut self, done: Result<(Id, ()), JoinError>) {
-        let id = match done {
-            Ok((id, ())) => id,
-            Err(error) => {
-                // Its lease runs out, and somebody else takes the job up.
-                tracing::error!(%error, "work on a job failed");
-                error.id()
-            }
-        };
+    fn forget(&mut self, done: Result<(Id, bool), JoinError>) -> bool {
+        let (id, achieved) = done.unwrap_or_else(|error| {
+            // Its lease runs out, and somebody else takes the job up.
+            tracing::error!(%error, "work on a job failed");
+            (error.id(), false)
+        });
         self.of.remove(&id);
+        achieved
     }
 }
 
@@ -64,6 +65,10 @@ const MOST: usize = 256;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
     use super::Crew;
 
     #[tokio::test]
@@ -76,7 +81,18 @@ mod tests {
         assert!(!crew.has_room(1));
         assert!(crew.has_room(2));
         crew.spawn(2, async { panic!("on purpose") });
-        crew.next_done().await;
+        crew.next_done(true).await;
         assert!(crew.has_room(2), "who failed has left");
+    }
+
+    #[tokio::test]
+    async fn work_that_achieves_nothing_is_no_reason_to_look_again() {
+        let brief = Duration::from_millis(50);
+        let mut crew = Crew::new(1);
+        crew.spawn(1, async { false });
+        assert!(timeout(brief, crew.next_done(false)).await.is_err());
+        assert!(crew.has_room(1), "but it has left");
+        crew.spawn(1, async { true });
+        assert!(timeout(brief, crew.next_done(false)).await.is_ok());
     }
 }

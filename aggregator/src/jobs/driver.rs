@@ -46,11 +46,14 @@ async fn drive_kind(kind: Kind, shared: Arc<Shared>, shutdown: Shutdown) {
     let mut sleeper = shared.wake().sleeper(name);
     let mut crew = Crew::new(most_per_task);
     while !shutdown.is_triggered() {
+        let mut crowded = false;
         match tasks_with_work(&shared, kind).await {
             Ok(tasks) => {
                 for task in tasks.into_iter().filter(|task| shared.tasks.by_key(*task).is_some()) {
                     if crew.has_room(task) {
                         crew.spawn(task, work(kind, Arc::clone(&shared), task, shutdown.clone()));
+                    } else {
+                        crowded = true;
                     }
                 }
             }
@@ -58,7 +61,7 @@ async fn drive_kind(kind: Kind, shared: Arc<Shared>, shutdown: Shutdown) {
         }
         tokio::select! {
             _ = sleeper.sleep(POLL) => {}
-            () = crew.next_done() => {}
+            () = crew.next_done(crowded) => {}
             () = shutdown.wait() => {}
         }
     }
@@ -79,22 +82,24 @@ async fn tasks_with_work(shared: &Shared, kind: Kind) -> Result<Vec<i64>, StoreE
         .await
 }
 
-/// Works for one task until it has no more work that is due.
-async fn work(kind: Kind, shared: Arc<Shared>, task: i64, shutdown: Shutdown) {
+/// Works for one task until it has no more work that is due. Whether it achieved something.
+async fn work(kind: Kind, shared: Arc<Shared>, task: i64, shutdown: Shutdown) -> bool {
     let worked = match kind {
-        Kind::Aggregation => loop {
-            match step_aggregation(&shared, task).await {
-                Ok(Outcome::Worked) if !shutdown.is_triggered() => {}
-                done => break done.map(drop),
-            }
-        },
-        Kind::Collection => step_collections(&shared, task).await,
+        Kind::Aggregation => step_aggregations(&shared, task, &shutdown).await,
+        Kind::Collection => step_collections(&shared, task, &shutdown).await,
     };
-    if let Err(error) = worked {
+    worked.unwrap_or_else(|error| {
         tracing::error!(%error, "work on the jobs of a task failed");
-        // The next look is a poll away, not at once.
-        tokio::time::sleep(POLL).await;
+        false
+    })
+}
+
+async fn step_aggregations(shared: &Arc<Shared>, task: i64, shutdown: &Shutdown) -> Result<bool, StoreError> {
+    let mut worked = false;
+    while !shutdown.is_triggered() && step_aggregation(shared, task).await? == Outcome::Worked {
+        worked = true;
     }
+    Ok(worked)
 }
 
 /// Takes up the task's oldest job and takes it as far as it goes. Only when there is none, segments become one: what
@@ -151,10 +156,11 @@ async fn settle_aggregation(
         .await
 }
 
-/// Steps every collection of the task that is due, each once.
-async fn step_collections(shared: &Arc<Shared>, task: i64) -> Result<(), StoreError> {
+/// Steps every collection of the task that is due, each once. Whether one came to its end.
+async fn step_collections(shared: &Arc<Shared>, task: i64, shutdown: &Shutdown) -> Result<bool, StoreError> {
     let mut stepped = Vec::new();
-    loop {
+    let mut settled = false;
+    while !shutdown.is_triggered() {
         let request = lease_request(shared);
         let leased = shared
             .store
@@ -163,18 +169,20 @@ async fn step_collections(shared: &Arc<Shared>, task: i64) -> Result<(), StoreEr
                 Ok((tx, job))
             })
             .await?;
-        let Some(row) = leased else { return Ok(()) };
+        let Some(row) = leased else { break };
         let job = Held { row, token: request.token };
         let again = stepped.contains(&job.row.id);
         stepped.push(job.row.id);
         let alive = Heartbeat::of(shared, Lease::Collection(job.row.id), job.token);
         let done = collection::step(shared, &job).await;
         drop(alive);
+        settled |= matches!(done, Ok(collection::Progress::Settled));
         settle_collection(shared, &job, done).await?;
         if again {
-            return Ok(());
+            break;
         }
     }
+    Ok(settled)
 }
 
 async fn settle_collection(

@@ -230,7 +230,7 @@ async fn ask(
         }
         // Its type only: what a peer writes beside it could name a report.
         Answer::Refused(abort) => {
-            Err(JobError::retry(format!("the helper refused the job: {}", abort.problem_type())))
+            Err(JobError::retry(format!("the helper refused the job: {}", abort.known_type())))
         }
         Answer::Deferred { location, seconds } => {
             if location.is_some() {

@@ -197,7 +197,7 @@ async fn refund(
     abort: &Abort,
 ) -> Result<Progress, JobError> {
     let (problem, now) = (&abort.to_json(), shared.clock.now());
-    tracing::warn!(task = %task.id, problem = abort.problem_type(), "the helper refused a release");
+    tracing::warn!(task = %task.id, problem = abort.known_type(), "the helper refused a release");
     settle(shared, "refund_release", move |mut tx| async move {
         tasks::lock_task(&mut tx, task.key).await?;
         if !collection_jobs::set_failed(&mut tx, &job.row.id, job.token, problem).await? {

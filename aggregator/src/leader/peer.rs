@@ -9,7 +9,7 @@ use mica_dap::media::Media;
 use mica_dap::problem::Problem;
 use mica_dap::resource;
 
-use crate::error::Abort;
+use crate::error::{Abort, BUDGET_EXHAUSTED, EXCEPTION_EXPIRED, FIELD_OVERFLOW};
 use crate::jobs::JobError;
 use crate::shared::Shared;
 use crate::task::Task;
@@ -87,7 +87,7 @@ async fn exchange(
         }
         (StatusCode::NOT_FOUND | StatusCode::GONE, None) => Ok(Answer::Gone),
         (_, refusal) => {
-            let what = refusal.map_or_else(String::new, |abort| format!(", {}", abort.problem_type()));
+            let what = refusal.map_or_else(String::new, |abort| format!(", {}", abort.known_type()));
             let why = format!("the helper answered {status}{what}");
             Err(match retry_after(&response) {
                 Some(seconds) => JobError::RetryAfter(why, seconds),
@@ -103,7 +103,7 @@ fn is_final(problem_type: &str) -> bool {
     match Problem::from_urn(problem_type) {
         Some(Problem::UnrecognizedTask | Problem::UnrecognizedAggregationJob) => false,
         Some(_) => true,
-        None => problem_type.starts_with(OUR_PROBLEMS),
+        None => [BUDGET_EXHAUSTED, FIELD_OVERFLOW, EXCEPTION_EXPIRED].contains(&problem_type),
     }
 }
 
@@ -131,6 +131,3 @@ fn retry_after(response: &Response<Bytes>) -> Option<u64> {
 fn text(response: &Response<Bytes>, name: header::HeaderName) -> Option<&str> {
     response.headers().get(name).and_then(|value| value.to_str().ok())
 }
-
-/// How the names of mica's own problem types begin.
-const OUR_PROBLEMS: &str = "urn:x-mica:problem:";
