@@ -2,13 +2,13 @@
 //!
 //! The quick checks come first, and all of them run even if one fails: one run tells everything there is to mend.
 
+mod claims;
 mod licences;
 mod migrations;
 mod packages;
 mod rules;
 mod sizes;
 mod sources;
-mod threats;
 mod words;
 
 use std::fmt::Display;
@@ -34,7 +34,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
     steps.run("form", || succeed(format(root, options)));
     steps.run("file sizes", || sizes::check(&sources));
     steps.run("house rules", || words::check(&sources));
-    steps.run("threats and their tests", || threats::check(&sources));
+    steps.run("promises and their tests", || claims::check(&sources));
     steps.run("published migrations", || migrations::check(root));
     steps.run("licences, bans and sources", || licences::check(root));
     if process::on_path("cargo-deny") {
