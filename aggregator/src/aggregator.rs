@@ -48,8 +48,8 @@ pub struct Options {
 
 /// A leader or a helper, ready to run.
 pub struct Aggregator {
-    shared: Arc<Shared>,
-    writing: Writing,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) writing: Writing,
 }
 
 /// Why an aggregator cannot start: one sentence for the operator.

@@ -7,6 +7,8 @@
 
 pub mod aggregator;
 pub mod auth;
+#[cfg(feature = "testing")]
+mod by_hand;
 pub mod config;
 pub mod error;
 mod extract;
@@ -23,6 +25,8 @@ pub mod task;
 pub mod task_file;
 
 pub use aggregator::{Aggregator, BuildError};
+#[cfg(feature = "testing")]
+pub use by_hand::ByHand;
 pub use config::Config;
 pub use task::Role;
 pub use task_file::TaskFile;

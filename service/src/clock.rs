@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rand::RngExt as _;
+
 /// Tells the time in seconds since 1970. Clones of a manual clock show the same time.
 #[derive(Debug, Clone)]
 pub struct Clock {
@@ -28,6 +30,12 @@ impl Clock {
             Some(time) => time.load(Ordering::SeqCst),
             None => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         }
+    }
+
+    /// Some seconds, at most `most`, so that not all who wait come back at once. None on a manual clock: a test that
+    /// decides what time it is decides who comes when.
+    pub fn jitter(&self, most: u64) -> u64 {
+        if self.manual.is_some() { 0 } else { rand::rng().random_range(0..=most) }
     }
 
     /// Sets a manual clock.
@@ -63,6 +71,14 @@ mod tests {
         assert_eq!(other.now(), 1_005);
         other.set(7);
         assert_eq!(clock.now(), 7);
+    }
+
+    #[test]
+    fn only_the_clock_of_the_machine_jitters() {
+        let (machine, manual) = (Clock::system(), Clock::manual(1));
+        assert!((0..100).all(|_| manual.jitter(1_000_000) == 0));
+        assert!((0..100).any(|_| machine.jitter(1_000_000) > 0));
+        assert!((0..100).all(|_| machine.jitter(3) <= 3));
     }
 
     #[test]

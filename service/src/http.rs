@@ -101,6 +101,8 @@ impl Peer {
 pub struct HttpClient {
     client: Client<HttpConnector, Full<Bytes>>,
     options: HttpOptions,
+    #[cfg(feature = "testing")]
+    instead: Option<crate::testing::Network>,
 }
 
 impl HttpClient {
@@ -120,11 +122,26 @@ impl HttpClient {
             .http2_keep_alive_timeout(PING_TIMEOUT)
             .http2_initial_stream_window_size(STREAM_WINDOW)
             .http2_initial_connection_window_size(CONNECTION_WINDOW);
-        Self { client: builder.build(connector), options }
+        Self {
+            client: builder.build(connector),
+            options,
+            #[cfg(feature = "testing")]
+            instead: None,
+        }
+    }
+
+    /// A client whose requests never leave the process: `network` answers them, in its own time.
+    #[cfg(feature = "testing")]
+    pub fn through(network: crate::testing::Network) -> Self {
+        Self { instead: Some(network), ..Self::new(HttpOptions::default()) }
     }
 
     /// Sends `request` once and reads the whole answer, whatever its status.
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, PeerError> {
+        #[cfg(feature = "testing")]
+        if let Some(network) = &self.instead {
+            return network.carry(request).await;
+        }
         let origin = origin_of(request.uri())?;
         match tokio::time::timeout(self.options.timeout, self.exchange(&origin, request)).await {
             Ok(answer) => answer,

@@ -1,19 +1,23 @@
 //! How long to wait before the next try: longer each time, never the same for two drivers.
 
-use rand::RngExt as _;
+use mica_service::clock::Clock;
 
 /// Seconds until the next try after `attempts` that failed: 1, 2, 4 .. 60, and up to half of it again.
-pub(super) fn seconds(attempts: u64) -> u64 {
+pub(super) fn seconds(attempts: u64, clock: &Clock) -> u64 {
     let base = 1_u64 << attempts.saturating_sub(1).min(6);
     let base = base.min(LONGEST);
-    base + rand::rng().random_range(0..=base / 2)
+    base + clock.jitter(base / 2)
 }
 
 const LONGEST: u64 = 60;
 
 #[cfg(test)]
 mod tests {
-    use super::seconds;
+    use mica_service::clock::Clock;
+
+    fn seconds(attempts: u64) -> u64 {
+        super::seconds(attempts, &Clock::system())
+    }
 
     #[test]
     fn waits_grow_and_stay_bounded() {

@@ -32,7 +32,7 @@ pub(crate) async fn drive(shared: Arc<Shared>, shutdown: Shutdown) {
 
 /// What is driven.
 #[derive(Clone, Copy)]
-enum Kind {
+pub(super) enum Kind {
     Aggregation,
     Collection,
 }
@@ -68,7 +68,7 @@ async fn drive_kind(kind: Kind, shared: Arc<Shared>, shutdown: Shutdown) {
     crew.all_done().await;
 }
 
-async fn tasks_with_work(shared: &Shared, kind: Kind) -> Result<Vec<i64>, StoreError> {
+pub(super) async fn tasks_with_work(shared: &Shared, kind: Kind) -> Result<Vec<i64>, StoreError> {
     let now = shared.clock.now();
     shared
         .store
@@ -104,7 +104,7 @@ async fn step_aggregations(shared: &Arc<Shared>, task: i64, shutdown: &Shutdown)
 
 /// Takes up the task's oldest job and takes it as far as it goes. Only when there is none, segments become one: what
 /// gathers while jobs are being driven shares the next.
-async fn step_aggregation(shared: &Arc<Shared>, task: i64) -> Result<Outcome, StoreError> {
+pub(super) async fn step_aggregation(shared: &Arc<Shared>, task: i64) -> Result<Outcome, StoreError> {
     let request = lease_request(shared);
     let mut leased = lease_aggregation(shared, task, request).await?;
     if leased.is_none() {
@@ -143,7 +143,7 @@ async fn settle_aggregation(
         Ok(()) | Err(JobError::LeaseLost) => return Ok(()),
         Err(error) => error,
     };
-    let retry_at = shared.clock.now() + wait(&why, job.row.attempts);
+    let retry_at = shared.clock.now() + wait(shared, &why, job.row.attempts);
     tracing::warn!(job = job.row.id, attempts = job.row.attempts, %why, "an aggregation job is tried again later");
     let why = why.to_string();
     let why = &why;
@@ -157,7 +157,11 @@ async fn settle_aggregation(
 }
 
 /// Steps every collection of the task that is due, each once. Whether one came to its end.
-async fn step_collections(shared: &Arc<Shared>, task: i64, shutdown: &Shutdown) -> Result<bool, StoreError> {
+pub(super) async fn step_collections(
+    shared: &Arc<Shared>,
+    task: i64,
+    shutdown: &Shutdown,
+) -> Result<bool, StoreError> {
     let mut stepped = Vec::new();
     let mut settled = false;
     while !shutdown.is_triggered() {
@@ -196,7 +200,7 @@ async fn settle_collection(
         Ok(collection::Progress::Waiting) => None,
         Err(error) => {
             tracing::warn!(attempts = job.row.attempts, why = %error, "a collection is tried again later");
-            Some(now + wait(&error, job.row.attempts))
+            Some(now + wait(shared, &error, job.row.attempts))
         }
     };
     let (id, token) = (&job.row.id, job.token);
@@ -221,11 +225,11 @@ fn lease_request(shared: &Shared) -> LeaseRequest {
 }
 
 /// Seconds until the next try: what the peer asked for, or longer each time.
-fn wait(why: &JobError, attempts: u64) -> u64 {
+fn wait(shared: &Shared, why: &JobError, attempts: u64) -> u64 {
     match why {
         JobError::Deferred(seconds) => *seconds,
-        JobError::RetryAfter(_, seconds) => backoff::seconds(attempts).max(*seconds),
-        _ => backoff::seconds(attempts),
+        JobError::RetryAfter(_, seconds) => backoff::seconds(attempts, &shared.clock).max(*seconds),
+        _ => backoff::seconds(attempts, &shared.clock),
     }
 }
 

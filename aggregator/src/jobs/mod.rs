@@ -6,6 +6,8 @@
 //! the batch any more.
 
 mod backoff;
+#[cfg(feature = "testing")]
+pub(crate) mod by_hand;
 mod crew;
 mod driver;
 mod heartbeat;

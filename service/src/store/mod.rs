@@ -8,6 +8,8 @@ mod bulk;
 mod dialect;
 mod error;
 mod fields;
+#[cfg(feature = "testing")]
+mod fuse;
 mod open;
 mod tx;
 
@@ -20,6 +22,8 @@ pub use self::bulk::Bound;
 pub use self::dialect::Dialect;
 pub use self::error::StoreError;
 pub use self::fields::{Fields, signed};
+#[cfg(feature = "testing")]
+pub use self::fuse::{Moment, Verdict, Watch};
 pub use self::tx::Tx;
 use crate::wake::Wake;
 
@@ -32,6 +36,8 @@ pub struct Store {
     readers: AnyPool,
     wake: Wake,
     schema_version: i64,
+    #[cfg(feature = "testing")]
+    fuse: fuse::Fuse,
 }
 
 /// How many connections a store may hold, and how long a transaction waits for one.

@@ -25,7 +25,15 @@ pub(super) async fn open(
         Dialect::Sqlite => pool(dialect, connect, options, false),
         Dialect::Postgres => writers.clone(),
     };
-    Ok(Store { dialect, writers, readers, wake: Wake::new(), schema_version })
+    Ok(Store {
+        dialect,
+        writers,
+        readers,
+        wake: Wake::new(),
+        schema_version,
+        #[cfg(feature = "testing")]
+        fuse: super::fuse::Fuse::default(),
+    })
 }
 
 fn parse(url: &str) -> Result<(Dialect, AnyConnectOptions), StoreError> {

@@ -3,8 +3,10 @@
 use std::time::{Duration, Instant};
 
 use rand::RngExt as _;
-use sqlx::{Any, AnyConnection, AnyPool, Transaction};
+use sqlx::{Any, AnyConnection, Transaction};
 
+#[cfg(feature = "testing")]
+use super::Moment;
 use super::{Dialect, Store, StoreError};
 
 /// An open transaction. The body of [`Store::tx`] gets it by value and must give it back to have it
@@ -14,6 +16,12 @@ pub struct Tx {
     dialect: Dialect,
     abandoned: bool,
     wakes: Vec<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
 }
 
 impl Store {
@@ -47,7 +55,7 @@ impl Store {
         F: FnMut(Tx) -> Fut + Send,
         Fut: Future<Output = Result<(Tx, T), StoreError>> + Send,
     {
-        self.run(name, &self.writers, self.dialect.begin(), body).await
+        self.run(name, Access::Write, body).await
     }
 
     /// Runs `body` in a transaction that sees one consistent picture and cannot write. On SQLite it does
@@ -58,16 +66,10 @@ impl Store {
         F: FnMut(Tx) -> Fut + Send,
         Fut: Future<Output = Result<(Tx, T), StoreError>> + Send,
     {
-        self.run(name, &self.readers, self.dialect.begin_reading(), body).await
+        self.run(name, Access::Read, body).await
     }
 
-    async fn run<T, F, Fut>(
-        &self,
-        name: &'static str,
-        pool: &AnyPool,
-        begin: &'static str,
-        mut body: F,
-    ) -> Result<T, StoreError>
+    async fn run<T, F, Fut>(&self, name: &'static str, access: Access, mut body: F) -> Result<T, StoreError>
     where
         T: Send,
         F: FnMut(Tx) -> Fut + Send,
@@ -76,7 +78,7 @@ impl Store {
         let started = Instant::now();
         let mut attempt = 0;
         loop {
-            let failure = match self.begin(pool, begin).await {
+            let failure = match self.begin(name, access).await {
                 // Nothing has happened yet, so even a lost connection is no reason to give up.
                 Err(error @ (StoreError::Contended | StoreError::Unreachable(_))) => error,
                 Err(error) => return Err(error),
@@ -84,7 +86,7 @@ impl Store {
                     // Nothing was committed, and cannot be any more.
                     Err(error @ (StoreError::Contended | StoreError::Unreachable(_))) => error,
                     Err(error) => return Err(error),
-                    Ok((tx, value)) => match self.finish(tx).await {
+                    Ok((tx, value)) => match self.finish(name, access, tx).await {
                         Ok(()) => return Ok(value),
                         Err(error @ StoreError::Contended) => error,
                         Err(error) => return Err(error),
@@ -100,17 +102,33 @@ impl Store {
         }
     }
 
-    async fn begin(&self, pool: &AnyPool, begin: &'static str) -> Result<Tx, StoreError> {
+    #[cfg_attr(not(feature = "testing"), expect(unused_variables, reason = "only a test watches by name"))]
+    async fn begin(&self, name: &'static str, access: Access) -> Result<Tx, StoreError> {
+        #[cfg(feature = "testing")]
+        self.fuse.reach(name, Moment::Begin).await?;
+        let (pool, begin) = match access {
+            Access::Write => (&self.writers, self.dialect.begin()),
+            Access::Read => (&self.readers, self.dialect.begin_reading()),
+        };
         let inner = pool.begin_with(begin).await?;
         Ok(Tx { inner, dialect: self.dialect, abandoned: false, wakes: Vec::new() })
     }
 
-    async fn finish(&self, tx: Tx) -> Result<(), StoreError> {
+    #[cfg_attr(not(feature = "testing"), expect(unused_variables, reason = "only a test watches by name"))]
+    async fn finish(&self, name: &'static str, access: Access, tx: Tx) -> Result<(), StoreError> {
         if tx.abandoned {
             tx.inner.rollback().await?;
             return Ok(());
         }
+        #[cfg(feature = "testing")]
+        if access == Access::Write {
+            self.fuse.reach(name, Moment::Commit).await?;
+        }
         tx.inner.commit().await?;
+        #[cfg(feature = "testing")]
+        if access == Access::Write {
+            self.fuse.reach(name, Moment::Committed).await?;
+        }
         for name in &tx.wakes {
             self.wake.notify(name);
         }

@@ -1,4 +1,6 @@
-//! A fresh database of each kind for a test. Behind the feature `testing`; no server carries it.
+//! A fresh database of each kind for a test, and a network inside of one process. Behind the feature `testing`; no server carries it.
+
+mod network;
 
 use std::env;
 use std::process::id;
@@ -7,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use sqlx::migrate::{MigrateDatabase as _, Migrator};
 use tempfile::TempDir;
 
+pub use self::network::{Carried, Network};
 use crate::store::{Store, StoreError, StoreOptions};
 
 /// A database that nobody else uses. An SQLite file is removed when this is dropped; a database on the
