@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::hpke_keys::KeyRing;
 use crate::leader::segment_writer::{SegmentWriter, Writing};
+use crate::pace::Paces;
 use crate::shared::{Limits, Shared};
 use crate::store::tasks::NewTask;
 use crate::store::{aggregation_jobs, collection_jobs, tasks};
@@ -99,10 +100,12 @@ impl Aggregator {
             forget_leases(&store).await?;
         }
         let keys = KeyRing::load(&store, clock.now()).await?;
-        let (uploads, writing) = SegmentWriter::new(store.clone(), clock.clone(), limits.clone());
+        let paces = Arc::new(Paces::default());
+        let (uploads, writing) =
+            SegmentWriter::new(store.clone(), clock.clone(), limits.clone(), Arc::clone(&paces));
         let tasks = Tasks::new(served);
         let room = limits.room(role);
-        let shared = Shared { role, store, clock, compute, http, tasks, keys, limits, room, uploads };
+        let shared = Shared { role, store, clock, compute, http, tasks, keys, limits, room, paces, uploads };
         Ok(Self { shared: Arc::new(shared), writing })
     }
 

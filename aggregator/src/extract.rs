@@ -17,7 +17,7 @@ use mica_dap::id::TaskId;
 use mica_dap::media::Media;
 use mica_dap::problem::Problem;
 use mica_dap::resource;
-use mica_service::room::{Place, Refused, Room};
+use mica_service::room::{Place, Refused};
 
 use crate::error::{Abort, ServerError};
 use crate::shared::Shared;
@@ -88,13 +88,13 @@ pub(crate) async fn admitted(
     request: Request,
     media: Media,
     limit: usize,
-    room: &Room,
+    shared: &Shared,
 ) -> Result<(Bytes, Place), ServerError> {
     let (task, request) = named(request).await;
     let read = async {
         check_head(request.headers(), media, limit)?;
-        room.read(request.into_body(), limit).await.map_err(|refused| match refused {
-            Refused::Full => Abort::overloaded(1),
+        shared.room.read(request.into_body(), limit).await.map_err(|refused| match refused {
+            Refused::Full => Abort::overloaded(shared.when_full()),
             Refused::TooLarge => too_large(),
             Refused::Incomplete => incomplete(),
         })

@@ -17,6 +17,7 @@ pub mod hpke_keys;
 mod jobs;
 mod leader;
 mod open;
+pub mod pace;
 mod release;
 mod router;
 pub mod shared;

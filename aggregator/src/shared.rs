@@ -1,5 +1,7 @@
 //! What every handler and every job of one aggregator shares: one process, one role, one database.
 
+use std::sync::Arc;
+
 use mica_service::clock::Clock;
 use mica_service::compute::ComputePool;
 use mica_service::http::HttpClient;
@@ -9,6 +11,7 @@ use mica_service::wake::Wake;
 
 use crate::hpke_keys::KeyRing;
 use crate::leader::segment_writer::SegmentWriter;
+use crate::pace::Paces;
 use crate::task::{Role, Tasks};
 
 /// The parts of one running aggregator.
@@ -31,6 +34,8 @@ pub struct Shared {
     pub limits: Limits,
     /// What may be in memory at once: uploads at the leader, aggregation jobs at the helper.
     pub room: Room,
+    /// How long work takes here.
+    pub paces: Arc<Paces>,
     /// Where the leader's uploads are written.
     pub uploads: SegmentWriter,
 }
@@ -39,6 +44,11 @@ impl Shared {
     /// The wake-ups of this process.
     pub fn wake(&self) -> &Wake {
         self.store.wake()
+    }
+
+    /// After how many seconds a large request that found no room is worth another try.
+    pub(crate) fn when_full(&self) -> u64 {
+        self.paces.when_full(self.role, self.limits.requests(self.role))
     }
 }
 
@@ -67,11 +77,15 @@ pub struct Limits {
 impl Limits {
     /// Room for the large requests of this role; an upload has at least one report.
     pub(crate) fn room(&self, role: Role) -> Room {
-        let requests = match role {
+        Room::new(self.requests(role), self.queued_bytes)
+    }
+
+    /// How many large requests there is room for at once.
+    fn requests(&self, role: Role) -> usize {
+        match role {
             Role::Leader => self.queued_reports,
             Role::Helper => self.helper_jobs,
-        };
-        Room::new(requests, self.queued_bytes)
+        }
     }
 }
 

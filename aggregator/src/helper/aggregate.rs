@@ -5,6 +5,7 @@
 //! one share of each report and which reports were valid, never a value and never who sent it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::{RawQuery, Request, State};
 use axum::response::Response;
@@ -34,8 +35,7 @@ pub(crate) async fn create(
 ) -> Result<Response, ServerError> {
     // A leader with the same settings counts reports, we count the request around them.
     let limit = shared.limits.job_bytes.saturating_mul(2);
-    let (bytes, place) =
-        extract::admitted(request, Media::AggregationJobInitReq, limit, &shared.room).await?;
+    let (bytes, place) = extract::admitted(request, Media::AggregationJobInitReq, limit, &shared).await?;
     let received = Received::new(shared, Arc::clone(&task), bytes);
     // A leader that hangs up asks again, and then finds the answer: the work is not thrown away half-way.
     let answering = telemetry::spawn(async move {
@@ -70,7 +70,7 @@ pub(crate) async fn advance(
 ) -> Result<Response, ServerError> {
     let limit = shared.limits.job_bytes.saturating_mul(2);
     let (bytes, _taken) =
-        extract::admitted(request, Media::AggregationJobContinueReq, limit, &shared.room).await?;
+        extract::admitted(request, Media::AggregationJobContinueReq, limit, &shared).await?;
     find(&shared, &task, id).await?;
     let request = AggregationJobContinueReq::decode_limited(&bytes, shared.limits.job_reports)
         .map_err(|wrong| unreadable(&task, wrong))?;
@@ -130,7 +130,12 @@ impl Received {
     async fn answer(self) -> Result<Answer, ServerError> {
         match self.answered().await? {
             Some(answer) => Ok(answer),
-            None => self.parse()?.verify().await.commit().await,
+            None => {
+                let (paces, started) = (Arc::clone(&self.shared.paces), Instant::now());
+                let answer = self.parse()?.verify().await.commit().await?;
+                paces.jobs.measure(1, started.elapsed());
+                Ok(answer)
+            }
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use mica_dap::id::ReportId;
@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::error::{Abort, ServerError};
 use crate::jobs::AGGREGATION;
+use crate::pace::Paces;
 use crate::shared::Limits;
 use crate::store;
 use crate::task::Task;
@@ -52,17 +53,16 @@ pub struct SegmentWriter {
     queue: mpsc::Sender<Upload>,
     room: Arc<Semaphore>,
     most: usize,
-    pace: Arc<Pace>,
+    paces: Arc<Paces>,
 }
 
 impl SegmentWriter {
     /// A writer, and what it does for a living: run it until every `SegmentWriter` is gone.
-    pub(crate) fn new(store: Store, clock: Clock, limits: Limits) -> (Self, Writing) {
+    pub(crate) fn new(store: Store, clock: Clock, limits: Limits, paces: Arc<Paces>) -> (Self, Writing) {
         let (queue, incoming) = mpsc::channel(limits.queued_reports.max(1));
-        let pace = Arc::new(Pace::default());
         let most = limits.queued_reports.max(1);
-        let writer = Self { queue, room: Arc::new(Semaphore::new(most)), most, pace: Arc::clone(&pace) };
-        (writer, Writing { incoming, pace, store, clock, limits })
+        let writer = Self { queue, room: Arc::new(Semaphore::new(most)), most, paces: Arc::clone(&paces) };
+        (writer, Writing { incoming, paces, store, clock, limits })
     }
 
     /// Writes the candidates of one request, and counts what was refused before; returns after the commit, with a
@@ -76,19 +76,23 @@ impl SegmentWriter {
     ) -> Result<Vec<Verdict>, ServerError> {
         let wanted = u32::try_from((reports.len() + refused.len()).min(self.most)).unwrap_or(u32::MAX);
         let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(wanted) else {
-            return Err(Abort::overloaded(self.pace.seconds_for(self.most)).into());
+            return Err(self.later().into());
         };
         let (answer, answered) = oneshot::channel();
         let upload = Upload { task, reports, refused, answer, _taken: (room, place) };
-        self.queue.send(upload).await.map_err(|_| Abort::overloaded(1))?;
-        Ok(answered.await.map_err(|_| Abort::overloaded(1))??)
+        self.queue.send(upload).await.map_err(|_| self.later())?;
+        Ok(answered.await.map_err(|_| self.later())??)
+    }
+
+    fn later(&self) -> Abort {
+        Abort::overloaded(self.paces.uploads.seconds_for(self.most))
     }
 }
 
 /// The receiving end of a [`SegmentWriter`].
 pub(crate) struct Writing {
     incoming: mpsc::Receiver<Upload>,
-    pace: Arc<Pace>,
+    paces: Arc<Paces>,
     store: Store,
     clock: Clock,
     limits: Limits,
@@ -102,7 +106,7 @@ impl Writing {
             let reports: usize = group.iter().map(|upload| upload.reports.len()).sum();
             let started = Instant::now();
             let outcome = self.commit(&group).await;
-            self.pace.measure(reports, started.elapsed());
+            self.paces.uploads.measure(reports, started.elapsed());
             answer(group, outcome);
         }
     }
@@ -275,26 +279,6 @@ async fn insert(tx: &mut Tx, task: &Task, reports: &[&Candidate], now: u64) -> R
     Ok(())
 }
 
-/// How fast reports are being written, for an honest `Retry-After`.
-#[derive(Default)]
-struct Pace(std::sync::atomic::AtomicU64);
-
-impl Pace {
-    /// Keeps a moving average of the microseconds per report.
-    fn measure(&self, reports: usize, took: Duration) {
-        let each = u64::try_from(took.as_micros()).unwrap_or(u64::MAX) / (reports.max(1) as u64);
-        let before = self.0.load(std::sync::atomic::Ordering::Relaxed);
-        let after = if before == 0 { each } else { before - before / 8 + each / 8 };
-        self.0.store(after, std::sync::atomic::Ordering::Relaxed);
-    }
-
-    /// How long the whole queue takes to be written, at least one second.
-    fn seconds_for(&self, reports: usize) -> u64 {
-        let each = self.0.load(std::sync::atomic::Ordering::Relaxed);
-        (each.saturating_mul(reports as u64) / 1_000_000).clamp(1, 60)
-    }
-}
-
 /// The tally of reports that were written down.
 pub(crate) const UPLOADED: &str = "uploaded";
 
@@ -303,6 +287,8 @@ const GROUP: usize = 1_000;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use mica_service::room::Room;
     use mica_service::testing::TestDatabase;
 
@@ -332,7 +318,7 @@ mod tests {
     async fn writer(limits: Limits) -> (SegmentWriter, Writing, TestDatabase) {
         let database = mica_service::testing::sqlite();
         let store = database.open(store::migrator()).await.expect("a fresh database");
-        let (writer, writing) = SegmentWriter::new(store, Clock::manual(1), limits);
+        let (writer, writing) = SegmentWriter::new(store, Clock::manual(1), limits, Arc::default());
         (writer, writing, database)
     }
 
@@ -371,13 +357,5 @@ mod tests {
             sizes.push(writing.fill(first).len());
         }
         assert_eq!(sizes, [2, 2, 1]);
-    }
-
-    #[test]
-    fn the_time_to_retry_follows_the_measured_pace() {
-        let pace = Pace::default();
-        assert_eq!(pace.seconds_for(10_000), 1);
-        pace.measure(10, Duration::from_millis(10));
-        assert_eq!(pace.seconds_for(5_000), 5);
     }
 }

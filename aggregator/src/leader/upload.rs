@@ -32,7 +32,7 @@ pub(crate) async fn upload(
     request: Request,
 ) -> Result<Response, ServerError> {
     let (body, place) =
-        extract::admitted(request, Media::UploadReq, shared.limits.upload_bytes, &shared.room).await?;
+        extract::admitted(request, Media::UploadReq, shared.limits.upload_bytes, &shared).await?;
     let reports = read(&shared, &task, &body)?;
     let verdicts = judge(&shared, &task, reports, place).await?;
     let statuses: Vec<ReportUploadStatus> = verdicts
