@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use crate::error::Abort;
 
 /// A token that is presented to a peer.
+#[derive(Clone)]
 pub struct Bearer(Zeroizing<String>);
 
 impl Bearer {

@@ -18,8 +18,13 @@ pub struct Config {
     pub database: String,
     /// The policy file: how much noise, and how much budget.
     pub policy: PathBuf,
-    /// Task files for this role, written by `mica task new`.
+    /// Task files for this role, written by `mica task new`: put into the database at the start. Others are added with
+    /// `mica task import` or through the admin API.
+    #[serde(default)]
     pub tasks: Vec<PathBuf>,
+    /// What is asked of new tasks.
+    #[serde(default)]
+    pub limits: TaskLimits,
     /// The largest upload in bytes.
     #[serde(default = "default_upload_bytes")]
     pub max_upload_bytes: usize,
@@ -29,6 +34,21 @@ pub struct Config {
     /// The most bytes of reports in one aggregation job; stay below what the helper accepts.
     #[serde(default = "default_job_bytes")]
     pub max_job_bytes: usize,
+}
+
+/// What an aggregator asks of new tasks, whichever way they come.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TaskLimits {
+    /// No task with a smaller minimum batch size is taken. The smaller a batch, the more its total says about each
+    /// report in it; 1 is for tests alone, where a total is a report.
+    pub min_batch_size_floor: u64,
+}
+
+impl Default for TaskLimits {
+    fn default() -> Self {
+        Self { min_batch_size_floor: 2 }
+    }
 }
 
 impl Config {
@@ -52,6 +72,7 @@ impl Config {
             upload_bytes: self.max_upload_bytes,
             job_reports: self.max_job_reports,
             job_bytes: self.max_job_bytes,
+            min_batch_size_floor: self.limits.min_batch_size_floor,
             ..Limits::default()
         }
     }

@@ -37,10 +37,10 @@ impl FromRequestParts<Arc<Shared>> for Addressed {
 
     async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, ServerError> {
         let id: Option<TaskId> = path_part(parts, "task").await;
-        let task = id
-            .and_then(|id| shared.tasks.by_id(&id))
-            .ok_or_else(|| Abort::new(Problem::UnrecognizedTask, "there is no such task here"))?;
-        Ok(Self(Arc::clone(task)))
+        let unknown = || Abort::new(Problem::UnrecognizedTask, "there is no such task here");
+        let id = id.ok_or_else(unknown)?;
+        let task = shared.tasks.find(&id).await?.ok_or_else(|| unknown().in_task(&id))?;
+        Ok(Self(task))
     }
 }
 

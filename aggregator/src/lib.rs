@@ -10,6 +10,7 @@ pub mod auth;
 #[cfg(feature = "testing")]
 mod by_hand;
 pub mod config;
+pub mod enrol;
 pub mod error;
 mod extract;
 mod helper;
@@ -18,6 +19,7 @@ mod jobs;
 mod leader;
 mod open;
 pub mod pace;
+pub mod registry;
 mod release;
 mod router;
 pub mod shared;

@@ -64,6 +64,10 @@ pub(crate) fn check_time(task: &Task, stage: Stage, time: Time, now: u64) -> Res
     if time > latest {
         return Err(ReportError::ReportTooEarly);
     }
+    // What the leader took before its operator ended the task is still added.
+    if task.is_retired() && (stage == Stage::Upload || task.role == Role::Helper) {
+        return Err(task.draft.after_the_task(stage));
+    }
     let Some(interval) = task.configuration.task_interval() else { return Ok(()) };
     if interval.contains(time) {
         return Ok(());

@@ -6,11 +6,12 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use http::{StatusCode, header};
+use http::{StatusCode, Uri, header};
 use mica_dap::media::Media;
+use tower::ServiceExt as _;
 
 use crate::error::{Abort, ServerError};
 use crate::extract;
@@ -25,7 +26,7 @@ pub(crate) fn leader(shared: Arc<Shared>) -> Router {
         .route("/tasks/{task}/reports", post(upload::upload))
         .route("/tasks/{task}/collection_jobs", post(collect::create))
         .route("/tasks/{task}/collection_jobs/{id}", get(collect::poll).delete(collect::delete));
-    mount(&resources, shared)
+    mount(resources, shared)
 }
 
 /// Everything a helper answers.
@@ -39,18 +40,40 @@ pub(crate) fn helper(shared: Arc<Shared>) -> Router {
         )
         .route("/tasks/{task}/aggregate_shares", post(share::create))
         .route("/tasks/{task}/aggregate_shares/{id}", get(share::poll).delete(share::delete));
-    mount(&resources, shared)
+    mount(resources, shared)
 }
 
-fn mount(resources: &Router<Arc<Shared>>, shared: Arc<Shared>) -> Router {
-    let mut router = Router::new().route("/health", get(health));
-    for base in shared.tasks.base_paths() {
-        router = match base.as_str() {
-            "/" => router.merge(resources.clone()),
-            path => router.nest(path.trim_end_matches('/'), resources.clone()),
-        };
+/// The resources under the base path of every task there is, also of those that come later.
+fn mount(resources: Router<Arc<Shared>>, shared: Arc<Shared>) -> Router {
+    let resources: Router = resources.with_state(Arc::clone(&shared));
+    let elsewhere = {
+        let (resources, shared) = (resources.clone().fallback(nothing_here), Arc::clone(&shared));
+        move |request: Request| based(resources, shared, request)
+    };
+    Router::new().route("/health", get(health)).with_state(shared).merge(resources).fallback(elsewhere)
+}
+
+/// Answers a request for a resource under a base path as if it were asked for under `/`.
+async fn based(resources: Router, shared: Arc<Shared>, mut request: Request) -> Response {
+    let mut rest =
+        shared.tasks.under_base_path(request.uri().path()).filter(|rest| rest != request.uri().path());
+    if rest.is_none() && looks_like_a_resource(request.uri().path()) {
+        if let Err(error) = shared.tasks.look_again().await {
+            return ServerError::from(error).into_response();
+        }
+        rest = shared.tasks.under_base_path(request.uri().path());
     }
-    router.fallback(nothing_here).with_state(shared)
+    let relocated = rest.and_then(|rest| {
+        let query = request.uri().query().map_or_else(String::new, |query| format!("?{query}"));
+        Uri::try_from(rest + &query).ok()
+    });
+    let Some(uri) = relocated else { return nothing_here().await };
+    *request.uri_mut() = uri;
+    resources.oneshot(request).await.into_response()
+}
+
+fn looks_like_a_resource(path: &str) -> bool {
+    path.ends_with("/hpke_config") || path.contains("/tasks/")
 }
 
 async fn hpke_config(State(shared): State<Arc<Shared>>) -> Response {

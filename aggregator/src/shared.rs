@@ -12,7 +12,8 @@ use mica_service::wake::Wake;
 use crate::hpke_keys::KeyRing;
 use crate::leader::segment_writer::SegmentWriter;
 use crate::pace::Paces;
-use crate::task::{Role, Tasks};
+use crate::registry::Tasks;
+use crate::task::Role;
 
 /// The parts of one running aggregator.
 pub struct Shared {
@@ -72,6 +73,8 @@ pub struct Limits {
     pub helper_jobs: usize,
     /// How many jobs are driven at the same time.
     pub workers: usize,
+    /// No new task with a smaller minimum batch size is taken.
+    pub min_batch_size_floor: u64,
 }
 
 impl Limits {
@@ -100,6 +103,7 @@ impl Default for Limits {
             queued_bytes: 256 << 20,
             helper_jobs: 8,
             workers: 2,
+            min_batch_size_floor: 1,
         }
     }
 }

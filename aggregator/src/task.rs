@@ -1,11 +1,11 @@
 //! One task as one aggregator runs it: the agreed configuration, the keys and tokens of this side, and what the policy
 //! decided about its releases.
 //!
-//! Resolved once, at start. A task that the policy does not cover, or whose statement is another one than the
+//! Resolved once, when it is loaded. A task that the policy does not cover, or whose statement is another one than the
 //! configuration is bound to, never gets as far as taking a report.
 
-use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use mica_dap::Draft;
 use mica_dap::hpke_config::HpkeConfig;
@@ -16,7 +16,7 @@ use mica_dp::{Decision, Policy, TaskFacts, parse_task_info};
 use thiserror::Error;
 
 use crate::auth::{Bearer, TokenHash};
-pub use crate::store::tasks::Role;
+pub use crate::store::tasks::{Origin, Role};
 use crate::task_file::{TaskFile, Tokens};
 
 /// A task that this process takes part in.
@@ -47,6 +47,10 @@ pub struct Task {
     pub tokens: Tokens,
     /// How its results may leave: under a release plan of the policy, or without one by written exception.
     pub decision: Decision,
+    /// How it came to this aggregator.
+    pub origin: Origin,
+    /// When its operator ended it; 0 while it is active.
+    retired_at: AtomicU64,
 }
 
 impl Task {
@@ -79,6 +83,8 @@ impl Task {
             collector: file.collector,
             tokens: file.tokens,
             decision,
+            origin: Origin::Operator,
+            retired_at: AtomicU64::new(0),
         };
         if task
             .base_path()
@@ -89,6 +95,22 @@ impl Task {
         }
         let why = "the path of its endpoint has letters that cannot be served".to_owned();
         Err(TaskError { task: id, why })
+    }
+
+    /// The same task, by this way.
+    #[must_use]
+    pub(crate) fn came_by(self, origin: Origin) -> Self {
+        Self { origin, ..self }
+    }
+
+    /// Whether its operator has ended it: no report is taken any more, what was taken is still added and collected.
+    pub fn is_retired(&self) -> bool {
+        self.retired_at.load(Ordering::Relaxed) != 0
+    }
+
+    /// What the database says about its end.
+    pub(crate) fn set_retired(&self, retired_at: Option<u64>) {
+        self.retired_at.store(retired_at.map_or(0, |at| at.max(1)), Ordering::Relaxed);
     }
 
     /// What is known of the token that callers must present: the collector's at the leader, the leader's at the helper.
@@ -118,39 +140,6 @@ impl Task {
     /// The path under which this side serves the task's resources: `/api/dap/`, or `/`. Ends in a slash.
     pub fn base_path(&self) -> String {
         base_path(self.endpoint())
-    }
-}
-
-/// The tasks of one process, by their names.
-#[derive(Default)]
-pub struct Tasks {
-    by_id: HashMap<TaskId, Arc<Task>>,
-}
-
-impl Tasks {
-    /// A registry of these tasks.
-    pub fn new(tasks: impl IntoIterator<Item = Task>) -> Self {
-        Self { by_id: tasks.into_iter().map(|task| (task.id, Arc::new(task))).collect() }
-    }
-
-    /// The task of this name.
-    pub fn by_id(&self, id: &TaskId) -> Option<&Arc<Task>> {
-        self.by_id.get(id)
-    }
-
-    /// The task with this number in the database.
-    pub fn by_key(&self, key: i64) -> Option<&Arc<Task>> {
-        self.by_id.values().find(|task| task.key == key)
-    }
-
-    /// All of them, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Task>> {
-        self.by_id.values()
-    }
-
-    /// The distinct base paths of the tasks, `/` always among them.
-    pub fn base_paths(&self) -> BTreeSet<String> {
-        self.iter().map(|task| task.base_path()).chain(["/".to_owned()]).collect()
     }
 }
 

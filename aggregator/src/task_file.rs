@@ -16,11 +16,13 @@ use zeroize::Zeroizing;
 
 use crate::Role;
 use crate::auth::{Bearer, TokenHash};
+use crate::store::tasks::{NewTask, Origin};
 
 /// The `schema` line every task file begins with.
 pub const SCHEMA: &str = "mica-task/1";
 
 /// One task as one aggregator is told of it.
+#[derive(Clone)]
 pub struct TaskFile {
     /// The side this file is for.
     pub role: Role,
@@ -41,6 +43,7 @@ pub struct TaskFile {
 }
 
 /// The tokens of a task as each side holds them: a secret to present, or only the hash of one to expect.
+#[derive(Clone)]
 pub enum Tokens {
     /// Leader: the token it presents to the helper, and the hash of the collector's.
     Leader {
@@ -89,7 +92,7 @@ impl TaskFile {
                 "write it with `mica task new`",
             ))
         })?;
-        warn_of_readers(path);
+        check_readers(path, &name)?;
         Self::parse(&name, &text)
     }
 
@@ -105,6 +108,64 @@ impl TaskFile {
             finding.line = at + 1;
             Box::new(finding)
         })
+    }
+
+    /// The task of a row of the database.
+    ///
+    /// # Errors
+    /// Which part of the row makes no sense, in words.
+    pub(crate) fn from_row(row: NewTask) -> Result<Self, String> {
+        let configuration =
+            TaskConfiguration::parse(&row.configuration, row.draft).map_err(|error| error.to_string())?;
+        let verify_key = <[u8; 32]>::try_from(row.verify_key.as_slice())
+            .map_err(|_| "its verification key is not 32 bytes long".to_owned())?;
+        let verification_key_id = u8::try_from(row.verification_key_id)
+            .map_err(|_| "the number of its verification key is above 255".to_owned())?;
+        let collector = HpkeConfig::decoded(&row.collector_hpke_config)
+            .map_err(|_| "the collector's HPKE configuration does not decode".to_owned())?;
+        let tokens = match (row.role, row.peer_token, row.peer_token_hash, row.collector_token_hash) {
+            (Role::Leader, Some(token), _, Some(of_collector)) => Bearer::new(&token)
+                .map(|to_helper| Tokens::Leader { to_helper, of_collector: TokenHash::new(of_collector) }),
+            (Role::Helper, _, Some(of_leader), _) => {
+                Some(Tokens::Helper { of_leader: TokenHash::new(of_leader) })
+            }
+            _ => None,
+        };
+        Ok(Self {
+            role: row.role,
+            task_id: row.task_id,
+            draft: row.draft,
+            configuration,
+            verify_key: Zeroizing::new(verify_key),
+            verification_key_id,
+            collector,
+            tokens: tokens.ok_or("its tokens are missing")?,
+        })
+    }
+
+    /// The row of the database that holds the task.
+    pub(crate) fn to_row(&self, origin: Origin, expires_at: Option<u64>, now: u64) -> NewTask {
+        let (peer_token, peer_token_hash, collector_token_hash) = match &self.tokens {
+            Tokens::Leader { to_helper, of_collector } => {
+                (Some(Zeroizing::new(to_helper.expose().to_owned())), None, Some(*of_collector.as_bytes()))
+            }
+            Tokens::Helper { of_leader } => (None, Some(*of_leader.as_bytes()), None),
+        };
+        NewTask {
+            task_id: self.task_id,
+            role: self.role,
+            draft: self.draft,
+            configuration: self.configuration.bytes().to_vec(),
+            verify_key: Zeroizing::new(self.verify_key.to_vec()),
+            verification_key_id: u64::from(self.verification_key_id),
+            collector_hpke_config: self.collector.encoded(),
+            peer_token,
+            peer_token_hash,
+            collector_token_hash,
+            origin,
+            expires_at,
+            created_at: now,
+        }
     }
 
     /// The text of the file. It holds secrets: write it for its owner's eyes only.
@@ -201,15 +262,17 @@ fn finding(name: &str, what: &str, fix: &str) -> Diagnostic {
     }
 }
 
-/// The file holds secrets: says so when others than its owner may read it.
-fn warn_of_readers(path: &Path) {
+/// The file holds secrets: it is refused when others than its owner may read it.
+fn check_readers(path: &Path, name: &str) -> Result<(), Box<Diagnostic>> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
 
-        let open = path.metadata().is_ok_and(|file| file.permissions().mode() & 0o077 != 0);
-        if open {
-            tracing::warn!(file = %path.display(), "others may read this file, which holds secrets; chmod 600 it");
+        if path.metadata().is_ok_and(|file| file.permissions().mode() & 0o077 != 0) {
+            let what = "others than its owner may read this file, which holds secrets";
+            let fix = format!("chmod 600 {name}; make a new task if others had access to it");
+            return Err(Box::new(finding(name, what, &fix)));
         }
     }
+    Ok(())
 }

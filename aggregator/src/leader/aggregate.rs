@@ -33,7 +33,6 @@ pub(crate) async fn run(shared: &Arc<Shared>, job: &Held<JobRow>) -> Result<(), 
     let task = shared
         .tasks
         .by_key(job.row.task)
-        .cloned()
         .ok_or_else(|| JobError::retry("its task is not among those that this process serves"))?;
     let opened = open_all(shared, &task, job).await?;
     if opened

@@ -39,7 +39,6 @@ pub(crate) async fn step(shared: &Arc<Shared>, job: &Held<CollectionJobRow>) -> 
     let task = shared
         .tasks
         .by_key(job.row.task)
-        .cloned()
         .ok_or_else(|| JobError::retry("its task is not among those that this process serves"))?;
     let under_way = matches!(job.row.state, CollectionState::Reserved | CollectionState::Abandoned);
     let release = match job.row.release.filter(|_| under_way) {

@@ -23,6 +23,15 @@ pub enum Role {
     Helper,
 }
 
+/// How a task came to this aggregator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// By its operator: a task file, a command or the admin API.
+    Operator,
+    /// By a request that advertised it.
+    Taskprov,
+}
+
 /// A task as an operator provisions it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct NewTask {
@@ -46,7 +55,11 @@ pub struct NewTask {
     pub peer_token_hash: Option<[u8; 32]>,
     /// Leader: SHA-256 of the bearer token it expects from the collector.
     pub collector_token_hash: Option<[u8; 32]>,
-    /// When the task was given to this aggregator; not compared when it is given again.
+    /// How the task came; not compared when it is given again.
+    pub origin: Origin,
+    /// When the task is forgotten, if ever; not compared either.
+    pub expires_at: Option<u64>,
+    /// When the task was given to this aggregator; not compared either.
     pub created_at: u64,
 }
 
@@ -57,16 +70,34 @@ pub struct TaskRow {
     pub key: i64,
     /// What was provisioned.
     pub task: NewTask,
+    /// When its operator ended it.
+    pub retired_at: Option<u64>,
 }
 
-/// Stores a task and returns its key. The same task again is the same task; another task under the same
-/// identifier is a `Conflict`.
-pub async fn insert_task(tx: &mut Tx, task: &NewTask) -> Result<i64, StoreError> {
-    sqlx::query(
+/// What became of a task that was to be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The key that other tables use.
+    pub key: i64,
+    /// Whether the task was not there before.
+    pub is_new: bool,
+}
+
+/// What changes whenever a task is added, forgotten or retired.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    tasks: u64,
+    newest: i64,
+    retired: u64,
+}
+
+/// Stores a task. The same task again is the same task; another task under the same identifier is a `Conflict`.
+pub async fn insert_task(tx: &mut Tx, task: &NewTask) -> Result<Stored, StoreError> {
+    let inserted = sqlx::query(
         "-- insert_task
          INSERT INTO tasks (task_id, role, draft, configuration, verify_key, verification_key_id,
-             collector_hpke_config, peer_token, peer_token_hash, collector_token_hash, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+             collector_hpke_config, peer_token, peer_token_hash, collector_token_hash, origin, expires_at, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
          ON CONFLICT (task_id) DO NOTHING",
     )
     .bind(task.task_id.as_bytes().as_slice())
@@ -79,15 +110,93 @@ pub async fn insert_task(tx: &mut Tx, task: &NewTask) -> Result<i64, StoreError>
     .bind(task.peer_token.as_ref().map(|token| token.as_str()))
     .bind(task.peer_token_hash.as_ref().map(<[u8; 32]>::as_slice))
     .bind(task.collector_token_hash.as_ref().map(<[u8; 32]>::as_slice))
+    .bind(task.origin.as_str())
+    .bind(task.expires_at.map(signed).transpose()?)
     .bind(signed(task.created_at)?)
     .execute(tx.connection())
-    .await?;
+    .await?
+    .rows_affected();
     let conflict = || StoreError::Conflict {
         constraint: "a task with this identifier exists and has other contents".to_owned(),
     };
     let stored = task_by_id(tx, &task.task_id).await?.ok_or_else(conflict)?;
-    let same = NewTask { created_at: stored.task.created_at, ..task.clone() } == stored.task;
-    same.then_some(stored.key).ok_or_else(conflict)
+    let NewTask { origin, expires_at, created_at, .. } = stored.task;
+    let same = NewTask { origin, expires_at, created_at, ..task.clone() } == stored.task;
+    if !same {
+        return Err(conflict());
+    }
+    let is_new = columns::found(inserted);
+    if is_new {
+        tx.wake(CHANGED);
+    }
+    Ok(Stored { key: stored.key, is_new })
+}
+
+/// Ends a task, unless it is ended already. Whether this did it.
+pub async fn retire(tx: &mut Tx, task: i64, now: u64) -> Result<bool, StoreError> {
+    let retired = sqlx::query(
+        "-- retire_task
+         UPDATE tasks SET retired_at = $2 WHERE id = $1 AND retired_at IS NULL",
+    )
+    .bind(task)
+    .bind(signed(now)?)
+    .execute(tx.connection())
+    .await?
+    .rows_affected();
+    if columns::found(retired) {
+        tx.wake(CHANGED);
+    }
+    Ok(columns::found(retired))
+}
+
+/// The mark of the tasks as they are now: as long as it is the same, so are they.
+pub async fn mark(tx: &mut Tx, now: u64) -> Result<Mark, StoreError> {
+    let row = sqlx::query(
+        "-- mark_of_tasks
+         SELECT COUNT(*) AS tasks, COALESCE(MAX(id), 0) AS newest, COUNT(retired_at) AS retired
+         FROM tasks WHERE expires_at IS NULL OR expires_at > $1",
+    )
+    .bind(signed(now)?)
+    .fetch_one(tx.connection())
+    .await?;
+    let fields = Fields::of("tasks", &row);
+    Ok(Mark {
+        tasks: fields.unsigned("tasks")?,
+        newest: fields.integer("newest")?,
+        retired: fields.unsigned("retired")?,
+    })
+}
+
+/// The keys of the tasks that are not forgotten yet, each with when it was ended.
+pub async fn states(tx: &mut Tx, now: u64) -> Result<Vec<(i64, Option<u64>)>, StoreError> {
+    let rows = sqlx::query(
+        "-- states_of_tasks
+         SELECT id, retired_at FROM tasks WHERE expires_at IS NULL OR expires_at > $1 ORDER BY id",
+    )
+    .bind(signed(now)?)
+    .fetch_all(tx.connection())
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let fields = Fields::of("tasks", row);
+            Ok((fields.integer("id")?, fields.optional_unsigned("retired_at")?))
+        })
+        .collect()
+}
+
+/// How many tasks were advertised and are not forgotten, and how many of them came after `since`.
+pub async fn advertised(tx: &mut Tx, now: u64, since: u64) -> Result<(u64, u64), StoreError> {
+    let row = sqlx::query(
+        "-- count_advertised_tasks
+         SELECT COUNT(*) AS tasks, COUNT(CASE WHEN created_at > $2 THEN 1 END) AS lately
+         FROM tasks WHERE origin = 'taskprov' AND (expires_at IS NULL OR expires_at > $1)",
+    )
+    .bind(signed(now)?)
+    .bind(signed(since)?)
+    .fetch_one(tx.connection())
+    .await?;
+    let fields = Fields::of("tasks", &row);
+    Ok((fields.unsigned("tasks")?, fields.unsigned("lately")?))
 }
 
 /// The task of that identifier.
@@ -97,6 +206,18 @@ pub async fn task_by_id(tx: &mut Tx, task_id: &TaskId) -> Result<Option<TaskRow>
          SELECT * FROM tasks WHERE task_id = $1",
     )
     .bind(task_id.as_bytes().as_slice())
+    .fetch_optional(tx.connection())
+    .await?;
+    row.as_ref().map(read).transpose()
+}
+
+/// The task with this key.
+pub async fn task_by_key(tx: &mut Tx, key: i64) -> Result<Option<TaskRow>, StoreError> {
+    let row = sqlx::query(
+        "-- task_by_key
+         SELECT * FROM tasks WHERE id = $1",
+    )
+    .bind(key)
     .fetch_optional(tx.connection())
     .await?;
     row.as_ref().map(read).transpose()
@@ -138,9 +259,12 @@ fn read(row: &AnyRow) -> Result<TaskRow, StoreError> {
         peer_token: fields.column::<Option<String>>("peer_token")?.map(Zeroizing::new),
         peer_token_hash: columns::optional_array(&fields, "peer_token_hash")?,
         collector_token_hash: columns::optional_array(&fields, "collector_token_hash")?,
+        origin: fields.parsed("origin")?,
+        expires_at: fields.optional_unsigned("expires_at")?,
         created_at: fields.unsigned("created_at")?,
     };
-    Ok(TaskRow { key: fields.integer("id")?, task })
+    let retired_at = fields.optional_unsigned("retired_at")?;
+    Ok(TaskRow { key: fields.integer("id")?, task, retired_at })
 }
 
 impl Role {
@@ -166,3 +290,24 @@ impl FromStr for Role {
         columns::state(text, &[Self::Leader, Self::Helper], Self::as_str)
     }
 }
+
+impl Origin {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Taskprov => "taskprov",
+        }
+    }
+}
+
+impl FromStr for Origin {
+    type Err = columns::UnknownState;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        columns::state(text, &[Self::Operator, Self::Taskprov], Self::as_str)
+    }
+}
+
+/// What is called when the tasks of this database change.
+pub const CHANGED: &str = "tasks";

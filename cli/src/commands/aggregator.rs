@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use mica_aggregator::aggregator::Options;
-use mica_aggregator::task::{Task, TaskError};
+use mica_aggregator::enrol::Rules;
 use mica_aggregator::{Aggregator, Config, Role, TaskFile};
 use mica_dp::Policy;
 use mica_service::clock::Clock;
@@ -37,11 +37,9 @@ pub(super) async fn run(role: Role, args: &ServerArgs, global: &Global) -> Resul
 
 /// Whether an aggregator could start with this configuration, its policy and its tasks. Its database is left alone.
 pub(super) fn check(settings: &Settings, role: Role) -> Result<(), Failure> {
-    let Parts { policy, tasks, .. } = read(settings, role)?;
-    for task in tasks {
-        Task::resolve(0, task, &policy).map_err(|error: TaskError| Failure::invalid(error))?;
-    }
-    Ok(())
+    let Parts { config, policy, tasks } = read(settings, role)?;
+    let rules = Rules { role, policy: &policy, min_batch_size_floor: config.limits().min_batch_size_floor };
+    tasks.iter().try_for_each(|task| rules.check(task).map_err(Failure::invalid))
 }
 
 async fn serve(role: Role, parts: Parts) -> Result<(), Failure> {

@@ -11,7 +11,9 @@ use zeroize::Zeroizing;
 
 use super::{attempt, commit, stores};
 use crate::store::hpke_keys::{HpkeKeyRow, KeyState, insert_key, keys, set_key_state};
-use crate::store::tasks::{NewTask, Role, all_tasks, insert_task, lock_task, share_task, task_by_id};
+use crate::store::tasks::{
+    NewTask, Origin, Role, Stored, all_tasks, insert_task, lock_task, share_task, task_by_id,
+};
 use crate::store::{StoreError, migrator};
 
 fn new_task(number: u8) -> NewTask {
@@ -26,6 +28,8 @@ fn new_task(number: u8) -> NewTask {
         peer_token: None,
         peer_token_hash: Some([1; 32]),
         collector_token_hash: None,
+        origin: Origin::Operator,
+        expires_at: None,
         created_at: 1_000,
     }
 }
@@ -42,8 +46,8 @@ async fn a_stored_task_comes_back_as_it_was() {
             collector_token_hash: Some([2; 32]),
             ..new_task(2)
         };
-        let first = commit!(store, |tx| insert_task(tx, helper));
-        let second = commit!(store, |tx| insert_task(tx, leader));
+        let first = commit!(store, |tx| insert_task(tx, helper)).key;
+        let second = commit!(store, |tx| insert_task(tx, leader)).key;
         let stored = commit!(store, |tx| task_by_id(tx, &leader.task_id)).unwrap();
         assert!(stored.key == second && stored.task == *leader);
         let all = commit!(store, |tx| all_tasks(tx));
@@ -56,9 +60,9 @@ async fn a_stored_task_comes_back_as_it_was() {
 async fn a_task_given_twice_is_one_task_and_another_of_its_name_is_refused() {
     for (_database, store) in stores().await {
         let task = &new_task(1);
-        let key = commit!(store, |tx| insert_task(tx, task));
+        let key = commit!(store, |tx| insert_task(tx, task)).key;
         let again = &NewTask { created_at: 2_000, ..task.clone() };
-        assert_eq!(commit!(store, |tx| insert_task(tx, again)), key);
+        assert_eq!(commit!(store, |tx| insert_task(tx, again)), Stored { key, is_new: false });
         let other = &NewTask { configuration: vec![0, 1, 254], ..task.clone() };
         let refused = attempt!(store, |tx| insert_task(tx, other));
         assert!(matches!(refused, Err(StoreError::Conflict { .. })), "{refused:?}");
@@ -70,10 +74,10 @@ async fn a_task_given_twice_is_one_task_and_another_of_its_name_is_refused() {
 async fn a_database_is_opened_again_with_what_is_in_it() {
     for (database, store) in stores().await {
         let task = &new_task(1);
-        let key = commit!(store, |tx| insert_task(tx, task));
+        let key = commit!(store, |tx| insert_task(tx, task)).key;
         store.close().await;
         let store = database.open(migrator()).await.unwrap();
-        assert_eq!(commit!(store, |tx| insert_task(tx, task)), key);
+        assert_eq!(commit!(store, |tx| insert_task(tx, task)).key, key);
     }
 }
 
