@@ -82,6 +82,7 @@ impl Options {
             VdafConfig::MultihotCountVec { chunk_length, max_weight, .. } => {
                 format!("MultihotCountVec({length}, weight {max_weight}, chunk {chunk_length})")
             }
+            VdafConfig::Poplar1 { bits } => format!("Poplar1({bits} bits)"),
         }
     }
 }

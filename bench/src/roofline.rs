@@ -184,7 +184,7 @@ impl<'t> Bench<'t> {
     fn aggregate(&self, outputs: &[OutputShare]) -> Result<f64> {
         let outputs: Vec<&OutputShare> = outputs.iter().collect();
         let started = thread_cpu_time();
-        self.vdaf.aggregate(None, &outputs)?;
+        self.vdaf.aggregate(&[], None, &outputs)?;
         Ok(micros(thread_cpu_time().saturating_sub(started)))
     }
 

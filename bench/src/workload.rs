@@ -30,6 +30,9 @@ pub(crate) fn measurement(config: &VdafConfig, number: u32) -> Measurement {
             let chosen = |at: u32| u64::from((at + length - number % length) % length) < max_weight;
             Measurement::Set((0..length).map(chosen).collect())
         }
+        VdafConfig::Poplar1 { bits } => {
+            Measurement::Bits((0..u32::from(bits)).map(|at| spread(at) % 2 == 1).collect())
+        }
     }
 }
 
@@ -44,7 +47,7 @@ pub(crate) fn expected(config: &VdafConfig, reports: u32) -> Vec<i128> {
                 values.into_iter().enumerate().for_each(|(at, value)| add(&mut sum, at, value));
             }
             Measurement::Bucket(bucket) => add(&mut sum, usize::try_from(bucket).unwrap_or(usize::MAX), 1),
-            Measurement::Set(set) => {
+            Measurement::Set(set) | Measurement::Bits(set) => {
                 set.into_iter().enumerate().for_each(|(at, chosen)| add(&mut sum, at, u64::from(chosen)));
             }
         }

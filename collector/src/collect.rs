@@ -128,7 +128,7 @@ impl Collector {
     /// Opens both shares with this collector's own view of the task and the request, and adds them.
     fn open(&self, collection: &Collection, response: &CollectionJobResp) -> Result<Outcome, CollectError> {
         let task = &self.task;
-        check(&task.configuration, &collection.request, response)?;
+        let request = check(&task.configuration, &collection.request, response)?;
         let aad = AggregateShareAad {
             task_id: &task.task_id,
             task_configuration: task.configuration.bytes(),
@@ -144,7 +144,7 @@ impl Collector {
         let vdaf =
             task.configuration.vdaf().instantiate().map_err(|error| CollectError::Task(error.to_string()))?;
         let values = vdaf
-            .unshard_signed(&leader, &helper, response.report_count)
+            .unshard_signed(request.agg_param(), &leader, &helper, response.report_count)
             .map_err(|error| CollectError::Sum(error.to_string()))?;
         Ok(Outcome { report_count: response.report_count, interval: response.interval, values })
     }
@@ -184,7 +184,12 @@ fn refusal(response: &Response<Bytes>) -> CollectError {
 
 /// Whether the answer is about the batch that was asked for, and about as many reports as the task demands: a leader
 /// that answers with fewer shows more of each than was agreed.
-fn check(task: &TaskConfiguration, request: &[u8], response: &CollectionJobResp) -> Result<(), CollectError> {
+/// What was asked, if the answer is one to it.
+fn check(
+    task: &TaskConfiguration,
+    request: &[u8],
+    response: &CollectionJobResp,
+) -> Result<CollectionJobReq, CollectError> {
     let wrong = |why: &str| Err(CollectError::Answer(why.to_owned()));
     let request = CollectionJobReq::decoded(request).map_err(|why| CollectError::Task(why.to_string()))?;
     match request.query().queried(task.batch_mode()) {
@@ -197,7 +202,7 @@ fn check(task: &TaskConfiguration, request: &[u8], response: &CollectionJobResp)
     if response.report_count < task.min_batch_size() {
         return wrong("it is about fewer reports than the task demands");
     }
-    Ok(())
+    Ok(request)
 }
 
 /// The first pauses between polls: a batch that is complete takes some milliseconds.
@@ -257,7 +262,7 @@ mod tests {
                 leader_encrypted_agg_share: sealed(),
                 helper_encrypted_agg_share: sealed(),
             };
-            check(&task, request.bytes(), &response)
+            check(&task, request.bytes(), &response).map(drop)
         };
         assert_eq!(answer(10, interval(10, 5)), Ok(()));
         assert_eq!(answer(11, interval(12, 1)), Ok(()));

@@ -89,6 +89,6 @@ fn unknown_batch_modes_and_vdafs_are_named() {
     mode[bytes.len() - 11] = 3;
     assert_eq!(TaskConfiguration::parse(&mode, Draft::V18), Err(TaskConfigurationError::UnknownBatchMode(3)));
     let mut vdaf = bytes.clone();
-    vdaf[bytes.len() - 5] = 6;
-    assert_eq!(TaskConfiguration::parse(&vdaf, Draft::V18), Err(TaskConfigurationError::UnknownVdaf(6)));
+    vdaf[bytes.len() - 5] = 7;
+    assert_eq!(TaskConfiguration::parse(&vdaf, Draft::V18), Err(TaskConfigurationError::UnknownVdaf(7)));
 }

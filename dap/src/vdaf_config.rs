@@ -42,6 +42,11 @@ pub enum VdafConfig {
         /// The largest number of buckets one client may choose.
         max_weight: u64,
     },
+    /// How many clients hold a string that begins with each of the prefixes that the collector asks for.
+    Poplar1 {
+        /// The number of bits of every client's string.
+        bits: u16,
+    },
 }
 
 /// The bytes do not name a VDAF that this program runs.
@@ -81,6 +86,7 @@ impl VdafConfig {
             Self::SumVec { .. } => 3,
             Self::Histogram { .. } => 4,
             Self::MultihotCountVec { .. } => 5,
+            Self::Poplar1 { .. } => 6,
         }
     }
 
@@ -92,16 +98,18 @@ impl VdafConfig {
             Self::SumVec { .. } => "prio3-sum-vec",
             Self::Histogram { .. } => "prio3-histogram",
             Self::MultihotCountVec { .. } => "prio3-multihot-count-vec",
+            Self::Poplar1 { .. } => "poplar1",
         }
     }
 
-    /// The number of integers in a result.
+    /// The number of integers in a result; 0 for Poplar1, where it is the number of prefixes asked for.
     pub fn length(&self) -> usize {
         match *self {
             Self::Count | Self::Sum { .. } => 1,
             Self::SumVec { length, .. }
             | Self::Histogram { length, .. }
             | Self::MultihotCountVec { length, .. } => usize::try_from(length).unwrap_or(usize::MAX),
+            Self::Poplar1 { .. } => 0,
         }
     }
 
@@ -125,6 +133,7 @@ impl VdafConfig {
                 out.extend_from_slice(&chunk_length.to_be_bytes());
                 out.extend_from_slice(&max_weight.to_be_bytes());
             }
+            Self::Poplar1 { bits } => out.extend_from_slice(&bits.to_be_bytes()),
         }
         out
     }
@@ -146,6 +155,7 @@ impl VdafConfig {
                 chunk_length: reader.u32()?,
                 max_weight: reader.u64()?,
             },
+            6 => Self::Poplar1 { bits: reader.u16()? },
             unknown => return Err(VdafConfigError::UnknownType(unknown)),
         };
         reader.finish()?;
@@ -181,6 +191,7 @@ mod tests {
                 VdafConfig::MultihotCountVec { length: 10, chunk_length: 3, max_weight: 4 },
                 "0000000a000000030000000000000004",
             ),
+            (VdafConfig::Poplar1 { bits: 256 }, "0100"),
         ];
         for (config, hex) in cases {
             let bytes = config.encode_config();
@@ -197,7 +208,7 @@ mod tests {
 
     #[test]
     fn an_unknown_type_is_named() {
-        assert_eq!(VdafConfig::decode_config(6, &[1, 0]), Err(VdafConfigError::UnknownType(6)));
+        assert_eq!(VdafConfig::decode_config(7, &[1, 0]), Err(VdafConfigError::UnknownType(7)));
     }
 
     #[test]

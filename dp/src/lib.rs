@@ -37,7 +37,7 @@ pub use policy::{Budget, Decision, Policy, PrivacyUnit, Refusal, TaskFacts, Vari
 pub use rational::{NotExact, Rational};
 pub use release::{Expired, Grant, Noised, Protection, perturb};
 pub use sensitivity::{NeighboringRelation, Sensitivity};
-pub use shape::Shape;
+pub use shape::{NoSensitivity, Shape};
 pub use statement::{
     Contribution, Enforcer, LONGEST_LABEL, LabelError, Loss, Statement, Terms, parse_task_info,
 };

@@ -43,15 +43,23 @@ pub enum Shape {
     },
 }
 
-impl From<&VdafConfig> for Shape {
-    fn from(vdaf: &VdafConfig) -> Self {
-        match *vdaf {
+/// No sensitivity is derived for a VDAF, so nothing says how much noise would hide one report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no sensitivity is derived for {0}")]
+pub struct NoSensitivity(pub &'static str);
+
+impl TryFrom<&VdafConfig> for Shape {
+    type Error = NoSensitivity;
+
+    fn try_from(vdaf: &VdafConfig) -> Result<Self, NoSensitivity> {
+        Ok(match *vdaf {
             VdafConfig::Count => Self::Count,
             VdafConfig::Sum { max_measurement } => Self::Sum { max_measurement },
             VdafConfig::SumVec { length, max_measurement, .. } => Self::SumVec { length, max_measurement },
             VdafConfig::Histogram { length, .. } => Self::Histogram { length },
             VdafConfig::MultihotCountVec { length, max_weight, .. } => Self::Multihot { length, max_weight },
-        }
+            VdafConfig::Poplar1 { .. } => return Err(NoSensitivity(vdaf.name())),
+        })
     }
 }
 

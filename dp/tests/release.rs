@@ -40,15 +40,15 @@ fn grant(plan: &ReleasePlan) -> Grant {
 
 /// An encoded share of `truth`.
 fn share(vdaf: &dyn Vdaf, truth: &[i64]) -> Zeroizing<Vec<u8>> {
-    let zero = vdaf.aggregate(None, &[]).expect("an empty total");
+    let zero = vdaf.aggregate(&[], None, &[]).expect("an empty total");
     let truth: Vec<BigInt> = truth.iter().copied().map(BigInt::from).collect();
     Zeroizing::new(vdaf.add_noise(&zero, &truth).expect("one number per coordinate"))
 }
 
 /// What an encoded share says.
 fn read(vdaf: &dyn Vdaf, share: &[u8]) -> Vec<i128> {
-    let zero = vdaf.aggregate(None, &[]).expect("an empty total");
-    vdaf.unshard_signed(share, &zero, 0).expect("two shares")
+    let zero = vdaf.aggregate(&[], None, &[]).expect("an empty total");
+    vdaf.unshard_signed(&[], share, &zero, 0).expect("two shares")
 }
 
 fn noised(plan: &ReleasePlan, vdaf: &dyn Vdaf, truth: &[i64], rng: &mut StdRng) -> Vec<i128> {

@@ -56,6 +56,9 @@ fn measurement(vdaf: &VdafConfig, at: u64) -> Measurement {
             let is_set = |place: u64| (place + at) % u64::from(*length) < weight;
             Measurement::Set((0..u64::from(*length)).map(is_set).collect())
         }
+        VdafConfig::Poplar1 { bits } => {
+            Measurement::Bits((0..*bits).map(|place| at >> (place % 64) & 1 == 1).collect())
+        }
     }
 }
 
@@ -86,6 +89,8 @@ fn coordinates(vdaf: &VdafConfig, measurement: &Measurement) -> Vec<i128> {
         Measurement::Bucket(bucket) => (0..vdaf.length())
             .map(|place| i128::from(u32::try_from(place).is_ok_and(|p| p == *bucket)))
             .collect(),
-        Measurement::Set(values) => values.iter().copied().map(i128::from).collect(),
+        Measurement::Set(values) | Measurement::Bits(values) => {
+            values.iter().copied().map(i128::from).collect()
+        }
     }
 }

@@ -91,7 +91,7 @@ impl Verified {
     ) -> Result<Option<Answer>, StoreError> {
         let vdaf = &self.task.vdaf;
         let merge = |left: &[u8], right: &[u8]| {
-            vdaf.merge(left, right).map_err(|_| StoreError::corrupt("buckets", "share"))
+            vdaf.merge(&[], left, right).map_err(|_| StoreError::corrupt("buckets", "share"))
         };
         buckets::add(tx, self.task.key, sums, &merge).await?;
         let outcomes: Vec<(&str, u64)> =
@@ -195,7 +195,7 @@ fn delta(
     let outputs: Vec<&OutputShare> = reports.iter().map(|(_, output)| *output).collect();
     let times = || reports.iter().map(|(report, _)| report.time);
     let (min_time, max_time) = (times().min()?, times().max()?);
-    let share = vdaf.aggregate(None, &outputs).map_err(Fault::new);
+    let share = vdaf.aggregate(&[], None, &outputs).map_err(Fault::new);
     Some(share.map(|share| BucketDelta {
         bucket,
         share,

@@ -35,7 +35,7 @@ pub(crate) fn sum(vdaf: &dyn Vdaf, verified: &[Verified]) -> Result<Vec<BucketDe
             let outputs: Vec<&OutputShare> = reports.iter().map(|report| &report.output).collect();
             Ok(BucketDelta {
                 bucket: BucketId::TimeInterval(time),
-                share: vdaf.aggregate(None, &outputs).map_err(Fault::new)?,
+                share: vdaf.aggregate(&[], None, &outputs).map_err(Fault::new)?,
                 report_count: reports.len() as u64,
                 checksum: reports
                     .iter()
@@ -56,7 +56,7 @@ pub(crate) async fn finish(
     tallies: &[(&str, u64)],
 ) -> Result<(), JobError> {
     let merge = |left: &[u8], right: &[u8]| {
-        task.vdaf.merge(left, right).map_err(|_| StoreError::corrupt("buckets", "share"))
+        task.vdaf.merge(&[], left, right).map_err(|_| StoreError::corrupt("buckets", "share"))
     };
     let (merge, now) = (&merge, shared.clock.now());
     let settled = shared

@@ -78,7 +78,7 @@ fn output(task: &Task, id: &ReportId) -> OutputShare {
 
 fn delta(task: &Task, number: u8) -> BucketDelta {
     let id = ReportId::new([number; 16]);
-    let share = task.vdaf.aggregate(None, &[&output(task, &id)]).expect("shares of one task");
+    let share = task.vdaf.aggregate(&[], None, &[&output(task, &id)]).expect("shares of one task");
     let checksum = Checksum::of(&id);
     let time = Time(10);
     BucketDelta {
@@ -123,7 +123,7 @@ impl World {
         let task = &self.task;
         let deltas: Vec<BucketDelta> = numbers.iter().map(|number| delta(task, *number)).collect();
         let deltas = &deltas;
-        let merge = |left: &[u8], right: &[u8]| task.vdaf.merge(left, right);
+        let merge = |left: &[u8], right: &[u8]| task.vdaf.merge(&[], left, right);
         let merge = &merge;
         let added = self.store.tx("add", move |mut tx| async move {
             buckets::add(&mut tx, task.key, deltas, merge).await?;

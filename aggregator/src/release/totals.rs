@@ -60,8 +60,10 @@ fn part(row: BucketRow) -> Result<BatchTotals, ReleaseError> {
 }
 
 fn plus(task: &Task, one: &BatchTotals, other: &BatchTotals) -> Result<BatchTotals, StoreError> {
-    let share =
-        task.vdaf.merge(&one.share, &other.share).map_err(|_| StoreError::corrupt("buckets", "share"))?;
+    let share = task
+        .vdaf
+        .merge(&[], &one.share, &other.share)
+        .map_err(|_| StoreError::corrupt("buckets", "share"))?;
     Ok(BatchTotals {
         share: Zeroizing::new(share),
         report_count: one.report_count.checked_add(other.report_count).ok_or(StoreError::OutOfRange)?,

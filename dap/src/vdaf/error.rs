@@ -14,12 +14,21 @@ pub enum VdafError {
     /// The aggregation parameter does not fit the VDAF.
     #[error("aggregation parameter refused")]
     AggregationParameter,
+    /// The prefixes cannot be asked for.
+    #[error("prefixes refused: {0}")]
+    Prefixes(String),
+    /// Noise cannot be added to shares of this VDAF.
+    #[error("no noise is defined for this VDAF")]
+    NoNoise,
     /// This aggregator's own input share is not an encoding of one: `invalid_message` (DAP 4.5.3.3).
     #[error("the input share does not decode")]
     InputShare,
     /// The report is not valid, or the peer's message is not: `vdaf_verify_error` (DAP 4.5.3.3).
     #[error("verification failed at the {0}")]
     Verification(&'static str),
+    /// A stored verification state is not one of this VDAF.
+    #[error("the verification state does not decode")]
+    State,
     /// An aggregate share is not one of this VDAF.
     #[error("the aggregate share does not decode")]
     AggregateShare,

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use prio::vdaf::poplar1::Poplar1;
 use prio::vdaf::prio3::Prio3;
 
 use super::limits::{check, index};
@@ -37,6 +38,9 @@ impl VdafConfig {
                 let weight = usize::try_from(max_weight).map_err(refused)?;
                 let vdaf = Prio3::new_multihot_count_vec(AGGREGATORS, length, weight, chunk);
                 Arc::new(Pair::new(self, vdaf.map_err(refused)?))
+            }
+            Self::Poplar1 { bits } => {
+                Arc::new(Pair::new(self, Poplar1::new_turboshake128(usize::from(bits))))
             }
         })
     }

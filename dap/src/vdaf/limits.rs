@@ -21,6 +21,19 @@ pub const MAX_ENCODED_LENGTH: usize = 100_000;
 /// shorter than the one prio recommends, which never exceeds 255 calls within [`MAX_ENCODED_LENGTH`].
 pub const MAX_GADGET_CALLS: usize = 127;
 
+/// The longest string that Poplar1 is served for, in bits. A share of it takes 16 bytes per bit and a public share 33.
+pub const MAX_POPLAR1_BITS: u16 = 1024;
+
+/// The most prefixes of `length` bits that one aggregation of Poplar1 may ask for: 362 of 64 bits, 181 of 256.
+///
+/// Verification looks for every beginning of every prefix in a list as long as there are prefixes, so it costs up to
+/// 10 ns times the length times the square of the number. At this limit that is 80 ms, at each aggregator and for
+/// every report; where prefixes share their beginnings it is a hundredth of it.
+pub fn max_prefixes(length: u16) -> usize {
+    const LOOK_UPS: usize = 1 << 23;
+    (LOOK_UPS / usize::from(length.max(1))).isqrt()
+}
+
 /// Refuses parameters that are meaningless, dangerous, or beyond what the field can hold.
 pub(super) fn check(config: &VdafConfig) -> Result<(), VdafError> {
     match *config {
@@ -43,6 +56,11 @@ pub(super) fn check(config: &VdafConfig) -> Result<(), VdafError> {
             }
             let encoded = index(length)?.saturating_add(bits(max_weight));
             check_chunks(index(length)?, encoded, index(chunk_length)?)
+        }
+        VdafConfig::Poplar1 { bits: 0 } => refuse("bits is 0"),
+        VdafConfig::Poplar1 { bits: 1..=MAX_POPLAR1_BITS } => Ok(()),
+        VdafConfig::Poplar1 { bits } => {
+            refuse(&format!("strings of {bits} bits, at most {MAX_POPLAR1_BITS} are served"))
         }
     }
 }

@@ -20,6 +20,8 @@ pub enum Measurement {
     Bucket(u32),
     /// Of a multihot count: for each bucket whether it is in.
     Set(Vec<bool>),
+    /// Of Poplar1: the bits of the string, the first one first.
+    Bits(Vec<bool>),
 }
 
 impl Measurement {
@@ -31,6 +33,7 @@ impl Measurement {
             VdafConfig::SumVec { .. } => Self::Vector(vec![0; config.length()]),
             VdafConfig::Histogram { .. } => Self::Bucket(0),
             VdafConfig::MultihotCountVec { .. } => Self::Set(vec![false; config.length()]),
+            VdafConfig::Poplar1 { bits } => Self::Bits(vec![false; usize::from(*bits)]),
         }
     }
 
@@ -43,6 +46,7 @@ impl Measurement {
     /// | sum of vectors | one number per coordinate: `1,2,3` |
     /// | histogram | the number of the bucket, from 0: `3` |
     /// | multihot count | `0` or `1` for each bucket: `0,1,1` |
+    /// | Poplar1 | the bits of the string: `0110` |
     ///
     /// Blanks around numbers are allowed.
     pub fn parse(config: &VdafConfig, text: &str) -> Result<Self, VdafError> {
@@ -59,6 +63,9 @@ impl Measurement {
                 Self::Bucket(text.parse().map_err(|_| refused("a histogram takes the number of one bucket"))?)
             }
             VdafConfig::MultihotCountVec { .. } => Self::Set(list(text, flag, "0 or 1")?),
+            VdafConfig::Poplar1 { .. } => Self::Bits(
+                bits(text).ok_or_else(|| refused("Poplar1 takes the bits of a string, such as 0110"))?,
+            ),
         };
         measurement.check(config)?;
         Ok(measurement)
@@ -87,6 +94,12 @@ impl Measurement {
                 }
                 Err(refused(&format!("at most {max_weight} buckets may be in")))
             }
+            (Self::Bits(string), VdafConfig::Poplar1 { bits }) => {
+                if string.len() == usize::from(*bits) {
+                    return Ok(());
+                }
+                Err(refused(&format!("{} bits were given for strings of {bits}", string.len())))
+            }
             _ => Err(refused(&format!("not one of {}", config.name()))),
         }
     }
@@ -104,6 +117,17 @@ fn flag(text: &str) -> Option<bool> {
         "false" | "0" => Some(false),
         _ => None,
     }
+}
+
+/// The bits that a text of zeros and ones spells.
+pub(super) fn bits(text: &str) -> Option<Vec<bool>> {
+    text.chars()
+        .map(|digit| match digit {
+            '0' => Some(false),
+            '1' => Some(true),
+            _ => None,
+        })
+        .collect()
 }
 
 fn list<T>(text: &str, read: impl Fn(&str) -> Option<T>, expected: &str) -> Result<Vec<T>, VdafError> {

@@ -3,20 +3,16 @@
 //! It decodes what arrives and sorts failures: this aggregator's own input share by itself, everything
 //! else that a client or peer sent as a failed verification.
 
-use std::io::Cursor;
-
 use num_bigint::{BigInt, BigUint};
 use prio::codec::{Decode as _, Encode as _, ParameterizedDecode as _};
-use prio::field::{FieldElement as _, FieldElementWithInteger};
 use prio::topology::ping_pong::{Continued, PingPongMessage, PingPongState, PingPongTopology as _};
-use prio::vdaf::{Aggregatable as _, AggregateShare, Client, OutputShare as PrioOutputShare};
+use prio::vdaf::{Aggregatable as _, Client};
 
-use super::residue::{in_field, signed};
 use super::scheme::Scheme;
 use super::sealed::Sealed;
 use super::state::{
-    HelperStep, InputShareRef, LeaderInit, LeaderStep, OutputShare, Sharded, ShareLengths, Step, VerifyKey,
-    VerifyState,
+    EncodedState, HelperStep, InputShareRef, LeaderInit, LeaderStep, OutputShare, Sharded, ShareLengths,
+    Step, VerifyKey, VerifyState,
 };
 use super::{Measurement, Vdaf, VdafError};
 use crate::id::ReportId;
@@ -48,18 +44,32 @@ impl<S: Scheme> Pair<S> {
         Ok((public, input))
     }
 
-    fn aggregate_share(&self, bytes: &[u8]) -> Result<AggregateShare<S::Element>, VdafError> {
-        let mut cursor = Cursor::new(bytes);
-        let decode = |_| S::Element::decode(&mut cursor).map_err(|_| VdafError::AggregateShare);
-        let elements: Vec<S::Element> = (0..self.result_length()).map(decode).collect::<Result<_, _>>()?;
-        if elements.len().checked_mul(S::Element::ENCODED_SIZE) != Some(bytes.len()) {
-            return Err(VdafError::AggregateShare);
+    fn parameter(&self, bytes: &[u8]) -> Result<S::AggregationParam, VdafError> {
+        let parameter = S::parameter(&self.config, bytes)?;
+        if S::is_agg_param_valid(&parameter, &[]) {
+            Ok(parameter)
+        } else {
+            Err(VdafError::AggregationParameter)
         }
-        Ok(AggregateShare::from(elements))
+    }
+
+    fn aggregate_share(
+        &self,
+        parameter: &S::AggregationParam,
+        bytes: &[u8],
+    ) -> Result<S::AggregateShare, VdafError> {
+        S::AggregateShare::get_decoded_with_param(&(&self.scheme, parameter), bytes)
+            .map_err(|_| VdafError::AggregateShare)
+    }
+
+    fn state(&self, aggregator: usize, bytes: &[u8]) -> Result<VerifyState, VdafError> {
+        S::VerifyState::get_decoded_with_param(&(&self.scheme, aggregator), bytes)
+            .map(VerifyState::new)
+            .map_err(|_| VdafError::State)
     }
 
     /// One end of a step after the first.
-    fn step(state: PingPongState<S::VerifyState, PrioOutputShare<S::Element>>) -> Result<Step, VdafError> {
+    fn step(state: PingPongState<S::VerifyState, S::OutputShare>) -> Result<Step, VdafError> {
         Ok(match state {
             PingPongState::Continued(Continued { message, verifier_state }) => {
                 Step::Continued { state: VerifyState::new(verifier_state), message: encoded(&message)? }
@@ -105,8 +115,7 @@ impl<S: Scheme> Vdaf for Pair<S> {
     }
 
     fn check_aggregation_parameter(&self, parameter: &[u8]) -> Result<(), VdafError> {
-        <()>::get_decoded(parameter).map_err(|_| VdafError::AggregationParameter)?;
-        if S::is_agg_param_valid(&(), &[]) { Ok(()) } else { Err(VdafError::AggregationParameter) }
+        self.parameter(parameter).map(drop)
     }
 
     fn leader_init(
@@ -116,11 +125,12 @@ impl<S: Scheme> Vdaf for Pair<S> {
         parameter: &[u8],
         share: &InputShareRef<'_>,
     ) -> Result<LeaderInit, VdafError> {
-        self.check_aggregation_parameter(parameter)?;
+        let parameter = self.parameter(parameter)?;
         let (public, input) = self.report(LEADER, share)?;
+        let nonce = share.nonce.as_bytes();
         let begun = self
             .scheme
-            .leader_initialized(verify_key.as_bytes(), context, &(), share.nonce.as_bytes(), &public, &input)
+            .leader_initialized(verify_key.as_bytes(), context, &parameter, nonce, &public, &input)
             .map_err(|_| VdafError::Verification("leader's share"))?;
         Ok(LeaderInit { state: VerifyState::new(begun.verifier_state), message: encoded(&begun.message)? })
     }
@@ -133,13 +143,13 @@ impl<S: Scheme> Vdaf for Pair<S> {
         share: &InputShareRef<'_>,
         inbound: &[u8],
     ) -> Result<HelperStep, VdafError> {
-        self.check_aggregation_parameter(parameter)?;
+        let parameter = self.parameter(parameter)?;
         let (public, input) = self.report(HELPER, share)?;
         let inbound = decoded(inbound)?;
         let nonce = share.nonce.as_bytes();
         let evaluated = self
             .scheme
-            .helper_initialized(verify_key.as_bytes(), context, &(), nonce, &public, &input, &inbound)
+            .helper_initialized(verify_key.as_bytes(), context, &parameter, nonce, &public, &input, &inbound)
             .and_then(|continuation| continuation.evaluate(context, &self.scheme))
             .map_err(|_| VdafError::Verification("proof"))?;
         match Self::step(evaluated)? {
@@ -156,10 +166,10 @@ impl<S: Scheme> Vdaf for Pair<S> {
         state: VerifyState,
         inbound: &[u8],
     ) -> Result<LeaderStep, VdafError> {
-        self.check_aggregation_parameter(parameter)?;
+        let parameter = self.parameter(parameter)?;
         let state = state.into_inner().ok_or(VdafError::Foreign("verification state"))?;
         self.scheme
-            .leader_continued(context, &(), state, &decoded(inbound)?)
+            .leader_continued(context, &parameter, state, &decoded(inbound)?)
             .and_then(|continuation| continuation.evaluate(context, &self.scheme))
             .map_err(|_| VdafError::Verification("helper's message"))
             .and_then(Self::step)
@@ -172,59 +182,84 @@ impl<S: Scheme> Vdaf for Pair<S> {
         state: VerifyState,
         inbound: &[u8],
     ) -> Result<Step, VdafError> {
-        self.check_aggregation_parameter(parameter)?;
+        let parameter = self.parameter(parameter)?;
         let state = state.into_inner().ok_or(VdafError::Foreign("verification state"))?;
         self.scheme
-            .helper_continued(context, &(), state, &decoded(inbound)?)
+            .helper_continued(context, &parameter, state, &decoded(inbound)?)
             .and_then(|continuation| continuation.evaluate(context, &self.scheme))
             .map_err(|_| VdafError::Verification("leader's message"))
             .and_then(Self::step)
     }
 
-    fn aggregate(&self, total: Option<&[u8]>, shares: &[&OutputShare]) -> Result<Vec<u8>, VdafError> {
+    fn encode_state(&self, state: &VerifyState) -> Result<EncodedState, VdafError> {
+        let state: &S::VerifyState = state.inner().ok_or(VdafError::Foreign("verification state"))?;
+        state.get_encoded().map(EncodedState::new).map_err(|_| VdafError::State)
+    }
+
+    fn decode_leader_state(&self, bytes: &[u8]) -> Result<VerifyState, VdafError> {
+        self.state(LEADER, bytes)
+    }
+
+    fn decode_helper_state(&self, bytes: &[u8]) -> Result<VerifyState, VdafError> {
+        self.state(HELPER, bytes)
+    }
+
+    fn aggregate(
+        &self,
+        parameter: &[u8],
+        total: Option<&[u8]>,
+        shares: &[&OutputShare],
+    ) -> Result<Vec<u8>, VdafError> {
+        let parameter = self.parameter(parameter)?;
         let mut sum = match total {
-            Some(bytes) => self.aggregate_share(bytes)?,
-            None => self.scheme.aggregate_init(&()),
+            Some(bytes) => self.aggregate_share(&parameter, bytes)?,
+            None => self.scheme.aggregate_init(&parameter),
         };
         for share in shares {
-            let share: &PrioOutputShare<S::Element> =
-                share.inner().ok_or(VdafError::Foreign("output share"))?;
+            let share: &S::OutputShare = share.inner().ok_or(VdafError::Foreign("output share"))?;
             sum.accumulate(share).map_err(|_| VdafError::Foreign("output share"))?;
         }
         sum.get_encoded().map_err(|_| VdafError::AggregateShare)
     }
 
-    fn merge(&self, left: &[u8], right: &[u8]) -> Result<Vec<u8>, VdafError> {
-        let mut sum = self.aggregate_share(left)?;
-        sum.merge(&self.aggregate_share(right)?).map_err(|_| VdafError::AggregateShare)?;
+    fn merge(&self, parameter: &[u8], left: &[u8], right: &[u8]) -> Result<Vec<u8>, VdafError> {
+        let parameter = self.parameter(parameter)?;
+        let mut sum = self.aggregate_share(&parameter, left)?;
+        sum.merge(&self.aggregate_share(&parameter, right)?).map_err(|_| VdafError::AggregateShare)?;
         sum.get_encoded().map_err(|_| VdafError::AggregateShare)
     }
 
     fn add_noise(&self, share: &[u8], noise: &[BigInt]) -> Result<Vec<u8>, VdafError> {
-        let mut share = self.aggregate_share(share)?;
-        if noise.len() != self.result_length() {
-            return Err(VdafError::NoiseLength { expected: self.result_length(), given: noise.len() });
+        // Where noise is defined, the parameter is the empty one.
+        let parameter = self.parameter(&[]).map_err(|_| VdafError::NoNoise)?;
+        let mut share = self.aggregate_share(&parameter, share)?;
+        let expected = S::result_length(&self.config, &parameter);
+        if noise.len() != expected {
+            return Err(VdafError::NoiseLength { expected, given: noise.len() });
         }
-        let modulus = BigInt::from(self.field_modulus());
-        let noise: Vec<S::Element> = noise.iter().map(|value| in_field(value, &modulus)).collect();
-        share.merge(&AggregateShare::from(noise)).map_err(|_| VdafError::AggregateShare)?;
+        share.merge(&S::noise(noise)?).map_err(|_| VdafError::AggregateShare)?;
         share.get_encoded().map_err(|_| VdafError::AggregateShare)
     }
 
-    fn unshard_signed(&self, leader: &[u8], helper: &[u8], count: u64) -> Result<Vec<i128>, VdafError> {
-        let mut sum = self.aggregate_share(leader)?;
-        sum.merge(&self.aggregate_share(helper)?).map_err(|_| VdafError::AggregateShare)?;
-        let largest_sum = u128::from(count).saturating_mul(u128::from(self.max_coordinate()));
-        sum.as_ref().iter().map(|element| signed(*element, largest_sum)).collect()
+    fn unshard_signed(
+        &self,
+        parameter: &[u8],
+        leader: &[u8],
+        helper: &[u8],
+        count: u64,
+    ) -> Result<Vec<i128>, VdafError> {
+        let parameter = self.parameter(parameter)?;
+        let mut sum = self.aggregate_share(&parameter, leader)?;
+        sum.merge(&self.aggregate_share(&parameter, helper)?).map_err(|_| VdafError::AggregateShare)?;
+        S::signed(&sum, u128::from(count).saturating_mul(u128::from(self.max_coordinate())))
     }
 
     fn field_modulus(&self) -> BigUint {
-        let modulus: u128 = S::Element::modulus().into();
-        BigUint::from(modulus)
+        S::field_modulus()
     }
 
-    fn result_length(&self) -> usize {
-        self.config.length()
+    fn result_length(&self, parameter: &[u8]) -> Result<usize, VdafError> {
+        Ok(S::result_length(&self.config, &self.parameter(parameter)?))
     }
 
     fn max_coordinate(&self) -> u64 {
@@ -232,7 +267,10 @@ impl<S: Scheme> Vdaf for Pair<S> {
             VdafConfig::Sum { max_measurement } | VdafConfig::SumVec { max_measurement, .. } => {
                 max_measurement
             }
-            VdafConfig::Count | VdafConfig::Histogram { .. } | VdafConfig::MultihotCountVec { .. } => 1,
+            VdafConfig::Count
+            | VdafConfig::Histogram { .. }
+            | VdafConfig::MultihotCountVec { .. }
+            | VdafConfig::Poplar1 { .. } => 1,
         }
     }
 }

@@ -92,6 +92,31 @@ impl VerifyState {
     pub(super) fn into_inner<T: 'static>(self) -> Option<T> {
         self.0.downcast().ok().map(|state| *state)
     }
+
+    pub(super) fn inner<T: 'static>(&self) -> Option<&T> {
+        self.0.downcast_ref()
+    }
+}
+
+/// The bytes of a [`VerifyState`], to be kept between two requests. As secret as the share it was made from.
+///
+/// It cannot be printed:
+/// ```compile_fail
+/// fn printable<T: std::fmt::Debug>() {}
+/// printable::<mica_dap::vdaf::EncodedState>();
+/// ```
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct EncodedState(Vec<u8>);
+
+impl EncodedState {
+    pub(super) const fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, for storage only.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 /// One aggregator's share of a verified measurement, ready to be added up.

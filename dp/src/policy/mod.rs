@@ -23,7 +23,7 @@ use self::release::Release;
 use self::unmatched::Unmatched;
 use crate::canonical::sha256;
 use crate::plan::{PolicyRef, ReleasePlan, WithoutDp};
-use crate::shape::Shape;
+use crate::shape::{NoSensitivity, Shape};
 use crate::statement::Statement;
 
 /// A policy file that was read without a finding.
@@ -89,6 +89,17 @@ pub enum Refusal {
         task: Shape,
         /// What the policy says.
         policy: Shape,
+    },
+    /// The release asks for noise on totals for which no noise is defined.
+    #[error(
+        "E024: no sensitivity is derived for {vdaf}, which task \"{label}\" runs; match no release, and decide \
+         under [unmatched] whether its totals may leave without noise"
+    )]
+    NoSensitivity {
+        /// The task's label.
+        label: String,
+        /// The VDAF.
+        vdaf: &'static str,
     },
     /// The release was written for another batch size.
     #[error(
@@ -171,7 +182,11 @@ impl Policy {
         if let Some(second) = matching.next() {
             return Err(Refusal::Ambiguous { label, first: release.id.clone(), second: second.id.clone() });
         }
-        let (shape, terms) = (Shape::from(task.vdaf), &release.terms);
+        let shape = match Shape::try_from(task.vdaf) {
+            Ok(shape) => shape,
+            Err(NoSensitivity(vdaf)) => return Err(Refusal::NoSensitivity { label, vdaf }),
+        };
+        let terms = &release.terms;
         if shape != terms.shape {
             let release = release.id.clone();
             return Err(Refusal::OtherVdaf { label, release, task: shape, policy: terms.shape });

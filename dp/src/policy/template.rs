@@ -16,7 +16,8 @@ impl Policy {
             |it| it.times(&crate::rational::Rational::whole(10u8)).to_string(),
         );
         let (label, epsilon, budget) = (quoted(label), quoted(epsilon), quoted(&budget));
-        let vdaf = vdaf_table(&Shape::from(vdaf));
+        let vdaf = Shape::try_from(vdaf)
+            .map_or_else(|_| format!("{{ type = {} }}", quoted(vdaf.name())), |shape| vdaf_table(&shape));
         format!(
             r#"# The differential-privacy policy of a demonstration.  Check it with:  mica policy check FILE
 schema = "dp-policy/1"

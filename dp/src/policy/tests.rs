@@ -278,6 +278,23 @@ fn two_releases_for_one_task_are_refused() {
 }
 
 #[test]
+fn a_task_without_a_sensitivity_is_never_released_with_noise() {
+    let poplar = VdafConfig::Poplar1 { bits: 32 };
+    let refusal = plan(GOOD, "page-load", &poplar, 1000).unwrap_err().to_string();
+    assert!(
+        refusal.starts_with("E024: no sensitivity is derived for poplar1, which task \"page-load\" runs"),
+        "{refusal}"
+    );
+    let written = findings(&Policy::for_demo("x", &poplar, 1, "1"));
+    assert!(
+        written.len() == 1 && written[0].contains("E024: no sensitivity is defined for poplar1"),
+        "{written:?}"
+    );
+    let open = Policy::for_release_without_dp("prefixes have no noise yet", "2099-12-31");
+    assert!(matches!(plan(&open, "any", &poplar, 1), Ok(Decision::WithoutDp(_))));
+}
+
+#[test]
 fn releasing_without_noise_takes_a_reason_and_a_day() {
     let open = "action = \"release_without_dp\"";
     expect_code("action = \"refuse\"", open, "E042");

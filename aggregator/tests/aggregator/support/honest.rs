@@ -107,7 +107,7 @@ impl Honest {
             return Err(Problem::BatchMismatch);
         }
         let outputs: Vec<&OutputShare> = batch.iter().map(|report| &report.output).collect();
-        let total = self.vdaf.aggregate(None, &outputs).expect("shares of one task");
+        let total = self.vdaf.aggregate(&[], None, &outputs).expect("shares of one task");
         let aad = AggregateShareAad {
             task_id: &self.task.id,
             task_configuration: self.task.configuration.bytes(),

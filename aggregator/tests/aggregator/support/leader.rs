@@ -166,9 +166,10 @@ impl ScriptedLeader {
         outputs: &[OutputShare],
     ) -> Vec<i128> {
         let vdaf = self.task.configuration.vdaf().instantiate().expect("the VDAF of a test");
-        let leader = vdaf.aggregate(None, &outputs.iter().collect::<Vec<_>>()).expect("shares of one task");
+        let leader =
+            vdaf.aggregate(&[], None, &outputs.iter().collect::<Vec<_>>()).expect("shares of one task");
         let helper = self.open(share, request);
-        vdaf.unshard_signed(&leader, &helper, request.report_count).expect("both are aggregate shares")
+        vdaf.unshard_signed(&[], &leader, &helper, request.report_count).expect("both are aggregate shares")
     }
 
     /// Opens the helper's share as the collector.

@@ -147,7 +147,8 @@ impl World {
         let leader = open(hpke::Role::Leader, &answer.leader_encrypted_agg_share);
         let helper = open(hpke::Role::Helper, &answer.helper_encrypted_agg_share);
         let vdaf = self.task.configuration.vdaf().instantiate().expect("the VDAF of a test");
-        let total = vdaf.unshard_signed(&leader, &helper, answer.report_count).expect("aggregate shares");
+        let total =
+            vdaf.unshard_signed(&[], &leader, &helper, answer.report_count).expect("aggregate shares");
         (answer.report_count, total[0])
     }
 

@@ -95,6 +95,9 @@ impl Scene {
             }
             VdafConfig::Histogram { .. } => Measurement::Bucket(pick(rng)),
             VdafConfig::MultihotCountVec { .. } => Measurement::Set(choices(rng)),
+            VdafConfig::Poplar1 { bits } => {
+                Measurement::Bits((0..*bits).map(|_| rng.random_bool(0.5)).collect())
+            }
         }
     }
 
@@ -106,7 +109,9 @@ impl Scene {
             Measurement::Bucket(bucket) => {
                 (0..length(&self.rows)).map(|index| u64::from(index == *bucket)).collect()
             }
-            Measurement::Set(chosen) => chosen.iter().map(|chosen| u64::from(*chosen)).collect(),
+            Measurement::Set(chosen) | Measurement::Bits(chosen) => {
+                chosen.iter().map(|chosen| u64::from(*chosen)).collect()
+            }
         }
     }
 }

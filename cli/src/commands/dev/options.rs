@@ -30,6 +30,8 @@ pub(super) enum Kind {
     Histogram,
     /// Up to --max of --length choices per client
     Multihot,
+    /// A string of --length bits per client, counted by prefixes; needs --no-dp
+    Poplar1,
 }
 
 /// How reports are put into batches.
@@ -83,6 +85,8 @@ pub(super) enum Vdaf {
     Histogram { length: u32, chunk_length: u32 },
     #[serde(rename = "prio3-multihot-count-vec")]
     Multihot { length: u32, chunk_length: u32, max_weight: u64 },
+    #[serde(rename = "poplar1")]
+    Poplar1 { bits: u16 },
 }
 
 impl Options {
@@ -195,6 +199,7 @@ impl Vdaf {
             Self::Multihot { length, chunk_length, max_weight } => {
                 VdafConfig::MultihotCountVec { length, chunk_length, max_weight }
             }
+            Self::Poplar1 { bits } => VdafConfig::Poplar1 { bits },
         }
     }
 }
@@ -211,6 +216,7 @@ impl From<VdafConfig> for Vdaf {
             VdafConfig::MultihotCountVec { length, chunk_length, max_weight } => {
                 Self::Multihot { length, chunk_length, max_weight }
             }
+            VdafConfig::Poplar1 { bits } => Self::Poplar1 { bits },
         }
     }
 }
@@ -223,9 +229,10 @@ fn vdaf(args: &Args) -> Result<Vdaf, Failure> {
         Kind::Sumvec => VdafConfig::sum_vec(length, max.unwrap_or(LARGEST)),
         Kind::Histogram => VdafConfig::histogram(length),
         Kind::Multihot => VdafConfig::multihot(length, max.unwrap_or(CHOICES.min(u64::from(length)))),
+        Kind::Poplar1 => VdafConfig::Poplar1 { bits: u16::try_from(length).map_err(Failure::usage)? },
     };
     let takes_length = !matches!(args.vdaf, Kind::Count | Kind::Sum);
-    let takes_max = !matches!(args.vdaf, Kind::Count | Kind::Histogram);
+    let takes_max = !matches!(args.vdaf, Kind::Count | Kind::Histogram | Kind::Poplar1);
     if (args.length.is_some() && !takes_length) || (args.max.is_some() && !takes_max) {
         let flag = if args.length.is_some() && !takes_length { "--length" } else { "--max" };
         return Err(Failure::usage(format!("a {} takes no {flag}; leave it out", config.name())));

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use mica_dap::vdaf_config::VdafConfig;
 use serde_json::{Map, Value, json};
 
 use super::known::Known;
@@ -31,6 +32,13 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     }
 }
 
+fn result_length(vdaf: &VdafConfig) -> String {
+    match vdaf {
+        VdafConfig::Poplar1 { .. } => "one for each prefix that is asked for".to_owned(),
+        vdaf => vdaf.length().to_string(),
+    }
+}
+
 fn facts(task: &Known) -> Vec<(&'static str, String)> {
     let configuration = &task.configuration;
     let (label, statement) = task.label();
@@ -43,7 +51,7 @@ fn facts(task: &Known) -> Vec<(&'static str, String)> {
         ("leader", configuration.leader_url().to_owned()),
         ("helper", configuration.helper_url().to_owned()),
         ("vdaf", configuration.vdaf().name().to_owned()),
-        ("result_length", configuration.vdaf().length().to_string()),
+        ("result_length", result_length(configuration.vdaf())),
         ("time_precision_seconds", precision.seconds().to_string()),
         ("min_batch_size", configuration.min_batch_size().to_string()),
         ("batch_mode", configuration.batch_mode().to_string()),

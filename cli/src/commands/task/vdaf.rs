@@ -5,7 +5,7 @@ use mica_dap::vdaf_config::VdafConfig;
 
 use crate::exit::Failure;
 
-/// The five kinds of measurement.
+/// The kinds of measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
     /// How many clients said yes
@@ -23,6 +23,8 @@ pub(crate) enum Kind {
     /// The same with several choices each; needs --length and --max-weight
     #[value(aliases = ["multihot-count-vec", "prio3-multihot-count-vec"])]
     Multihot,
+    /// How many clients hold a string that begins with each prefix; needs --bits
+    Poplar1,
 }
 
 /// A kind of measurement and its parameters.
@@ -40,13 +42,17 @@ pub(crate) struct VdafArgs {
     /// The most buckets that one client may choose
     #[arg(long, value_name = "N")]
     max_weight: Option<u64>,
+    /// The number of bits of every client's string
+    #[arg(long, value_name = "N")]
+    bits: Option<u16>,
 }
 
 impl VdafArgs {
     /// The configuration, with the chunk length that makes proofs shortest.
     pub(super) fn config(&self) -> Result<VdafConfig, Failure> {
-        let Self { vdaf, length, max, max_weight } = *self;
+        let Self { vdaf, length, max, max_weight, bits } = *self;
         let config = match (vdaf, length, max, max_weight) {
+            _ if bits.is_some() != (vdaf == Kind::Poplar1) => return Err(Failure::usage(needs(vdaf))),
             (Kind::Count, None, None, None) => VdafConfig::Count,
             (Kind::Sum, None, Some(max_measurement), None) => VdafConfig::Sum { max_measurement },
             (Kind::SumVec, Some(length), Some(max), None) => VdafConfig::sum_vec(length, max),
@@ -54,6 +60,7 @@ impl VdafArgs {
             (Kind::Multihot, Some(length), None, Some(max_weight)) => {
                 VdafConfig::multihot(length, max_weight)
             }
+            (Kind::Poplar1, None, None, None) => VdafConfig::Poplar1 { bits: bits.unwrap_or_default() },
             _ => return Err(Failure::usage(needs(vdaf))),
         };
         Ok(config)
@@ -66,6 +73,7 @@ fn needs(kind: Kind) -> &'static str {
         Kind::Sum => "a sum takes --max, the largest number a client may send, and nothing else",
         Kind::SumVec => "a sum of vectors takes --length and --max, and nothing else",
         Kind::Histogram => "a histogram takes --length, the number of buckets, and nothing else",
+        Kind::Poplar1 => "Poplar1 takes --bits, the number of bits of every string, and nothing else",
         Kind::Multihot => "a multihot count takes --length and --max-weight, and nothing else",
     }
 }

@@ -4,6 +4,7 @@ mod hostile;
 mod measurements;
 mod noise;
 mod parameters;
+mod poplar1;
 mod round_trip;
 mod vectors;
 
@@ -14,7 +15,7 @@ use crate::vdaf_config::VdafConfig;
 
 const CONTEXT: &[u8] = b"context";
 
-/// One of each kind, small.
+/// One of each kind of the Prio3 family, small.
 fn every_kind() -> [VdafConfig; 5] {
     [
         VdafConfig::Count,
@@ -40,6 +41,9 @@ fn measurement(config: &VdafConfig, seed: u32) -> Measurement {
             (0..*length).map(|index| u64::from(index + seed) % (max_measurement + 1)).collect(),
         ),
         VdafConfig::Histogram { length, .. } => Measurement::Bucket(seed % length),
+        VdafConfig::Poplar1 { bits } => {
+            Measurement::Bits((0..*bits).map(|place| seed >> (place % 32) & 1 == 1).collect())
+        }
         VdafConfig::MultihotCountVec { length, .. } => Measurement::Set(
             (0..*length).map(|index| index == seed % length || index == (seed / 2) % length).collect(),
         ),
@@ -56,7 +60,9 @@ fn plain(config: &VdafConfig, measurement: &Measurement) -> Vec<i128> {
             let bucket = usize::try_from(*bucket).unwrap();
             (0..config.length()).map(|index| i128::from(index == bucket)).collect()
         }
-        Measurement::Set(members) => members.iter().map(|member| i128::from(*member)).collect(),
+        Measurement::Set(members) | Measurement::Bits(members) => {
+            members.iter().map(|member| i128::from(*member)).collect()
+        }
     }
 }
 
@@ -115,7 +121,7 @@ fn aggregated(config: &VdafConfig, seeds: std::ops::Range<u32>) -> [Vec<u8>; 2] 
     let verified: Vec<_> = seeds.map(|seed| Report::new(config, seed).verify().ok().unwrap()).collect();
     [0, 1].map(|aggregator| {
         let shares: Vec<&OutputShare> = verified.iter().map(|pair| &pair[aggregator]).collect();
-        vdaf(config).aggregate(None, &shares).unwrap()
+        vdaf(config).aggregate(&[], None, &shares).unwrap()
     })
 }
 

@@ -17,7 +17,7 @@ fn noise_makes_results_negative_and_they_decode_so() {
         let noised: Vec<i128> =
             sums.iter().zip(&noise).map(|(sum, noise)| sum + i128::from(*noise) + 300).collect();
         assert!(noised.iter().all(|value| *value < 0));
-        assert_eq!(vdaf.unshard_signed(&leader, &helper, 4).unwrap(), noised, "{}", config.name());
+        assert_eq!(vdaf.unshard_signed(&[], &leader, &helper, 4).unwrap(), noised, "{}", config.name());
     }
 }
 
@@ -30,7 +30,7 @@ fn noise_of_any_size_is_reduced_into_the_field() {
         for turns in [-3, -1, 0, 1, 5_i64] {
             let noise = vec![&modulus * turns - 2; config.length()];
             let noised = vdaf.add_noise(&leader, &noise).unwrap();
-            let result = vdaf.unshard_signed(&noised, &helper, 2).unwrap();
+            let result = vdaf.unshard_signed(&[], &noised, &helper, 2).unwrap();
             let sums: Vec<i128> = expected(&config, 0..2).iter().map(|sum| sum - 2).collect();
             assert_eq!(result, sums);
         }
@@ -53,11 +53,11 @@ fn there_is_one_noise_value_for_each_coordinate() {
 #[test]
 fn the_field_is_cut_opposite_the_middle_of_the_possible_sums() {
     let vdaf = vdaf(&VdafConfig::Sum { max_measurement: 1 << 62 });
-    let zero = vdaf.aggregate(None, &[]).unwrap();
+    let zero = vdaf.aggregate(&[], None, &[]).unwrap();
     let half: BigInt = (BigInt::from(vdaf.field_modulus()) - 1) / 2;
     let read = |value: BigInt, count: u64| {
         let share = vdaf.add_noise(&zero, &[value]).unwrap();
-        vdaf.unshard_signed(&share, &zero, count).unwrap()[0]
+        vdaf.unshard_signed(&[], &share, &zero, count).unwrap()[0]
     };
     let half_signed = i128::from(u64::MAX / 2 - (1 << 31) + 1);
     // Without reports the cut is in the middle of the field.
@@ -77,10 +77,10 @@ fn an_aggregate_share_that_is_not_one_is_refused() {
         let long = [&good[..], &[0]].concat();
         let beyond_the_modulus = vec![0xff; good.len()];
         for bad in [Vec::new(), short, long, beyond_the_modulus] {
-            assert_eq!(vdaf.merge(&good, &bad), Err(VdafError::AggregateShare));
-            assert_eq!(vdaf.merge(&bad, &good), Err(VdafError::AggregateShare));
-            assert_eq!(vdaf.aggregate(Some(&bad), &[]), Err(VdafError::AggregateShare));
-            assert_eq!(vdaf.unshard_signed(&good, &bad, 1), Err(VdafError::AggregateShare));
+            assert_eq!(vdaf.merge(&[], &good, &bad), Err(VdafError::AggregateShare));
+            assert_eq!(vdaf.merge(&[], &bad, &good), Err(VdafError::AggregateShare));
+            assert_eq!(vdaf.aggregate(&[], Some(&bad), &[]), Err(VdafError::AggregateShare));
+            assert_eq!(vdaf.unshard_signed(&[], &good, &bad, 1), Err(VdafError::AggregateShare));
             let noise = vec![BigInt::from(0); config.length()];
             assert_eq!(vdaf.add_noise(&bad, &noise), Err(VdafError::AggregateShare));
         }
@@ -91,9 +91,9 @@ fn an_aggregate_share_that_is_not_one_is_refused() {
 fn shares_of_another_vdaf_are_refused() {
     let [count, histogram] = [VdafConfig::Count, VdafConfig::histogram(4)];
     let [share, _] = Report::new(&histogram, 0).verify().ok().unwrap();
-    assert_eq!(vdaf(&count).aggregate(None, &[&share]), Err(VdafError::Foreign("output share")));
+    assert_eq!(vdaf(&count).aggregate(&[], None, &[&share]), Err(VdafError::Foreign("output share")));
     assert_eq!(
-        vdaf(&VdafConfig::histogram(5)).aggregate(None, &[&share]),
+        vdaf(&VdafConfig::histogram(5)).aggregate(&[], None, &[&share]),
         Err(VdafError::Foreign("output share"))
     );
     let begun = Report::new(&histogram, 0).leader().ok().unwrap();

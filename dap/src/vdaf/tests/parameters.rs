@@ -85,7 +85,7 @@ fn arguments_reach_the_library_in_its_order() {
     // Wrongly ordered, each of these would be another VDAF or none.
     let sum_vec = VdafConfig::SumVec { length: 2, max_measurement: 1000, chunk_length: 5 };
     let [leader, helper] = aggregated(&sum_vec, 0..2);
-    assert_eq!(vdaf(&sum_vec).unshard_signed(&leader, &helper, 2).unwrap(), [1, 3]);
+    assert_eq!(vdaf(&sum_vec).unshard_signed(&[], &leader, &helper, 2).unwrap(), [1, 3]);
     let multihot = VdafConfig::MultihotCountVec { length: 6, chunk_length: 3, max_weight: 2 };
     let three = Measurement::Set(vec![true, true, true, false, false, false]);
     let nonce = ReportId::new([1; 16]);

@@ -4,7 +4,7 @@ use super::*;
 fn the_collector_gets_the_plain_sum() {
     for config in every_kind() {
         let [leader, helper] = aggregated(&config, 0..9);
-        let result = vdaf(&config).unshard_signed(&leader, &helper, 9).unwrap();
+        let result = vdaf(&config).unshard_signed(&[], &leader, &helper, 9).unwrap();
         assert_eq!(result, expected(&config, 0..9), "{}", config.name());
     }
 }
@@ -18,7 +18,7 @@ fn a_wide_sum_and_a_recommended_histogram_add_up() {
         VdafConfig::multihot(33, 5),
     ] {
         let [leader, helper] = aggregated(&config, 0..3);
-        let result = vdaf(&config).unshard_signed(&leader, &helper, 3).unwrap();
+        let result = vdaf(&config).unshard_signed(&[], &leader, &helper, 3).unwrap();
         assert_eq!(result, expected(&config, 0..3), "{}", config.name());
     }
 }
@@ -27,8 +27,8 @@ fn a_wide_sum_and_a_recommended_histogram_add_up() {
 fn no_reports_add_up_to_nothing() {
     for config in every_kind() {
         let vdaf = vdaf(&config);
-        let empty = vdaf.aggregate(None, &[]).unwrap();
-        assert_eq!(vdaf.unshard_signed(&empty, &empty, 0).unwrap(), vec![0; config.length()]);
+        let empty = vdaf.aggregate(&[], None, &[]).unwrap();
+        assert_eq!(vdaf.unshard_signed(&[], &empty, &empty, 0).unwrap(), vec![0; config.length()]);
     }
 }
 
@@ -38,12 +38,12 @@ fn adding_in_parts_equals_adding_at_once() {
         let vdaf = vdaf(&config);
         let verified: Vec<_> = (0..5).map(|seed| Report::new(&config, seed).verify().ok().unwrap()).collect();
         let [one, two, three, four, five] = [0, 1, 2, 3, 4].map(|index: usize| &verified[index][0]);
-        let at_once = vdaf.aggregate(None, &[one, two, three, four, five]).unwrap();
-        let first = vdaf.aggregate(None, &[one, two]).unwrap();
-        let second = vdaf.aggregate(None, &[three, four]).unwrap();
-        let merged = vdaf.merge(&first, &second).unwrap();
-        assert_eq!(vdaf.aggregate(Some(&merged), &[five]).unwrap(), at_once, "{}", config.name());
-        assert_eq!(vdaf.merge(&second, &first).unwrap(), merged);
+        let at_once = vdaf.aggregate(&[], None, &[one, two, three, four, five]).unwrap();
+        let first = vdaf.aggregate(&[], None, &[one, two]).unwrap();
+        let second = vdaf.aggregate(&[], None, &[three, four]).unwrap();
+        let merged = vdaf.merge(&[], &first, &second).unwrap();
+        assert_eq!(vdaf.aggregate(&[], Some(&merged), &[five]).unwrap(), at_once, "{}", config.name());
+        assert_eq!(vdaf.merge(&[], &second, &first).unwrap(), merged);
     }
 }
 
@@ -56,7 +56,7 @@ fn a_retried_first_step_yields_the_same_bytes() {
         let (helper, answer) = report.helper(&first.message).ok().unwrap();
         let (helper_again, answer_again) = report.helper(&again.message).ok().unwrap();
         assert_eq!(answer, answer_again);
-        let sums = [helper, helper_again].map(|share| report.vdaf.aggregate(None, &[&share]).unwrap());
+        let sums = [helper, helper_again].map(|share| report.vdaf.aggregate(&[], None, &[&share]).unwrap());
         assert_eq!(sums[0], sums[1]);
         // The state of the second attempt finishes what the first began.
         assert!(report.finish(again.state, &answer).is_ok());
@@ -112,7 +112,7 @@ fn the_context_names_edition_and_task() {
 fn the_trait_tells_field_and_length() {
     for config in every_kind() {
         let vdaf = vdaf(&config);
-        assert_eq!(vdaf.result_length(), config.length());
+        assert_eq!(vdaf.result_length(&[]).unwrap(), config.length());
         let bits = match config {
             VdafConfig::Count | VdafConfig::Sum { .. } => 64,
             _ => 128,

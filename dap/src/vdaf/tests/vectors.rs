@@ -101,12 +101,12 @@ fn every_byte_is_that_of_the_specification() {
             vector.reports().iter().map(|report| vector.verify(report).ok().unwrap()).collect();
         let totals = [0, 1].map(|aggregator: usize| {
             let shares: Vec<&OutputShare> = verified.iter().map(|pair| &pair[aggregator]).collect();
-            let total = vector.vdaf.aggregate(None, &shares).unwrap();
+            let total = vector.vdaf.aggregate(&[], None, &shares).unwrap();
             assert_eq!(total, bytes(&vector.file["agg_shares"][aggregator]), "{}", config.name());
             total
         });
         let [leader, helper] = &totals;
-        let result = vector.vdaf.unshard_signed(leader, helper, 1).unwrap();
+        let result = vector.vdaf.unshard_signed(&[], leader, helper, 1).unwrap();
         assert_eq!(result, integers(&vector.file["agg_result"]), "{}", config.name());
     }
 }
