@@ -4,10 +4,12 @@
 //! * `budget`: noise once, charged once;
 //! * `faults`: power cuts and broken networks lose and double nothing;
 //! * `scenarios`: what a hostile or broken peer sends hurts nobody but itself;
+//! * `interop`: parties of another make can take any role;
 //! * `privacy`: what a run leaves behind says nothing about who measured what.
 
 mod budget;
 mod faults;
+mod interop;
 mod journey;
 mod privacy;
 mod scenarios;

@@ -12,6 +12,7 @@ mod dev;
 mod forge;
 mod front;
 mod parties;
+pub mod peer;
 mod port;
 mod process;
 mod proxy;

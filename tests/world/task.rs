@@ -97,11 +97,7 @@ impl Task {
             mechanism: mechanism(&plan.policy, &configuration),
             configuration,
         };
-        let to_helper = Bearer::new(&task.leader_to_helper).expect("plain letters");
-        let of_collector = TokenHash::of(&task.collector_to_leader);
-        let of_leader = TokenHash::of(&task.leader_to_helper);
-        let leader = task.file(Role::Leader, Tokens::Leader { to_helper, of_collector });
-        let helper = task.file(Role::Helper, Tokens::Helper { of_leader });
+        let (leader, helper) = (task.file(Role::Leader), task.file(Role::Helper));
         (task, leader, helper)
     }
 
@@ -173,7 +169,16 @@ impl Task {
         self.configuration.time_precision().time_of(now())
     }
 
-    fn file(&self, role: Role, tokens: Tokens) -> TaskFile {
+    /// The file that this side is told of the task with.
+    #[must_use]
+    pub fn file(&self, role: Role) -> TaskFile {
+        let tokens = match role {
+            Role::Leader => Tokens::Leader {
+                to_helper: Bearer::new(&self.leader_to_helper).expect("plain letters"),
+                of_collector: TokenHash::of(&self.collector_to_leader),
+            },
+            Role::Helper => Tokens::Helper { of_leader: TokenHash::of(&self.leader_to_helper) },
+        };
         TaskFile {
             role,
             task_id: self.id,
