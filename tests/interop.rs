@@ -7,7 +7,7 @@ use mica_dap::codec::Encode as _;
 use mica_dap::media::Media;
 use mica_dap::report::UploadRequest;
 use mica_dap::time::{Interval, Time};
-use mica_tests::peer::{Peer, collected, written};
+use mica_tests::peer::{Peer, Serving, collected, written};
 use mica_tests::{Dev, Sample, Task, Wire, eventually, free_port, now, small_vdafs};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,8 +47,8 @@ async fn a_helper_of_another_make_serves_our_leader() {
         let port = free_port();
         let url = peer.url.clone().unwrap_or_else(|| format!("http://127.0.0.1:{port}/"));
         let dev = Dev::start(plan.flags().into_iter().chain(["--only", "leader", "--helper-url", &url]));
-        let _peer = peer.serve(dev.folder(), &["helper".to_owned(), sheet(&dev), port.to_string()]);
-        answers(&url).await;
+        let mut serving = peer.serve(dev.folder(), &["helper".to_owned(), sheet(&dev), port.to_string()]);
+        answers(&url, serving.as_mut()).await;
         whole_way(&dev.task, &plan).await;
     }
 }
@@ -60,8 +60,8 @@ async fn a_leader_of_another_make_is_served_by_our_helper() {
         let port = free_port();
         let url = peer.url.clone().unwrap_or_else(|| format!("http://127.0.0.1:{port}/"));
         let dev = Dev::start(plan.flags().into_iter().chain(["--only", "helper", "--leader-url", &url]));
-        let _peer = peer.serve(dev.folder(), &["leader".to_owned(), sheet(&dev), port.to_string()]);
-        answers(&url).await;
+        let mut serving = peer.serve(dev.folder(), &["leader".to_owned(), sheet(&dev), port.to_string()]);
+        answers(&url, serving.as_mut()).await;
         whole_way(&dev.task, &plan).await;
     }
 }
@@ -88,11 +88,12 @@ fn since(from: Time, task: &Task) -> Interval {
 }
 
 /// Waits until whoever is at `url` has its keys ready.
-async fn answers(url: &str) {
-    let wire = Wire::default();
-    eventually("the peer to publish its keys", PATIENCE, async || {
-        let reply = wire.try_send(http::Method::GET, &format!("{url}hpke_config"), &[], Vec::new()).await;
-        reply.is_ok_and(|reply| reply.status == 200).then_some(())
+async fn answers(url: &str, mut serving: Option<&mut Serving>) {
+    let (wire, url) = (Wire::default(), format!("{url}hpke_config"));
+    eventually("the peer to publish its keys", PATIENCE, || {
+        assert!(!serving.as_mut().is_some_and(|serving| serving.has_ended()), "the peer has ended");
+        let reply = wire.try_send(http::Method::GET, &url, &[], Vec::new());
+        async { reply.await.is_ok_and(|reply| reply.status == 200).then_some(()) }
     })
     .await;
 }

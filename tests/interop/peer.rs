@@ -3,6 +3,8 @@
 
 use std::env;
 use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
@@ -68,7 +70,9 @@ fn serve(task: &Task, role: Role, port: &str) {
         ("peer.task.toml", task.file(role).to_toml().to_string()),
     ];
     for (name, text) in files {
-        fs::write(name, text).expect("the folder can be written");
+        // For nobody else to read: task files hold secrets.
+        let options = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(name);
+        options.and_then(|mut file| file.write_all(text.as_bytes())).expect("the folder can be written");
     }
     let error = Command::new(mica()).args([&role.to_string(), "--config", "peer.toml"]).exec();
     panic!("mica cannot be started: {error}");

@@ -83,6 +83,13 @@ pub struct Serving {
     log: PathBuf,
 }
 
+impl Serving {
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("our child can be waited for").is_some()
+    }
+}
+
 impl Drop for Serving {
     fn drop(&mut self) {
         let group = format!("-{}", self.child.id());
