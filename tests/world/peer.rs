@@ -113,7 +113,7 @@ pub fn written(measurement: &Measurement) -> String {
         Measurement::Integer(value) => value.to_string(),
         Measurement::Bucket(bucket) => bucket.to_string(),
         Measurement::Vector(values) => values.iter().map(u64::to_string).collect::<Vec<_>>().join(","),
-        Measurement::Set(values) => {
+        Measurement::Set(values) | Measurement::Bits(values) => {
             values.iter().map(|value| u8::from(*value).to_string()).collect::<Vec<_>>().join(",")
         }
     }
@@ -129,6 +129,7 @@ pub fn read(vdaf: &VdafConfig, text: &str) -> Measurement {
         VdafConfig::Sum { .. } => Measurement::Integer(first),
         VdafConfig::SumVec { .. } => Measurement::Vector(numbers),
         VdafConfig::Histogram { .. } => Measurement::Bucket(u32::try_from(first).expect("a bucket")),
+        VdafConfig::Poplar1 { .. } => Measurement::Bits(numbers.iter().map(|one| *one == 1).collect()),
         VdafConfig::MultihotCountVec { .. } => {
             Measurement::Set(numbers.iter().map(|one| *one == 1).collect())
         }
