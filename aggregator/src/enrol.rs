@@ -4,7 +4,6 @@
 //! What is refused here has never taken a report. It handles keys and tokens, and no message repeats one.
 
 use mica_dap::id::TaskId;
-use mica_dap::task::BatchMode;
 use mica_dp::Policy;
 use mica_service::store::{Store, StoreError};
 use thiserror::Error;
@@ -48,11 +47,6 @@ pub enum EnrolError {
     /// The database knows another task by this name.
     #[error("task {0} is in the database with other keys or tokens; a task never changes, make a new one")]
     Changed(TaskId),
-    /// A batch mode that is not there yet.
-    #[error(
-        "task {0} asks for leader-selected batches, which this version does not serve; use time intervals"
-    )]
-    LeaderSelected(TaskId),
     /// Batches so small that a total says much about each report in it.
     #[error(
         "task {task} releases batches of {asked} reports, and this aggregator releases none below {floor}; \
@@ -107,9 +101,6 @@ impl Rules<'_> {
         let (task, ours, theirs) = (file.task_id, self.role, file.role);
         if theirs != ours {
             return Err(EnrolError::OtherRole { task, theirs, ours });
-        }
-        if file.configuration.batch_mode() == BatchMode::LeaderSelected {
-            return Err(EnrolError::LeaderSelected(task));
         }
         Task::resolve(0, file.clone(), self.policy)?;
         Ok(())

@@ -12,7 +12,7 @@ use mica_dap::hpke_config::HpkeConfig;
 use mica_dap::id::TaskId;
 use mica_dap::task::{BatchMode, TaskConfiguration};
 use mica_dap::vdaf::{ShareLengths, Vdaf, VerifyKey, vdaf_context};
-use mica_dp::{Decision, Policy, TaskFacts, parse_task_info};
+use mica_dp::{Contribution, Decision, Policy, TaskFacts, parse_task_info};
 use thiserror::Error;
 
 use crate::auth::{Bearer, TokenHash};
@@ -45,6 +45,8 @@ pub struct Task {
     pub collector: HpkeConfig,
     /// The tokens of this side.
     pub tokens: Tokens,
+    /// Where the leader selects the batches: how many reports it puts in one, never fewer than the minimum.
+    pub batch_target_size: u64,
     /// How its results may leave: under a release plan of the policy, or without one by written exception.
     pub decision: Decision,
     /// How it came to this aggregator.
@@ -79,6 +81,7 @@ impl Task {
             verify_key: VerifyKey::new(*file.verify_key),
             verification_key_id: file.verification_key_id,
             context: vdaf_context(file.draft, &id),
+            batch_target_size: file.batch_target_size.unwrap_or(0).max(file.configuration.min_batch_size()),
             configuration: file.configuration,
             collector: file.collector,
             tokens: file.tokens,
@@ -156,15 +159,15 @@ pub struct TaskError {
 /// What the policy says about the task, provided that it is what every report of the task is bound to.
 fn decide(file: &TaskFile, policy: &Policy) -> Result<Decision, String> {
     let configuration = &file.configuration;
-    if configuration.batch_mode() != BatchMode::TimeInterval {
-        return Err("its batches are of the leader's choice, which this version does not serve".to_owned());
-    }
     let bound = parse_task_info(configuration.task_info());
     let unbound = String::from_utf8_lossy(configuration.task_info());
     let label = bound.map_or(&*unbound, |(label, _)| label);
     let facts =
         TaskFacts { label, vdaf: configuration.vdaf(), min_batch_size: configuration.min_batch_size() };
     let decision = policy.release_for(&facts).map_err(|refusal| refusal.to_string())?;
+    if let Decision::Release(plan) = &decision {
+        batch_caps_hold(configuration.batch_mode(), &plan.terms().contribution)?;
+    }
     match (&decision, bound) {
         (Decision::Release(plan), Some((_, hash))) if hash == plan.statement().sha256() => Ok(decision),
         (Decision::WithoutDp(_), None) => Ok(decision),
@@ -184,6 +187,19 @@ fn decide(file: &TaskFile, policy: &Policy) -> Result<Decision, String> {
     }
 }
 
+/// A client knows which of its reports share an interval, but not which share a batch of the leader's choice: there, all
+/// that it sends may end up in one.
+fn batch_caps_hold(mode: BatchMode, caps: &Contribution) -> Result<(), String> {
+    if mode == BatchMode::TimeInterval || caps.max_reports_per_batch == caps.max_reports_per_window {
+        return Ok(());
+    }
+    Err(format!(
+        "its leader selects the batches, and no client can know which of its reports share one: the policy must allow \
+         as many reports of a client per batch as in all ({} and not {})",
+        caps.max_reports_per_window, caps.max_reports_per_batch
+    ))
+}
+
 /// The path of a URL with a slash at its end; what comes before it is another's to check.
 fn base_path(url: &str) -> String {
     let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
@@ -194,7 +210,24 @@ fn base_path(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::base_path;
+    use std::num::NonZeroU32;
+
+    use mica_dp::{Contribution, Enforcer};
+
+    use super::{BatchMode, base_path, batch_caps_hold};
+
+    #[test]
+    fn a_cap_per_batch_that_no_client_could_keep_is_refused() {
+        let caps = |batch, window| Contribution {
+            max_reports_per_batch: NonZeroU32::new(batch).expect("not zero"),
+            max_reports_per_window: NonZeroU32::new(window).expect("not zero"),
+            enforced_by: Enforcer::Client,
+        };
+        assert_eq!(batch_caps_hold(BatchMode::LeaderSelected, &caps(3, 3)), Ok(()));
+        assert_eq!(batch_caps_hold(BatchMode::TimeInterval, &caps(1, 3)), Ok(()));
+        let why = batch_caps_hold(BatchMode::LeaderSelected, &caps(1, 3)).expect_err("it cannot hold");
+        assert!(why.contains("(3 and not 1)"), "{why}");
+    }
 
     #[test]
     fn resources_live_under_the_path_of_the_endpoint() {

@@ -9,7 +9,7 @@ use mica_dap::Draft;
 use mica_dap::codec::{Decode, Encode};
 use mica_dap::hpke_config::HpkeConfig;
 use mica_dap::id::{TaskId, from_base64url, to_base64url};
-use mica_dap::task::TaskConfiguration;
+use mica_dap::task::{BatchMode, TaskConfiguration};
 use mica_diagnostic::{Diagnostic, parse_toml};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -40,6 +40,8 @@ pub struct TaskFile {
     pub collector: HpkeConfig,
     /// What this side knows of the tokens.
     pub tokens: Tokens,
+    /// Leader, where it selects the batches: how many reports it puts in one; the minimum when left out.
+    pub batch_target_size: Option<u64>,
 }
 
 /// The tokens of a task as each side holds them: a secret to present, or only the hash of one to expect.
@@ -76,6 +78,8 @@ struct Text {
     peer_token_sha256: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     collector_token_sha256: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batch_target_size: Option<u64>,
 }
 
 impl TaskFile {
@@ -140,6 +144,7 @@ impl TaskFile {
             verification_key_id,
             collector,
             tokens: tokens.ok_or("its tokens are missing")?,
+            batch_target_size: row.batch_target_size,
         })
     }
 
@@ -162,6 +167,7 @@ impl TaskFile {
             peer_token,
             peer_token_hash,
             collector_token_hash,
+            batch_target_size: self.batch_target_size,
             origin,
             expires_at,
             created_at: now,
@@ -189,6 +195,7 @@ impl TaskFile {
             peer_token,
             peer_token_sha256: peer_hash,
             collector_token_sha256: collector_hash,
+            batch_target_size: self.batch_target_size,
         };
         Zeroizing::new(toml::to_string(&text).expect("strings and small numbers are always TOML"))
     }
@@ -224,12 +231,31 @@ fn resolve(raw: &Text) -> Result<TaskFile, Wrong> {
         role,
         task_id,
         draft,
-        configuration,
         verify_key: Zeroizing::new(verify_key),
         verification_key_id: raw.verification_key_id,
         collector,
         tokens: tokens(raw, role)?,
+        batch_target_size: batch_target_size(raw, role, &configuration)?,
+        configuration,
     })
+}
+
+fn batch_target_size(
+    raw: &Text,
+    role: Role,
+    configuration: &TaskConfiguration,
+) -> Result<Option<u64>, Wrong> {
+    let key = "batch_target_size";
+    match raw.batch_target_size {
+        None => Ok(None),
+        Some(_) if (role, configuration.batch_mode()) != (Role::Leader, BatchMode::LeaderSelected) => {
+            Err(wrong(key, "is for the leader of a task whose batches it selects; remove it"))
+        }
+        Some(target) if target < configuration.min_batch_size() => {
+            Err(wrong(key, "is below the task's minimum batch size, so that no batch could be collected"))
+        }
+        Some(target) => Ok(Some(target)),
+    }
 }
 
 fn tokens(raw: &Text, role: Role) -> Result<Tokens, Wrong> {

@@ -131,6 +131,7 @@ impl Parties {
             verification_key_id: 0,
             collector: collector.config.clone(),
             tokens,
+            batch_target_size: None,
         };
         let bearer = Bearer::new(&to_helper).context("a token is not a token")?;
         let of_leader = Tokens::Leader { to_helper: bearer, of_collector: TokenHash::of(&to_leader) };

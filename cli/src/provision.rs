@@ -85,6 +85,7 @@ pub(crate) fn provision(spec: &TaskSpec, policy: &Policy) -> Result<Provisioned,
         verification_key_id,
         collector: keypair.config.clone(),
         tokens,
+        batch_target_size: None,
     };
     let to_helper =
         Bearer::new(leader_to_helper.expose()).expect("base64url has only letters a bearer token may have");

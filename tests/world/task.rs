@@ -188,6 +188,7 @@ impl Task {
             verification_key_id: 0,
             collector: self.collector.config.clone(),
             tokens,
+            batch_target_size: None,
         }
     }
 }

@@ -10,6 +10,7 @@ use mica_dap::aggregation::{
     AggregationJobInitReq, AggregationJobResp, ReportShare, VerifyInit, VerifyResult,
 };
 use mica_dap::codec::{Decode as _, Encode as _, Reader};
+use mica_dap::id::BatchId;
 use mica_dap::media::Media;
 use mica_dap::report::Report;
 use mica_dap::report_error::ReportError;
@@ -52,7 +53,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, job: &Held<JobRow>) -> Result<(), 
     let request = AggregationJobInitReq {
         verification_key_id: task.verification_key_id,
         agg_param: Vec::new(),
-        extensions: AggregationJobInitReq::extensions_for(None),
+        extensions: AggregationJobInitReq::extensions_for(job.row.batch),
         verify_inits: inits,
     };
     let Some(response) = ask(shared, &task, job, request.encoded(), sent.len()).await? else {
@@ -61,8 +62,8 @@ pub(crate) async fn run(shared: &Arc<Shared>, job: &Held<JobRow>) -> Result<(), 
     if !response.answers(sent.iter().map(|report| report.report.metadata.report_id)) {
         return Err(JobError::retry("the helper answered about other reports, or in another order"));
     }
-    let concluding = Arc::clone(&task);
-    let concluded = shared.compute.run(move || conclude(&concluding, sent, response)).await?;
+    let (concluding, batch) = (Arc::clone(&task), job.row.batch);
+    let concluded = shared.compute.run(move || conclude(&concluding, batch, sent, response)).await?;
     let deltas = concluded.deltas;
     let tallies: Vec<(&str, u64)> = concluded.tallies.into_iter().collect();
     finish::finish(shared, &task, job, &deltas, &tallies).await
@@ -262,7 +263,12 @@ struct Concluded {
 }
 
 /// The leader's last step over each report that the helper continued (DAP 4.5.3.1).
-fn conclude(task: &Task, sent: Vec<Sent>, response: AggregationJobResp) -> Result<Concluded, JobError> {
+fn conclude(
+    task: &Task,
+    batch: Option<BatchId>,
+    sent: Vec<Sent>,
+    response: AggregationJobResp,
+) -> Result<Concluded, JobError> {
     let mut verified = Vec::with_capacity(sent.len());
     let mut tallies = BTreeMap::new();
     for (sent, resp) in sent.into_iter().zip(response.verify_resps) {
@@ -288,7 +294,8 @@ fn conclude(task: &Task, sent: Vec<Sent>, response: AggregationJobResp) -> Resul
             Err(_) => *tallies.entry(ReportError::VdafVerifyError.label()).or_default() += 1,
         }
     }
-    let deltas = finish::sum(&*task.vdaf, &verified).map_err(|fault| JobError::retry(fault.to_string()))?;
+    let deltas =
+        finish::sum(&*task.vdaf, batch, &verified).map_err(|fault| JobError::retry(fault.to_string()))?;
     Ok(Concluded { deltas, tallies })
 }
 

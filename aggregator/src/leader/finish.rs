@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mica_dap::batch::{BucketId, Checksum};
-use mica_dap::id::ReportId;
+use mica_dap::id::{BatchId, ReportId};
 use mica_dap::time::Time;
 use mica_dap::vdaf::{OutputShare, Vdaf};
 use mica_service::store::StoreError;
@@ -23,28 +23,34 @@ pub(crate) struct Verified {
     pub(crate) output: OutputShare,
 }
 
-/// Sums per bucket; the order of the reports does not matter.
-pub(crate) fn sum(vdaf: &dyn Vdaf, verified: &[Verified]) -> Result<Vec<BucketDelta>, Fault> {
-    let mut buckets: BTreeMap<Time, Vec<&Verified>> = BTreeMap::new();
+/// Sums per bucket: per unit of time, or all in the batch that the leader selected. The order of the reports does not
+/// matter.
+pub(crate) fn sum(
+    vdaf: &dyn Vdaf,
+    batch: Option<BatchId>,
+    verified: &[Verified],
+) -> Result<Vec<BucketDelta>, Fault> {
+    let mut buckets: BTreeMap<BucketId, Vec<&Verified>> = BTreeMap::new();
     for report in verified {
-        buckets.entry(report.time).or_default().push(report);
+        let bucket = batch.map_or(BucketId::TimeInterval(report.time), BucketId::LeaderSelected);
+        buckets.entry(bucket).or_default().push(report);
     }
-    buckets
-        .into_iter()
-        .map(|(time, reports)| {
-            let outputs: Vec<&OutputShare> = reports.iter().map(|report| &report.output).collect();
-            Ok(BucketDelta {
-                bucket: BucketId::TimeInterval(time),
-                share: vdaf.aggregate(&[], None, &outputs).map_err(Fault::new)?,
-                report_count: reports.len() as u64,
-                checksum: reports
-                    .iter()
-                    .fold(Checksum::default(), |sum, report| sum.combine(Checksum::of(&report.id))),
-                min_time: time,
-                max_time: time,
-            })
-        })
-        .collect()
+    buckets.into_iter().filter_map(|(bucket, reports)| delta(vdaf, bucket, &reports)).collect()
+}
+
+fn delta(vdaf: &dyn Vdaf, bucket: BucketId, reports: &[&Verified]) -> Option<Result<BucketDelta, Fault>> {
+    let outputs: Vec<&OutputShare> = reports.iter().map(|report| &report.output).collect();
+    let times = || reports.iter().map(|report| report.time);
+    let (min_time, max_time) = (times().min()?, times().max()?);
+    let share = vdaf.aggregate(&[], None, &outputs).map_err(Fault::new);
+    Some(share.map(|share| BucketDelta {
+        bucket,
+        share,
+        report_count: reports.len() as u64,
+        checksum: reports.iter().map(|report| Checksum::of(&report.id)).collect(),
+        min_time,
+        max_time,
+    }))
 }
 
 /// Commits the job's sums and drops its segments, if the lease still holds.

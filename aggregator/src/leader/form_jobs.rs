@@ -4,14 +4,21 @@
 //! Nothing waits for a job to be full: under light load every segment is a job, and under heavy load the segments
 //! that gathered while other jobs were being driven share one.
 
+use mica_dap::task::BatchMode;
+use mica_service::store::StoreError;
+
+use super::fill_batches;
 use crate::shared::{Limits, Shared};
 use crate::store;
 use crate::store::segments::SegmentHead;
-use mica_service::store::StoreError;
 
 /// Gives every waiting segment of `task` a job.
 pub(crate) async fn form(shared: &Shared, task: i64) -> Result<(), StoreError> {
-    while form_one(shared, task).await? {}
+    let Some(task) = shared.tasks.by_key(task) else { return Ok(()) };
+    match task.configuration.batch_mode() {
+        BatchMode::TimeInterval => while form_one(shared, task.key).await? {},
+        BatchMode::LeaderSelected => while fill_batches::form_some(shared, &task).await? {},
+    }
     Ok(())
 }
 
@@ -29,7 +36,7 @@ async fn form_one(shared: &Shared, task: i64) -> Result<bool, StoreError> {
             }
             let reports = chosen.iter().map(|segment| segment.report_count).sum();
             let ids: Vec<i64> = chosen.iter().map(|segment| segment.id).collect();
-            let job = store::aggregation_jobs::create(&mut tx, task, reports, now).await?;
+            let job = store::aggregation_jobs::create(&mut tx, task, None, reports, now).await?;
             let mine = store::segments::assign(&mut tx, job, &ids).await? == ids.len() as u64;
             if !mine {
                 // Another replica took one of them while we looked: it forms the job, we look again later.

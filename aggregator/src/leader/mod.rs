@@ -4,6 +4,7 @@ pub(crate) mod aggregate;
 pub(crate) mod collect;
 pub(crate) mod collection;
 mod complete;
+mod fill_batches;
 pub(crate) mod finish;
 pub(crate) mod form_jobs;
 mod peer;

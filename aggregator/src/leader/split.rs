@@ -4,6 +4,7 @@
 //! kept; the others were counted as refused when it was frozen.
 
 use mica_dap::codec::Reader;
+use mica_dap::id::BatchId;
 use mica_dap::report::Report;
 use mica_dap::time::Time;
 use mica_service::store::{StoreError, Tx};
@@ -40,7 +41,7 @@ pub(super) async fn split(
             let kept = reports(&old, included)?;
             let (first, second) = kept.split_at(kept.len() / 2);
             for half in [first, second] {
-                form(&mut tx, task, half, now).await?;
+                form(&mut tx, task, job.row.batch.as_ref(), half, now).await?;
             }
             // Whoever waited for the old segments waits for the new ones.
             let newest = segments::newest(&mut tx, task.key).await?;
@@ -68,15 +69,17 @@ fn reports<'s>(segments: &'s [Segment], included: &[bool]) -> Result<Vec<(Time, 
     Ok(kept.map(|(report, _)| report).collect())
 }
 
-async fn form(tx: &mut Tx, task: &Task, reports: &[(Time, &[u8])], now: u64) -> Result<(), StoreError> {
-    let times = || reports.iter().map(|(time, _)| *time);
-    let (Some(min_time), Some(max_time)) = (times().min(), times().max()) else { return Ok(()) };
-    let report_count = reports.len() as u64;
-    let bytes = reports.iter().map(|(_, bytes)| *bytes).collect::<Vec<_>>().concat();
-    let segment =
-        NewSegment { task: task.key, report_count, min_time, max_time, reports: bytes, created_at: now };
+async fn form(
+    tx: &mut Tx,
+    task: &Task,
+    batch: Option<&BatchId>,
+    reports: &[(Time, &[u8])],
+    now: u64,
+) -> Result<(), StoreError> {
+    let Some(segment) = NewSegment::of(task.key, reports, now) else { return Ok(()) };
+    let report_count = segment.report_count;
     let segment = segments::insert_segment(tx, &segment).await?;
-    let job = aggregation_jobs::create(tx, task.key, report_count, now).await?;
+    let job = aggregation_jobs::create(tx, task.key, batch, report_count, now).await?;
     segments::assign(tx, job, &[segment]).await?;
     Ok(())
 }

@@ -54,6 +54,7 @@ pub(crate) fn task() -> Arc<Task> {
             to_helper: Bearer::new("a").expect("a token"),
             of_collector: TokenHash::of("b"),
         },
+        batch_target_size: None,
     };
     Arc::new(Task::resolve(1, file, &policy).expect("the policy covers the task"))
 }

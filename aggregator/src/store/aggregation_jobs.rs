@@ -5,6 +5,7 @@
 
 use std::str::FromStr;
 
+use mica_dap::id::BatchId;
 use mica_service::store::{Fields, StoreError, Tx, signed};
 use sqlx::any::AnyRow;
 
@@ -27,6 +28,8 @@ pub struct JobRow {
     pub id: i64,
     /// The task.
     pub task: i64,
+    /// The batch that all its reports are put in, where the leader selects it.
+    pub batch: Option<BatchId>,
     /// How far it is.
     pub state: JobState,
     /// Bitmap over the reports of its segments: which were sent. None until frozen.
@@ -45,17 +48,24 @@ pub struct JobRow {
     pub created_at: u64,
 }
 
-/// Forms a job that anybody may take up at once.
-pub async fn create(tx: &mut Tx, task: i64, report_count: u64, created_at: u64) -> Result<i64, StoreError> {
+/// Forms a job that anybody may take up at once. Its batch, where the leader selects it, never changes.
+pub async fn create(
+    tx: &mut Tx,
+    task: i64,
+    batch: Option<&BatchId>,
+    report_count: u64,
+    created_at: u64,
+) -> Result<i64, StoreError> {
     let row = sqlx::query(
         "-- create_aggregation_job
-         INSERT INTO aggregation_jobs (task, state, report_count, attempts, lease_until, created_at)
-         VALUES ($1, 'active', $2, 0, $3, $3)
+         INSERT INTO aggregation_jobs (task, state, batch_id, report_count, attempts, lease_until, created_at)
+         VALUES ($1, 'active', $4, $2, 0, $3, $3)
          RETURNING id",
     )
     .bind(task)
     .bind(signed(report_count)?)
     .bind(signed(created_at)?)
+    .bind(batch.map(|batch| batch.as_bytes().as_slice()))
     .fetch_one(tx.connection())
     .await?;
     Fields::of("aggregation_jobs", &row).integer("id")
@@ -206,6 +216,19 @@ pub async fn active_count(tx: &mut Tx, task: i64) -> Result<u64, StoreError> {
     Fields::of("aggregation_jobs", &row).unsigned("jobs")
 }
 
+/// Whether a job that puts reports in the batch is not settled.
+pub async fn under_way(tx: &mut Tx, task: i64, batch: &BatchId) -> Result<bool, StoreError> {
+    let row = sqlx::query(
+        "-- aggregation_jobs_of_batch
+         SELECT id FROM aggregation_jobs WHERE task = $1 AND batch_id = $2 AND state = 'active' LIMIT 1",
+    )
+    .bind(task)
+    .bind(batch.as_bytes().as_slice())
+    .fetch_optional(tx.connection())
+    .await?;
+    Ok(row.is_some())
+}
+
 /// Ends every lease, for a process that knows that it is the only one: whoever held them is dead. Jobs that
 /// wait for another attempt may be taken up at once.
 pub async fn release_all_leases(tx: &mut Tx) -> Result<u64, StoreError> {
@@ -239,6 +262,7 @@ fn read(row: &AnyRow) -> Result<JobRow, StoreError> {
     Ok(JobRow {
         id: fields.integer("id")?,
         task: fields.integer("task")?,
+        batch: columns::optional_array(&fields, "batch_id")?.map(BatchId::new),
         state: fields.parsed("state")?,
         included: fields.optional_bytes("included")?,
         report_count: fields.unsigned("report_count")?,

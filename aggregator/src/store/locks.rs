@@ -13,6 +13,8 @@ pub(super) enum Lock {
     Task(i64),
     /// The end of the ledger.
     Ledger,
+    /// Which reports and which collection get which batch of one leader-selected task.
+    Batches(i64),
 }
 
 /// Waits until nobody else holds `lock`, in either way; keeps it until the transaction ends.
@@ -50,6 +52,7 @@ impl Lock {
         match self {
             Self::Task(task) => SPACE | (1 << 40) | (task & 0xff_ffff_ffff),
             Self::Ledger => SPACE | (2 << 40),
+            Self::Batches(task) => SPACE | (3 << 40) | (task & 0xff_ffff_ffff),
         }
     }
 }

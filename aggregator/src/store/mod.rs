@@ -10,8 +10,10 @@
 //! * [`tasks`] - `insert_task`, `task_by_id`, `all_tasks`, `lock_task`, `share_task`
 //! * [`hpke_keys`] - `keys`, `insert_key`, `set_key_state`
 //! * [`report_ids`] - `insert_new`
-//! * [`segments`] - `insert_segment`, `unassigned`, `tasks_with_unassigned`, `assign`, `of_job`, `delete_of_job`,
-//!   `unsettled`, `unsettled_until`, `newest`
+//! * [`segments`] - `insert_segment`, `unassigned`, `tasks_with_unassigned`, `assign`, `of_job`, `waiting`, `cut`,
+//!   `drop_waiting`, `delete_of_job`, `unsettled`, `unsettled_until`, `newest`
+//! * [`batches`] - `lock_batches`, `begin`, `with_room`, `close_full`, `next_ready`, `associate`, `give_back`,
+//!   `give_back_refused`, `fail`, `set_collected`, `of_task`
 //! * [`aggregation_jobs`] - `create`, `by_id`, `lease`, `freeze`, `set_location`, `renew`, `fail_attempt`, `finish`, `active_count`,
 //!   `release_all_leases`, `sweep_finished`
 //! * [`helper_jobs`] - `insert`, `by_digest`, `by_id`, `set_response`, `delete`
@@ -27,6 +29,7 @@
 //! leave it only through a release; how many reports they sum is [`report_count`].
 
 pub mod aggregation_jobs;
+pub mod batches;
 pub(crate) mod buckets;
 pub mod closed_intervals;
 pub mod collection_jobs;

@@ -7,6 +7,7 @@ use mica_dap::time::{Interval, Time};
 use mica_service::store::{Fields, StoreError, Tx, signed};
 use sqlx::any::AnyRow;
 
+use super::columns::found;
 use super::scope::clamp;
 
 /// Reports that were accepted together.
@@ -24,6 +25,21 @@ pub struct NewSegment {
     pub reports: Vec<u8>,
     /// When they were accepted.
     pub created_at: u64,
+}
+
+impl NewSegment {
+    /// A segment of these encoded reports, each with its time; nothing when there are none.
+    pub fn of(task: i64, reports: &[(Time, &[u8])], created_at: u64) -> Option<Self> {
+        let times = || reports.iter().map(|(time, _)| *time);
+        Some(Self {
+            task,
+            report_count: reports.len() as u64,
+            min_time: times().min()?,
+            max_time: times().max()?,
+            reports: reports.iter().map(|(_, bytes)| *bytes).collect::<Vec<_>>().concat(),
+            created_at,
+        })
+    }
 }
 
 /// What there is to know about a segment without reading it.
@@ -133,6 +149,48 @@ pub async fn of_job(tx: &mut Tx, job: i64) -> Result<Vec<Segment>, StoreError> {
     .fetch_all(tx.connection())
     .await?;
     rows.iter().map(read).collect()
+}
+
+/// The segment of that number with its reports, if it belongs to no job.
+pub async fn waiting(tx: &mut Tx, segment: i64) -> Result<Option<Segment>, StoreError> {
+    let row = sqlx::query(
+        "-- waiting_segment
+         SELECT id, report_count, reports FROM segments WHERE id = $1 AND job IS NULL",
+    )
+    .bind(segment)
+    .fetch_optional(tx.connection())
+    .await?;
+    row.as_ref().map(read).transpose()
+}
+
+/// Leaves in a segment that belongs to no job what `rest` says, in its old place in the order. False when it belongs to a
+/// job.
+pub async fn cut(tx: &mut Tx, segment: i64, rest: &NewSegment) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "-- cut_segment
+         UPDATE segments SET report_count = $2, min_time = $3, max_time = $4, reports = $5
+         WHERE id = $1 AND job IS NULL",
+    )
+    .bind(segment)
+    .bind(signed(rest.report_count)?)
+    .bind(signed(rest.min_time.0)?)
+    .bind(signed(rest.max_time.0)?)
+    .bind(rest.reports.as_slice())
+    .execute(tx.connection())
+    .await?;
+    Ok(found(done.rows_affected()))
+}
+
+/// Drops a segment that belongs to no job and whose reports are all in others by now. False when it belongs to a job.
+pub async fn drop_waiting(tx: &mut Tx, segment: i64) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "-- drop_waiting_segment
+         DELETE FROM segments WHERE id = $1 AND job IS NULL",
+    )
+    .bind(segment)
+    .execute(tx.connection())
+    .await?;
+    Ok(found(done.rows_affected()))
 }
 
 /// Forgets the reports of a job that is settled; returns how many segments there were.

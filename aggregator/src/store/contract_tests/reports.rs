@@ -151,7 +151,7 @@ async fn of_eight_who_form_a_job_one_gets_the_segments() {
 #[tokio::test]
 async fn a_job_belongs_to_who_took_it_up_last() {
     for (_database, store) in stores().await {
-        let id = commit!(store, |tx| jobs::create(tx, 1, 9, 100));
+        let id = commit!(store, |tx| jobs::create(tx, 1, None, 9, 100));
         let taken = commit!(store, |tx| jobs::lease(tx, 1, lease(100, 1))).unwrap();
         assert_eq!((taken.id, taken.task, taken.report_count, taken.attempts), (id, 1, 9, 1));
         assert_eq!((taken.state, taken.lease_until), (JobState::Active, 115));
@@ -182,8 +182,8 @@ async fn a_job_belongs_to_who_took_it_up_last() {
 #[tokio::test]
 async fn a_job_is_finished_once() {
     for (_database, store) in stores().await {
-        let id = commit!(store, |tx| jobs::create(tx, 1, 9, 100));
-        commit!(store, |tx| jobs::create(tx, 2, 9, 100));
+        let id = commit!(store, |tx| jobs::create(tx, 1, None, 9, 100));
+        commit!(store, |tx| jobs::create(tx, 2, None, 9, 100));
         assert_eq!(commit!(store, |tx| jobs::lease(tx, 1, lease(100, 1))).unwrap().id, id);
         assert!(commit!(store, |tx| jobs::freeze(tx, id, token(1), &[1])));
         assert_eq!(commit!(store, |tx| jobs::active_count(tx, 1)), 1);
@@ -202,7 +202,7 @@ async fn a_job_is_finished_once() {
 #[tokio::test]
 async fn a_process_that_is_alone_ends_the_leases_of_the_dead() {
     for (_database, store) in stores().await {
-        let id = commit!(store, |tx| jobs::create(tx, 1, 9, 100));
+        let id = commit!(store, |tx| jobs::create(tx, 1, None, 9, 100));
         commit!(store, |tx| jobs::lease(tx, 1, lease(100, 1))).unwrap();
         assert_eq!(commit!(store, |tx| jobs::release_all_leases(tx)), 1);
         assert!(!commit!(store, |tx| jobs::finish(tx, id, token(1))));
@@ -214,9 +214,9 @@ async fn a_process_that_is_alone_ends_the_leases_of_the_dead() {
 async fn of_eight_workers_each_job_is_taken_up_by_one() {
     for (_database, store) in stores().await {
         for reports in 0..40 {
-            commit!(store, |tx| jobs::create(tx, 1, reports, 100));
+            commit!(store, |tx| jobs::create(tx, 1, None, reports, 100));
         }
-        commit!(store, |tx| jobs::create(tx, 2, 1, 100));
+        commit!(store, |tx| jobs::create(tx, 2, None, 1, 100));
         assert_eq!(commit!(store, |tx| jobs::tasks_with_work(tx, 100)), [1, 2]);
         let taken = at_once(|number| {
             let store = store.clone();
@@ -245,7 +245,7 @@ async fn no_row_is_left_behind_by_a_settled_job() {
         for round in 0..20 {
             let new = &segment(1, (round, round));
             let id = commit!(store, |tx| segments::insert_segment(tx, new));
-            let job = commit!(store, |tx| jobs::create(tx, 1, 2, 100));
+            let job = commit!(store, |tx| jobs::create(tx, 1, None, 2, 100));
             let ids = &[id];
             commit!(store, |tx| segments::assign(tx, job, ids));
             commit!(store, |tx| jobs::lease(tx, 1, lease(100, 1))).unwrap();

@@ -27,6 +27,7 @@ fn new_task(number: u8) -> NewTask {
         collector_hpke_config: vec![9; 40],
         peer_token: None,
         peer_token_hash: Some([1; 32]),
+        batch_target_size: None,
         collector_token_hash: None,
         origin: Origin::Operator,
         expires_at: None,

@@ -142,6 +142,7 @@ impl Task {
             verification_key_id: 0,
             collector: self.keypair.config.clone(),
             tokens,
+            batch_target_size: None,
         }
     }
 

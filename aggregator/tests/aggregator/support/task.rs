@@ -116,6 +116,7 @@ impl TestTask {
             verification_key_id: 0,
             collector: self.collector.config.clone(),
             tokens,
+            batch_target_size: None,
         }
     }
 }
