@@ -10,6 +10,7 @@ use mica_service::listener;
 use mica_service::shutdown::Shutdown;
 use mica_service::store::{Dialect, Store, StoreError};
 use mica_service::telemetry;
+use mica_service::tls::Acceptor;
 use thiserror::Error;
 use tokio::net::TcpListener;
 
@@ -48,6 +49,7 @@ pub struct Options {
 pub struct Aggregator {
     pub(crate) shared: Arc<Shared>,
     pub(crate) writing: Writing,
+    tls: Option<Acceptor>,
 }
 
 /// Why an aggregator cannot start: one sentence for the operator.
@@ -91,7 +93,14 @@ impl Aggregator {
         let tasks = Tasks::load(store.clone(), clock.clone(), role, policy).await?;
         let room = limits.room(role);
         let shared = Shared { role, store, clock, compute, http, tasks, keys, limits, room, paces, uploads };
-        Ok(Self { shared: Arc::new(shared), writing })
+        Ok(Self { shared: Arc::new(shared), writing, tls: None })
+    }
+
+    /// Listens inside TLS.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Option<Acceptor>) -> Self {
+        self.tls = tls;
+        self
     }
 
     /// The encoded HPKE configurations that clients of this aggregator fetch.
@@ -102,21 +111,27 @@ impl Aggregator {
 
     /// Serves until `shutdown`; requests and steps under way are finished first.
     pub async fn run(self, listener: TcpListener, shutdown: Shutdown) {
-        let Self { shared, writing } = self;
+        let Self { shared, writing, tls } = self;
+        shared.http.watch();
         let store = shared.store.clone();
-        serve(shared, writing, listener, shutdown).await;
+        serve(shared, writing, (tls, listener), shutdown).await;
         // Writes the journal of an SQLite file back into it, and leaves no copy of what was scrubbed.
         store.close().await;
         tracing::info!("stopped");
     }
 }
 
-async fn serve(shared: Arc<Shared>, writing: Writing, listener: TcpListener, shutdown: Shutdown) {
+async fn serve(
+    shared: Arc<Shared>,
+    writing: Writing,
+    (tls, listener): (Option<Acceptor>, TcpListener),
+    shutdown: Shutdown,
+) {
     let limits = listener::Limits::default();
     if shared.role == Role::Helper {
         let router = router::helper(Arc::clone(&shared));
         tokio::join!(
-            listener::serve(listener, router, limits, shutdown.clone()),
+            listener::serve_over(tls, listener, router, limits, shutdown.clone()),
             shared.tasks.follow(shutdown)
         );
         return;
@@ -126,7 +141,7 @@ async fn serve(shared: Arc<Shared>, writing: Writing, listener: TcpListener, shu
     let router = router::leader(Arc::clone(&shared));
     let follower = Arc::clone(&shared);
     tokio::join!(
-        listener::serve(listener, router, limits, shutdown.clone()),
+        listener::serve_over(tls, listener, router, limits, shutdown.clone()),
         jobs::drive(shared, shutdown.clone()),
         async move { follower.tasks.follow(shutdown).await }
     );

@@ -27,7 +27,7 @@ impl Aggregator {
     /// is returned.
     #[must_use]
     pub fn by_hand(self) -> ByHand {
-        let Self { shared, writing } = self;
+        let Self { shared, writing, .. } = self;
         let router = match shared.role {
             Role::Leader => router::leader(Arc::clone(&shared)),
             Role::Helper => router::helper(Arc::clone(&shared)),

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use mica_service::tls::{ListenTls, PeerTls};
 use serde::Deserialize;
 
 use crate::shared::Limits;
@@ -25,6 +26,15 @@ pub struct Config {
     /// What is asked of new tasks.
     #[serde(default)]
     pub limits: TaskLimits,
+    /// Who this aggregator is to those who connect; without it, it speaks plain HTTP, on loopback only.
+    #[serde(default)]
+    pub tls: Option<ListenTls>,
+    /// Leader: whom it takes for the helper, and who it is to it.
+    #[serde(default)]
+    pub peer_tls: PeerTls,
+    /// Lets plain HTTP leave this machine, in both directions: for aggregators behind a proxy that speaks TLS.
+    #[serde(default)]
+    pub insecure: bool,
     /// The largest upload in bytes.
     #[serde(default = "default_upload_bytes")]
     pub max_upload_bytes: usize,
@@ -56,6 +66,8 @@ impl Config {
     #[must_use]
     pub fn relative_to(mut self, folder: &Path) -> Self {
         self.policy = folder.join(&self.policy);
+        self.tls = self.tls.map(|tls| tls.relative_to(folder));
+        self.peer_tls = self.peer_tls.relative_to(folder);
         for task in &mut self.tasks {
             *task = folder.join(&task);
         }

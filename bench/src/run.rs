@@ -15,6 +15,7 @@ use mica_dap::resource::Resource;
 use mica_dap::time::Interval;
 use mica_envelope::{KeyConfigList, Opener, media};
 use mica_service::http::{HttpClient, HttpOptions};
+use mica_service::tls::Peers;
 
 use crate::database::Databases;
 use crate::figures::{Cpu, Figures, Machine, Memory, Speed, Storage, Work, per_report};
@@ -197,7 +198,9 @@ impl Run<'_> {
             return Ok(Requests { target, bodies: reports, openers: Vec::new(), report_bytes });
         }
         self.progress.step("sealing envelopes");
-        let keys = fetch_ohttp_keys(&format!("{}ohttp-keys", self.parties.url(Role::Gateway)?)).await?;
+        let keys =
+            fetch_ohttp_keys(&format!("{}ohttp-keys", self.parties.url(Role::Gateway)?), &Peers::default())
+                .await?;
         let (bodies, openers) = workload::envelopes(&reports, self.task(), &keys)?.into_iter().unzip();
         let address = self.parties.address(Role::Relay)?;
         let target = Target { address, path: http::Uri::from_static("/"), media: media::OHTTP_REQUEST };

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use mica_service::tls::{PeerTls, Peers};
 
 use crate::commands::{collect, config, demo, dev, policy, report, task};
+use crate::exit::Failure;
 
 /// Private measurement: OHTTP hides who sent it, DAP hides what they sent, DP hides whether they took part.
 #[derive(Parser)]
@@ -85,6 +87,52 @@ pub(crate) struct ServerArgs {
     /// Listen here in place of what the file says
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<String>,
+    /// Let plain HTTP leave this machine: for a server behind a proxy that speaks TLS
+    #[arg(long)]
+    pub(crate) insecure: bool,
+}
+
+/// Whom a command believes that asks other parties.
+#[derive(Args, Default)]
+pub(crate) struct PeerArgs {
+    /// Certificates of the authorities to believe, in PEM, in place of those of the operating system
+    #[arg(long, value_name = "FILE", env = "MICA_ROOTS")]
+    roots: Option<PathBuf>,
+    /// Let plain HTTP leave this machine
+    #[arg(long, env = "MICA_INSECURE")]
+    insecure: bool,
+}
+
+/// Who a command is to parties that ask for a certificate.
+#[derive(Args, Default)]
+pub(crate) struct IdentityArgs {
+    /// The certificate to show, in PEM
+    #[arg(long, value_name = "FILE", env = "MICA_CERTIFICATE", requires = "private_key")]
+    certificate: Option<PathBuf>,
+    /// Its private key, in PEM
+    #[arg(long, value_name = "FILE", env = "MICA_PRIVATE_KEY", requires = "certificate")]
+    private_key: Option<PathBuf>,
+}
+
+impl PeerArgs {
+    /// How to connect, showing no certificate.
+    pub(crate) fn peers(&self) -> Result<Peers, Failure> {
+        self.peers_as(&IdentityArgs::default())
+    }
+
+    /// How to connect, as `identity`.
+    pub(crate) fn peers_as(&self, identity: &IdentityArgs) -> Result<Peers, Failure> {
+        let files = PeerTls {
+            roots: self.roots.clone(),
+            system_roots: false,
+            certificate: identity.certificate.clone(),
+            private_key: identity.private_key.clone(),
+        };
+        Peers::load(&files, self.insecure).map_err(|error| {
+            let flag = error.key.replace("peer_tls.", "--").replace('_', "-");
+            Failure::invalid(format!("{flag}: {}; {}", error.what, error.fix))
+        })
+    }
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 unexpected, 2 usage, 3 configuration or policy invalid, 4 refused by \

@@ -204,6 +204,7 @@ impl From<PeerError> for Failure {
     fn from(error: PeerError) -> Self {
         match error {
             PeerError::BadUrl(why) => Self::invalid(why),
+            PeerError::NotAccepted { .. } => Self::new(Exit::Unauthorized, error),
             other => Self::new(Exit::Unreachable, other),
         }
     }
@@ -213,8 +214,9 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let exit = match &error {
             ClientError::Measurement(_) => Exit::Usage,
-            ClientError::Task(_) | ClientError::StaleOhttpKey => Exit::Invalid,
+            ClientError::Task(_) | ClientError::StaleOhttpKey | ClientError::Unusable(_) => Exit::Invalid,
             ClientError::Unreachable { .. }
+            | ClientError::Certificate { .. }
             | ClientError::Relay(_)
             | ClientError::Refused { status: 429 | 500.., .. } => Exit::Unreachable,
             ClientError::Refused { status: 401 | 403, .. } => Exit::Unauthorized,

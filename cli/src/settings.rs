@@ -11,6 +11,7 @@ use mica_service::config::{Loaded, Origin, Provenance, Sources};
 use serde::de::DeserializeOwned;
 use toml_edit::Document;
 
+use crate::args::ServerArgs;
 use crate::exit::Failure;
 use crate::files;
 
@@ -55,6 +56,7 @@ pub(crate) struct Settings {
     text: String,
     role: RoleName,
     listen: Option<String>,
+    insecure: bool,
 }
 
 impl Settings {
@@ -66,15 +68,24 @@ impl Settings {
         let text = files::read(path, "configuration")?;
         let name = path.display().to_string();
         let (text, role) = take_role(&name, &text)?;
-        Ok(Self { path: path.to_owned(), name, text, role, listen: None })
+        Ok(Self { path: path.to_owned(), name, text, role, listen: None, insecure: false })
     }
 
-    /// The same, provided that it is for `role`; `listen` is what a flag says.
+    /// The configuration that a server is started with, provided that it is for `role`.
     ///
     /// # Errors
     /// When it is another role's.
-    pub(crate) fn of(role: RoleName, path: &Path, listen: Option<String>) -> Result<Self, Failure> {
-        let settings = Self { listen, ..Self::read(path)? };
+    pub(crate) fn of_server(role: RoleName, args: &ServerArgs) -> Result<Self, Failure> {
+        let settings = Self::of(role, &args.config)?;
+        Ok(Self { listen: args.listen.clone(), insecure: args.insecure, ..settings })
+    }
+
+    /// The same without flags.
+    ///
+    /// # Errors
+    /// When it is another role's.
+    pub(crate) fn of(role: RoleName, path: &Path) -> Result<Self, Failure> {
+        let settings = Self::read(path)?;
         if settings.role == role {
             return Ok(settings);
         }
@@ -108,6 +119,9 @@ impl Settings {
         if let Some(listen) = &self.listen {
             sources = sources.flag("--listen", "listen", listen.clone());
         }
+        if self.insecure {
+            sources = sources.flag("--insecure", "insecure", "true");
+        }
         Ok(sources.load()?)
     }
 
@@ -131,9 +145,15 @@ impl Settings {
         Box::new(diagnostic(&self.name, place, VALUE, what, fix)).into()
     }
 
-    /// Where the value of a key of the file begins.
+    /// Where the value of a dotted key of the file begins; or the table that it would be in.
     fn place(&self, key: &str) -> (usize, usize) {
-        let span = Document::parse(self.text.as_str()).ok().and_then(|document| document.get(key)?.span());
+        let Ok(document) = Document::parse(self.text.as_str()) else { return (1, 1) };
+        let mut item = document.as_item();
+        let mut span = None;
+        for part in key.split('.') {
+            let Some(below) = item.get(part) else { break };
+            (item, span) = (below, below.span());
+        }
         span.map_or((1, 1), |span| locate(&self.text, span.start))
     }
 

@@ -12,6 +12,7 @@ use mica_dap::report_error::ReportError;
 use mica_dap::resource::Resource;
 use mica_dap::vdaf::Measurement;
 use mica_envelope::{ClientEnvelope, InnerRequest, InnerResponse, KeyConfigList, media};
+use mica_tls::Peers;
 
 use crate::transport::Transport;
 use crate::{ClientError, ReportBuilder, TaskBundle};
@@ -36,7 +37,14 @@ impl Client {
     /// A client for the task of `bundle`.
     #[must_use]
     pub fn new(bundle: TaskBundle) -> Self {
-        Self { bundle, transport: Transport::new() }
+        Self { bundle, transport: Transport::new(&Peers::default()) }
+    }
+
+    /// Connects to the relay as `peers` says, in place of believing the authorities of the operating system.
+    #[must_use]
+    pub fn with_peers(mut self, peers: &Peers) -> Self {
+        self.transport = Transport::new(peers);
+        self
     }
 
     /// Fetches the HPKE configurations of both aggregators through the relay and prepares to make reports.
@@ -148,8 +156,8 @@ impl Client {
 ///
 /// # Errors
 /// When they cannot be fetched or read.
-pub async fn fetch_ohttp_keys(url: &str) -> Result<KeyConfigList, ClientError> {
-    let response = Transport::new().get(url, media::OHTTP_KEYS).await?;
+pub async fn fetch_ohttp_keys(url: &str, peers: &Peers) -> Result<KeyConfigList, ClientError> {
+    let response = Transport::new(peers).get(url, media::OHTTP_KEYS).await?;
     if !response.status().is_success() {
         return Err(ClientError::Answer(format!("the gateway answered {}", response.status())));
     }

@@ -20,6 +20,17 @@ pub enum ClientError {
         /// In one phrase.
         why: String,
     },
+    /// The relay or the gateway is not who it should be. Nothing was sent.
+    #[error("the certificate of {host} is not valid: {why}")]
+    Certificate {
+        /// The host that was asked.
+        host: String,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// The relay or the gateway may not be asked like this: one sentence.
+    #[error("{0}")]
+    Unusable(String),
     /// The relay or the gateway refused the envelope itself.
     #[error("the relay answered {0}; nothing was delivered")]
     Relay(u16),

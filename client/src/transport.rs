@@ -7,26 +7,23 @@ use bytes::Bytes;
 use http::{Request, Response, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use mica_tls::{Connector, Peers, Reason};
 
 use crate::ClientError;
 
 /// Sends over kept-alive connections.
 #[derive(Clone)]
 pub(crate) struct Transport {
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<Connector, Full<Bytes>>,
 }
 
 impl Transport {
-    pub(crate) fn new() -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(PATIENCE));
+    pub(crate) fn new(peers: &Peers) -> Self {
         let client = Client::builder(TokioExecutor::new())
             .retry_canceled_requests(false)
             .pool_timer(TokioTimer::new())
-            .build(connector);
+            .build(peers.connector(PATIENCE));
         Self { client }
     }
 
@@ -53,7 +50,7 @@ impl Transport {
         let unreachable = |why: &str| ClientError::Unreachable { origin: origin(url), why: why.to_owned() };
         let request = request.map_err(|_| unreachable("this is not a URL"))?;
         let exchange = async {
-            let response = self.client.request(request).await.map_err(|_| unreachable("no connection"))?;
+            let response = self.client.request(request).await.map_err(|error| explain(url, &error))?;
             let (parts, body) = response.into_parts();
             let body = Limited::new(body, LARGEST_ANSWER)
                 .collect()
@@ -65,6 +62,20 @@ impl Transport {
             Ok(outcome) => outcome,
             Err(_) => Err(unreachable("no answer in time")),
         }
+    }
+}
+
+/// What went wrong, without the address that lower layers like to add.
+fn explain(url: &str, error: &hyper_util::client::legacy::Error) -> ClientError {
+    let unreachable = |why: String| ClientError::Unreachable { origin: origin(url), why };
+    match mica_tls::reason(error) {
+        Some(Reason::Certificate(why)) => {
+            let host = url.parse::<Uri>().ok().and_then(|uri| uri.authority().map(ToString::to_string));
+            ClientError::Certificate { host: host.unwrap_or_default(), why }
+        }
+        Some(Reason::Unusable(why)) => ClientError::Unusable(why),
+        Some(Reason::NotAccepted(why) | Reason::Other(why)) => unreachable(why),
+        None => unreachable("no connection".to_owned()),
     }
 }
 

@@ -1,8 +1,10 @@
 //! Configuration of a gateway.
 
+use std::path::Path;
 use std::time::Duration;
 
 use mica_service::config::duration;
+use mica_service::tls::{ListenTls, PeerTls};
 use serde::Deserialize;
 
 /// What a gateway needs to know. Unknown keys are refused.
@@ -16,6 +18,15 @@ pub struct Config {
     /// Where inner requests may go. Whatever is not in this table is refused inside the envelope.
     #[serde(default)]
     pub routes: Vec<RouteConfig>,
+    /// Who this gateway is to relays; without it, it speaks plain HTTP, on loopback only.
+    #[serde(default)]
+    pub tls: Option<ListenTls>,
+    /// Whom the gateway takes for its targets, and who it is to them.
+    #[serde(default)]
+    pub peer_tls: PeerTls,
+    /// Lets plain HTTP leave this machine, in both directions: for gateways behind a proxy that speaks TLS.
+    #[serde(default)]
+    pub insecure: bool,
     /// How long clients and caches may keep the published key configurations.
     #[serde(default = "one_day", deserialize_with = "duration")]
     pub key_max_age: Duration,
@@ -69,7 +80,7 @@ pub struct RouteConfig {
     pub protocol: Protocol,
 }
 
-/// Version of HTTP towards a target.
+/// Version of HTTP towards a target that is asked without TLS; with it, the two agree by themselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
@@ -120,12 +131,23 @@ impl Default for ReplayConfig {
 }
 
 impl Config {
+    /// The same with relative paths of TLS taken from `folder`.
+    #[must_use]
+    pub fn relative_to(mut self, folder: &Path) -> Self {
+        self.tls = self.tls.map(|tls| tls.relative_to(folder));
+        self.peer_tls = self.peer_tls.relative_to(folder);
+        self
+    }
+
     /// The defaults with a listening address, a database and a table.
     pub fn new(listen: impl Into<String>, database: impl Into<String>, routes: Vec<RouteConfig>) -> Self {
         Self {
             listen: listen.into(),
             database: database.into(),
             routes,
+            tls: None,
+            peer_tls: PeerTls::default(),
+            insecure: false,
             key_max_age: one_day(),
             timeout: twenty_seconds(),
             max_request_bytes: four_mebibytes(),

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::Response;
 use mica_envelope::InnerResponse;
 use mica_service::http::{HttpClient, HttpOptions, PeerError};
+use mica_service::tls::Peers;
 use tracing::warn;
 
 use crate::{
@@ -20,12 +21,13 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    pub(crate) fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config, peers: &Peers) -> Self {
         let client = |h2_prior_knowledge| {
             HttpClient::new(HttpOptions {
                 h2_prior_knowledge,
                 timeout: config.timeout,
                 max_response: config.max_response_bytes,
+                peers: peers.clone(),
             })
         };
         Self { h2: client(true), h1: client(false) }

@@ -30,6 +30,7 @@ use mica_service::{
     room::Room,
     shutdown::Shutdown,
     store::{Store, StoreError},
+    tls::{Acceptor, Peers, RELOAD_INTERVAL, TlsError},
 };
 use sqlx::migrate::Migrator;
 use thiserror::Error;
@@ -48,6 +49,8 @@ pub struct Gateway {
     limits: Limits,
     counters: Counters,
     key_config: Vec<u8>,
+    tls: Option<Acceptor>,
+    peers: Peers,
 }
 
 /// A gateway that cannot be built: one sentence with what to do.
@@ -56,6 +59,9 @@ pub enum BuildError {
     /// A route of the table makes no sense.
     #[error(transparent)]
     Route(#[from] RouteError),
+    /// A file of TLS does not do.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The database does not do.
     #[error("database: {0}")]
     Store(#[from] StoreError),
@@ -87,7 +93,9 @@ impl Gateway {
 
     /// The same on a clock and a pool that others use as well.
     pub async fn build_with(config: Config, resources: Resources) -> Result<Self, BuildError> {
-        let routes = route::RouteTable::build(&config.routes)?;
+        let peers = Peers::load(&config.peer_tls, config.insecure)?;
+        let tls = config.tls.as_ref().map(Acceptor::load).transpose()?;
+        let routes = route::RouteTable::build(&config.routes, &peers)?;
         let store = Store::open(&config.database, &MIGRATOR).await?;
         let keys = keys::load_or_create(&store, &resources.clock).await?;
         store.close().await;
@@ -96,7 +104,7 @@ impl Gateway {
         let server = server::Server {
             keys: Arc::new(keys),
             routes,
-            upstream: forward::Upstream::new(&config),
+            upstream: forward::Upstream::new(&config, &peers),
             answers: replay::Answers::new(&config.replay, resources.clock),
             compute: resources.compute,
             counters: counters.clone(),
@@ -111,6 +119,8 @@ impl Gateway {
             limits: Limits::default(),
             counters,
             key_config,
+            tls,
+            peers,
         })
     }
 
@@ -133,7 +143,8 @@ impl Gateway {
 
     /// Serves until `shutdown`, then finishes what was begun.
     pub async fn run(self, listener: TcpListener, shutdown: Shutdown) -> Drained {
-        listener::serve(listener, self.router, self.limits, shutdown).await
+        self.peers.watch(RELOAD_INTERVAL);
+        listener::serve_over(self.tls, listener, self.router, self.limits, shutdown).await
     }
 }
 

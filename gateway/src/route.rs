@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
 use mica_envelope::InnerRequest;
 use mica_service::http::{Peer, PeerError};
+use mica_service::tls::Peers;
 use thiserror::Error;
 
 use crate::{
@@ -51,8 +52,8 @@ pub(crate) struct Matched {
 
 impl RouteTable {
     /// Reads the table of a configuration.
-    pub(crate) fn build(routes: &[RouteConfig]) -> Result<Self, RouteError> {
-        let routes = routes.iter().enumerate().map(|(index, config)| Route::build(index + 1, config));
+    pub(crate) fn build(routes: &[RouteConfig], peers: &Peers) -> Result<Self, RouteError> {
+        let routes = routes.iter().enumerate().map(|(index, config)| Route::build(index + 1, config, peers));
         Ok(Self { routes: routes.collect::<Result<_, _>>()? })
     }
 
@@ -95,7 +96,7 @@ enum Segment {
 }
 
 impl Route {
-    fn build(route: usize, config: &RouteConfig) -> Result<Self, RouteError> {
+    fn build(route: usize, config: &RouteConfig, peers: &Peers) -> Result<Self, RouteError> {
         let bad = |value: &str, what| RouteError::Value { route, value: value.to_owned(), what };
         let content = config.content_type.as_deref().map(|text| {
             let parsed = MediaType::parse(text.as_bytes()).zip(HeaderValue::from_str(text).ok());
@@ -117,7 +118,7 @@ impl Route {
             content: content.transpose()?,
             max_bytes: config.max_bytes,
             forward: forward.collect::<Result<_, _>>()?,
-            target: Peer::parse(&config.target).map_err(|why| RouteError::Target { route, why })?,
+            target: target(&config.target, peers).map_err(|why| RouteError::Target { route, why })?,
             protocol: config.protocol,
         })
     }
@@ -162,6 +163,14 @@ impl Route {
         *request.body_mut() = inner.body;
         Ok(Matched { request, protocol: self.protocol })
     }
+}
+
+/// A target that may be asked: with TLS, or on this machine.
+fn target(url: &str, peers: &Peers) -> Result<Peer, PeerError> {
+    let target = Peer::parse(url)?;
+    let uri: Uri = url.parse().map_err(|_| PeerError::BadUrl(format!("`{url}` is not a URL")))?;
+    peers.allow(&uri).map_err(PeerError::BadUrl)?;
+    Ok(target)
 }
 
 fn authority(text: &str) -> Option<String> {

@@ -8,12 +8,12 @@ fn table() -> RouteTable {
         "leader.example",
         "/dap/tasks/{task}/reports",
         Some(UPLOAD),
-        "http://10.0.0.1:99/in/",
+        "https://10.0.0.1:99/in/",
     );
     upload.max_bytes = 10;
     upload.forward_headers = vec!["dap-taskprov".to_owned()];
-    let keys = RouteConfig::new("GET", "leader.example", "/dap/hpke_config", None, "http://10.0.0.2");
-    RouteTable::build(&[upload, keys]).unwrap()
+    let keys = RouteConfig::new("GET", "leader.example", "/dap/hpke_config", None, "https://10.0.0.2");
+    RouteTable::build(&[upload, keys], &Peers::default()).unwrap()
 }
 
 fn upload() -> InnerRequest {
@@ -42,7 +42,7 @@ fn refusal(spoil: impl FnOnce(&mut InnerRequest)) -> Option<Problem> {
 fn a_request_is_built_anew_from_the_table() {
     let request = table().resolve(upload()).ok().unwrap().request;
     assert_eq!(request.method(), Method::POST);
-    assert_eq!(request.uri(), "http://10.0.0.1:99/in/dap/tasks/Ab-_9/reports");
+    assert_eq!(request.uri(), "https://10.0.0.1:99/in/dap/tasks/Ab-_9/reports");
     let names: Vec<&str> = request.headers().keys().map(HeaderName::as_str).collect();
     assert_eq!(names, ["content-type", "dap-taskprov"]);
     assert_eq!(request.body(), "0123456789");
@@ -57,7 +57,7 @@ fn a_route_without_a_media_type_takes_no_content() {
         body: body.into(),
         ..upload()
     };
-    assert_eq!(table().resolve(keys("")).ok().unwrap().request.uri(), "http://10.0.0.2/dap/hpke_config");
+    assert_eq!(table().resolve(keys("")).ok().unwrap().request.uri(), "https://10.0.0.2/dap/hpke_config");
     assert_eq!(table().resolve(keys("x")).err(), Some(Problem::INNER_MEDIA_TYPE));
 }
 
@@ -101,12 +101,13 @@ fn a_table_that_makes_no_sense_is_refused_with_the_number_of_its_line() {
         |route| route.forward_headers = vec!["host".into()],
         |route| route.target = "ftp://x".into(),
         |route| route.target = "nothing".into(),
+        |route| route.target = "http://10.0.0.1".into(),
     ] {
         let good =
-            RouteConfig::new("POST", "leader.example", "/tasks/{task}", Some(UPLOAD), "http://10.0.0.1");
+            RouteConfig::new("POST", "leader.example", "/tasks/{task}", Some(UPLOAD), "https://10.0.0.1");
         let mut bad = good.clone();
         spoil(&mut bad);
-        let error = RouteTable::build(&[good, bad]).err().unwrap().to_string();
+        let error = RouteTable::build(&[good, bad], &Peers::default()).err().unwrap().to_string();
         assert!(error.starts_with("route 2: "), "{error}");
     }
 }

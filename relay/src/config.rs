@@ -1,8 +1,10 @@
 //! Configuration of a relay.
 
+use std::path::Path;
 use std::time::Duration;
 
 use mica_service::config::duration;
+use mica_service::tls::{ListenTls, PeerTls};
 use serde::Deserialize;
 
 /// What a relay needs to know. Unknown keys are refused.
@@ -19,6 +21,15 @@ pub struct Config {
     /// How the gateway is spoken to.
     #[serde(default)]
     pub gateway_protocol: Protocol,
+    /// Who this relay is to its clients; without it, it speaks plain HTTP, on loopback only.
+    #[serde(default)]
+    pub tls: Option<ListenTls>,
+    /// Whom the relay takes for its gateway, and who it is to it.
+    #[serde(default)]
+    pub peer_tls: PeerTls,
+    /// Lets plain HTTP leave this machine, in both directions: for relays behind a proxy that speaks TLS.
+    #[serde(default)]
+    pub insecure: bool,
     /// How long the gateway may take before the client is told 504.
     #[serde(default = "half_a_minute", deserialize_with = "duration")]
     pub timeout: Duration,
@@ -34,6 +45,14 @@ pub struct Config {
 }
 
 impl Config {
+    /// The same with relative paths taken from `folder`.
+    #[must_use]
+    pub fn relative_to(mut self, folder: &Path) -> Self {
+        self.tls = self.tls.map(|tls| tls.relative_to(folder));
+        self.peer_tls = self.peer_tls.relative_to(folder);
+        self
+    }
+
     /// The defaults with a listening address and a gateway.
     pub fn new(listen: impl Into<String>, gateway_url: impl Into<String>) -> Self {
         Self {
@@ -41,6 +60,9 @@ impl Config {
             gateway_url: gateway_url.into(),
             path: root(),
             gateway_protocol: Protocol::default(),
+            tls: None,
+            peer_tls: PeerTls::default(),
+            insecure: false,
             timeout: half_a_minute(),
             max_request_bytes: four_mebibytes(),
             max_buffered_bytes: sixty_four_mebibytes(),
@@ -49,7 +71,7 @@ impl Config {
     }
 }
 
-/// Version of HTTP towards the gateway.
+/// Version of HTTP towards a gateway that is asked without TLS; with it, the two agree by themselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {

@@ -116,7 +116,10 @@ fn refuse(error: &PeerError) -> Refusal {
     Refusal(match error {
         PeerError::Timeout { .. } => Outcome::Timeout,
         PeerError::TooLarge { .. } => Outcome::BadAnswer,
-        PeerError::Unreachable { .. } | PeerError::BadUrl(_) => Outcome::Unreachable,
+        PeerError::Unreachable { .. }
+        | PeerError::Certificate { .. }
+        | PeerError::NotAccepted { .. }
+        | PeerError::BadUrl(_) => Outcome::Unreachable,
     })
 }
 

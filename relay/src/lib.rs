@@ -20,6 +20,7 @@ use mica_service::{
     listener::{self, Drained, Limits},
     room::Room,
     shutdown::Shutdown,
+    tls::{Acceptor, Peers, TlsError},
 };
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -32,6 +33,8 @@ pub struct Relay {
     router: Router,
     limits: Limits,
     counters: Counters,
+    client: HttpClient,
+    tls: Option<Acceptor>,
 }
 
 /// A relay that cannot be built: one sentence with what to do.
@@ -40,6 +43,9 @@ pub enum BuildError {
     /// The URL of the gateway is of no use.
     #[error("gateway_url: {0}")]
     Gateway(#[from] PeerError),
+    /// A file of TLS does not do.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The path of the relay resource is not one.
     #[error(
         "path: `{0}` is not the path of a resource; begin it with a slash and use letters, digits, - _ . and /"
@@ -55,6 +61,9 @@ impl Relay {
             .gateway_url
             .parse()
             .map_err(|_| PeerError::BadUrl(format!("`{}` is not a URL", config.gateway_url)))?;
+        let peers = Peers::load(&config.peer_tls, config.insecure)?;
+        peers.allow(&gateway).map_err(PeerError::BadUrl)?;
+        let tls = config.tls.as_ref().map(Acceptor::load).transpose()?;
         if !is_resource_path(&config.path) {
             return Err(BuildError::Path(config.path));
         }
@@ -62,16 +71,18 @@ impl Relay {
             h2_prior_knowledge: config.gateway_protocol == Protocol::H2,
             timeout: config.timeout,
             max_response: config.max_response_bytes,
+            peers,
         });
         let counters = Counters::default();
         let forwarder = forward::Forwarder {
-            client,
+            client: client.clone(),
             gateway,
             max_request: config.max_request_bytes,
             room: Room::new(MOST_REQUESTS, config.max_buffered_bytes),
             counters: counters.clone(),
         };
-        Ok(Self { router: forward::router(&config.path, forwarder), limits: Limits::default(), counters })
+        let router = forward::router(&config.path, forwarder);
+        Ok(Self { router, limits: Limits::default(), counters, client, tls })
     }
 
     /// Allows other numbers of connections and other deadlines.
@@ -88,7 +99,8 @@ impl Relay {
 
     /// Serves until `shutdown`, then finishes what was begun.
     pub async fn run(self, listener: TcpListener, shutdown: Shutdown) -> Drained {
-        listener::serve(listener, self.router, self.limits, shutdown).await
+        self.client.watch();
+        listener::serve_over(self.tls, listener, self.router, self.limits, shutdown).await
     }
 }
 

@@ -340,11 +340,11 @@ fn a_configuration_is_read_with_its_defaults_and_without_surprises() {
 
 #[test]
 fn a_relay_without_a_usable_gateway_is_not_built() {
-    for url in ["", "gateway", "ftp://gateway/", "http://", "http://user@gateway/"] {
+    for url in ["", "gateway", "ftp://gateway/", "http://", "http://user@gateway/", "http://gateway/"] {
         assert!(Relay::build(Config::new("127.0.0.1:0", url)).is_err(), "{url}");
     }
     for path in ["", "x", "/a b", "/{a}", "/health"] {
-        let mut config = Config::new("127.0.0.1:0", "http://gateway.example/");
+        let mut config = Config::new("127.0.0.1:0", "https://gateway.example/");
         config.path = path.to_owned();
         assert!(Relay::build(config).is_err(), "{path}");
     }

@@ -4,8 +4,6 @@
 //! keeps no cookies: a relay that resends links two requests, and whoever may resend knows it by itself.
 //! Its errors name the origin that was asked and nothing else.
 
-use std::error::Error as _;
-use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,24 +12,33 @@ use http::{Request, Response, Uri};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use thiserror::Error;
+
+use crate::tls::{self, Connector, Peers, RELOAD_INTERVAL, Reason, is_plain};
 
 /// How a client behaves.
 #[derive(Debug, Clone)]
 pub struct HttpOptions {
-    /// Speak HTTP/2 from the first byte, many requests on one connection; otherwise HTTP/1.1.
+    /// Without TLS: speak HTTP/2 from the first byte, many requests on one connection; otherwise HTTP/1.1. With TLS both
+    /// sides agree on HTTP/2 if they can.
     pub h2_prior_knowledge: bool,
     /// For the whole exchange, from connecting to the last byte of the answer.
     pub timeout: Duration,
     /// Answers larger than this are refused.
     pub max_response: usize,
+    /// Whom to believe, what to show, and whether plain HTTP may leave this machine.
+    pub peers: Peers,
 }
 
 impl Default for HttpOptions {
     fn default() -> Self {
-        Self { h2_prior_knowledge: false, timeout: Duration::from_secs(30), max_response: 16 * 1024 * 1024 }
+        Self {
+            h2_prior_knowledge: false,
+            timeout: Duration::from_secs(30),
+            max_response: 16 * 1024 * 1024,
+            peers: Peers::default(),
+        }
     }
 }
 
@@ -62,6 +69,22 @@ pub enum PeerError {
         /// The size that was allowed.
         limit: usize,
     },
+    /// The peer is not who it should be. Nothing was sent.
+    #[error("the certificate of {host} is not valid: {why}")]
+    Certificate {
+        /// The host that was asked.
+        host: String,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// The peer does not accept our certificate, or that we have none.
+    #[error("{origin} does not let us in: {why}")]
+    NotAccepted {
+        /// Who was asked.
+        origin: String,
+        /// Why, and what to do.
+        why: String,
+    },
     /// The URL cannot be asked at all: one sentence.
     #[error("{0}")]
     BadUrl(String),
@@ -75,7 +98,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Reads `http://host:port/base/`.
+    /// Reads `https://host:port/base/`.
     pub fn parse(url: &str) -> Result<Self, PeerError> {
         let uri: Uri = url.parse().map_err(|_| PeerError::BadUrl(format!("`{url}` is not a URL")))?;
         let origin = origin_of(&uri)?;
@@ -99,7 +122,8 @@ impl Peer {
 /// Sends requests over pooled connections. Clones share the pool.
 #[derive(Debug, Clone)]
 pub struct HttpClient {
-    client: Client<HttpConnector, Full<Bytes>>,
+    plain: Client<Connector, Full<Bytes>>,
+    tls: Client<Connector, Full<Bytes>>,
     options: HttpOptions,
     #[cfg(feature = "testing")]
     instead: Option<crate::testing::Network>,
@@ -108,22 +132,22 @@ pub struct HttpClient {
 impl HttpClient {
     /// No connection yet.
     pub fn new(options: HttpOptions) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT.min(options.timeout)));
+        let connector = options.peers.connector(CONNECT_TIMEOUT.min(options.timeout));
         let mut builder = Client::builder(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .retry_canceled_requests(false)
-            .http2_only(options.h2_prior_knowledge)
             .http2_keep_alive_interval(PING_INTERVAL)
             .http2_keep_alive_timeout(PING_TIMEOUT)
             .http2_initial_stream_window_size(STREAM_WINDOW)
             .http2_initial_connection_window_size(CONNECTION_WINDOW);
+        let tls = builder.build(connector.clone());
+        let plain = builder.http2_only(options.h2_prior_knowledge).build(connector);
         Self {
-            client: builder.build(connector),
+            plain,
+            tls,
             options,
             #[cfg(feature = "testing")]
             instead: None,
@@ -136,6 +160,11 @@ impl HttpClient {
         Self { instead: Some(network), ..Self::new(HttpOptions::default()) }
     }
 
+    /// Takes changed certificates and roots up. Must be called inside a tokio runtime.
+    pub fn watch(&self) {
+        self.options.peers.watch(RELOAD_INTERVAL);
+    }
+
     /// Sends `request` once and reads the whole answer, whatever its status.
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, PeerError> {
         #[cfg(feature = "testing")]
@@ -143,6 +172,7 @@ impl HttpClient {
             return network.carry(request).await;
         }
         let origin = origin_of(request.uri())?;
+        self.options.peers.allow(request.uri()).map_err(PeerError::BadUrl)?;
         match tokio::time::timeout(self.options.timeout, self.exchange(&origin, request)).await {
             Ok(answer) => answer,
             Err(_) => Err(PeerError::Timeout { origin, seconds: self.options.timeout.as_secs() }),
@@ -150,19 +180,20 @@ impl HttpClient {
     }
 
     async fn exchange(&self, origin: &str, request: Request<Bytes>) -> Result<Response<Bytes>, PeerError> {
-        let unreachable = |why| PeerError::Unreachable { origin: origin.to_owned(), why };
+        let broken = || PeerError::Unreachable { origin: origin.to_owned(), why: BROKE_OFF.to_owned() };
         let too_large =
             || PeerError::TooLarge { origin: origin.to_owned(), limit: self.options.max_response };
         let limit = self.options.max_response;
-        let response = self.client.request(request.map(Full::new)).await;
-        let (head, body) = response.map_err(|error| unreachable(explain(&error)))?.into_parts();
+        let client = if is_plain(request.uri()) { &self.plain } else { &self.tls };
+        let response = client.request(request.map(Full::new)).await;
+        let (head, body) = response.map_err(|error| explain(origin, &error))?.into_parts();
         if body.size_hint().lower() > limit as u64 {
             return Err(too_large());
         }
         match Limited::new(body, limit).collect().await {
             Ok(body) => Ok(Response::from_parts(head, body.to_bytes())),
             Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
-            Err(_) => Err(unreachable("the answer broke off".to_owned())),
+            Err(_) => Err(broken()),
         }
     }
 }
@@ -170,28 +201,28 @@ impl HttpClient {
 fn origin_of(uri: &Uri) -> Result<String, PeerError> {
     let host = uri.authority().map(Authority::as_str).filter(|name| !name.contains('@'));
     match (uri.scheme_str(), host) {
-        (Some("http"), Some(host)) => Ok(format!("http://{host}")),
-        (Some("https"), Some(host)) => Err(PeerError::BadUrl(format!(
-            "https://{host} cannot be asked: this version does not speak TLS yet; \
-             put a TLS proxy in front and give its http:// address"
-        ))),
-        _ => Err(PeerError::BadUrl("the URL of a peer starts with http:// and a host".to_owned())),
+        (Some(scheme @ ("http" | "https")), Some(host)) => Ok(format!("{scheme}://{host}")),
+        _ => Err(PeerError::BadUrl("the URL of a peer starts with https:// and a host".to_owned())),
     }
 }
 
 /// The kind of failure, without the address that lower layers like to add.
-fn explain(error: &hyper_util::client::legacy::Error) -> String {
-    let mut source = error.source();
-    while let Some(cause) = source {
-        if let Some(io) = cause.downcast_ref::<io::Error>() {
-            return io.kind().to_string();
+fn explain(origin: &str, error: &hyper_util::client::legacy::Error) -> PeerError {
+    let origin = origin.to_owned();
+    match tls::reason(error) {
+        Some(Reason::Certificate(why)) => {
+            let host = origin.split_once("://").map_or(origin.as_str(), |(_, host)| host).to_owned();
+            PeerError::Certificate { host, why }
         }
-        source = cause.source();
+        Some(Reason::NotAccepted(why)) => PeerError::NotAccepted { origin, why },
+        Some(Reason::Unusable(why)) => PeerError::BadUrl(why),
+        Some(Reason::Other(why)) => PeerError::Unreachable { origin, why },
+        None if error.is_connect() => PeerError::Unreachable { origin, why: "no connection".to_owned() },
+        None => PeerError::Unreachable { origin, why: "the connection broke before the answer".to_owned() },
     }
-    let why = if error.is_connect() { "no connection" } else { "the connection broke before the answer" };
-    why.to_owned()
 }
 
+const BROKE_OFF: &str = "the answer broke off";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Shorter than a listener keeps a silent connection, so that none is used in the moment it is closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);

@@ -17,3 +17,5 @@ pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod wake;
+
+pub use mica_tls as tls;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use mica_service::http::{HttpClient, HttpOptions, Peer, PeerError};
+use mica_service::tls::{PeerTls, Peers};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -125,18 +126,23 @@ async fn errors_name_the_origin_and_nothing_else() {
         assert!(!format!("{refused:?}").contains("secret"));
     }
     let client = HttpClient::new(HttpOptions::default());
-    let request = Request::get("http://no-such-host.invalid/secret").body(Bytes::new()).unwrap();
+    let request = Request::get("https://no-such-host.invalid/secret").body(Bytes::new()).unwrap();
     let refused = client.send(request).await.unwrap_err().to_string();
-    assert!(refused.starts_with("cannot reach http://no-such-host.invalid: "), "{refused}");
+    assert!(refused.starts_with("cannot reach https://no-such-host.invalid: "), "{refused}");
 }
 
 #[tokio::test]
-async fn https_is_refused_with_the_reason() {
-    let client = HttpClient::new(HttpOptions::default());
-    let request = Request::get("https://leader.example/x").body(Bytes::new()).unwrap();
-    let refused = client.send(request).await.unwrap_err().to_string();
-    assert!(refused.contains("does not speak TLS yet"), "{refused}");
-    assert_eq!(Peer::parse("https://leader.example/").unwrap_err().to_string(), refused);
+async fn plain_http_stays_on_this_machine_unless_it_is_allowed_to_leave() {
+    let request = || Request::get("http://no-such-host.invalid/secret").body(Bytes::new()).unwrap();
+    let refused = HttpClient::new(HttpOptions::default()).send(request()).await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "http://no-such-host.invalid is plain HTTP to another machine; use https://, or allow it with --insecure"
+    );
+    let peers = Peers::load(&PeerTls::default(), true).unwrap();
+    let client = HttpClient::new(HttpOptions { peers, ..HttpOptions::default() });
+    let refused = client.send(request()).await.unwrap_err().to_string();
+    assert!(refused.starts_with("cannot reach http://no-such-host.invalid: "), "{refused}");
 }
 
 #[test]

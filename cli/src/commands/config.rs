@@ -39,7 +39,7 @@ pub(super) async fn run(command: Command, global: &Global) -> Result<(), Failure
     match command {
         Command::Check { file, role } => {
             let settings = match role {
-                Some(role) => Settings::of(role, &file, None)?,
+                Some(role) => Settings::of(role, &file)?,
                 None => Settings::read(&file)?,
             };
             check(&settings).await?;

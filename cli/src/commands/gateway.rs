@@ -1,6 +1,7 @@
 //! `mica gateway`: opens envelopes, never sees addresses.
 
 use mica_gateway::{BuildError, Config, Gateway};
+use mica_service::config::{Loaded, Provenance};
 use mica_service::telemetry::role_span;
 use tracing::Instrument as _;
 
@@ -11,12 +12,12 @@ use crate::settings::{RoleName, Settings};
 
 /// Serves until it is told to stop.
 pub(super) async fn run(args: &ServerArgs, global: &Global) -> Result<(), Failure> {
-    let settings = Settings::of(RoleName::Gateway, &args.config, args.listen.clone())?;
-    let config = load(&settings)?;
+    let settings = Settings::of_server(RoleName::Gateway, args)?;
+    let Loaded { config, provenance } = load(&settings)?;
     server::log(global)?;
     async {
         let started = server::bind(&config.listen).await?;
-        let gateway = Gateway::build(config).await.map_err(|error| explain(&settings, error))?;
+        let gateway = Gateway::build(config).await.map_err(|error| explain(&settings, &provenance, error))?;
         started.announce()?;
         gateway.run(started.listener, started.shutdown).await;
         Ok(())
@@ -28,23 +29,25 @@ pub(super) async fn run(args: &ServerArgs, global: &Global) -> Result<(), Failur
 /// Whether a gateway could start with this configuration. Its database is left alone: the table of routes is tried
 /// with an empty one that is removed afterwards.
 pub(super) async fn check(settings: &Settings) -> Result<(), Failure> {
-    let mut config = load(settings)?;
+    let Loaded { mut config, provenance } = load(settings)?;
     let scratch = tempfile::tempdir()?;
     config.database = format!("sqlite:{}", scratch.path().join("gateway.db").display());
-    Gateway::build(config).await.map_err(|error| explain(settings, error)).map(drop)
+    Gateway::build(config).await.map_err(|error| explain(settings, &provenance, error)).map(drop)
 }
 
-fn load(settings: &Settings) -> Result<Config, Failure> {
-    let loaded = settings.load::<Config>()?;
-    let mut config = loaded.config;
-    server::check_listen(settings, &loaded.provenance, &config.listen)?;
+fn load(settings: &Settings) -> Result<Loaded<Config>, Failure> {
+    let Loaded { config, provenance } = settings.load::<Config>()?;
+    let mut config = config.relative_to(settings.folder());
+    let reachable = config.tls.is_some() || config.insecure;
+    server::check_listen(settings, &provenance, &config.listen, reachable)?;
     config.database = server::database_relative_to(settings, config.database);
-    server::check_database(settings, &loaded.provenance, &config.database)?;
-    Ok(config)
+    server::check_database(settings, &provenance, &config.database)?;
+    Ok(Loaded { config, provenance })
 }
 
-fn explain(settings: &Settings, error: BuildError) -> Failure {
+fn explain(settings: &Settings, provenance: &Provenance, error: BuildError) -> Failure {
     match error {
+        BuildError::Tls(error) => server::explain_tls(settings, provenance, &error),
         BuildError::Route(error) => {
             let route = match error {
                 mica_gateway::RouteError::Value { route, .. }

@@ -1,6 +1,7 @@
 //! `mica relay`: sees addresses, never contents.
 
-use mica_relay::{Config, Relay};
+use mica_relay::{BuildError, Config, Relay};
+use mica_service::config::Loaded;
 use mica_service::telemetry::role_span;
 use tracing::Instrument as _;
 
@@ -11,7 +12,7 @@ use crate::settings::{RoleName, Settings};
 
 /// Serves until it is told to stop.
 pub(super) async fn run(args: &ServerArgs, global: &Global) -> Result<(), Failure> {
-    let settings = Settings::of(RoleName::Relay, &args.config, args.listen.clone())?;
+    let settings = Settings::of_server(RoleName::Relay, args)?;
     let (config, relay) = prepare(&settings)?;
     server::log(global)?;
     async {
@@ -30,12 +31,17 @@ pub(super) fn check(settings: &Settings) -> Result<(), Failure> {
 }
 
 fn prepare(settings: &Settings) -> Result<(Config, Relay), Failure> {
-    let loaded = settings.load::<Config>()?;
-    server::check_listen(settings, &loaded.provenance, &loaded.config.listen)?;
-    let relay = Relay::build(loaded.config.clone()).map_err(|error| {
+    let Loaded { config, provenance } = settings.load::<Config>()?;
+    let config = config.relative_to(settings.folder());
+    let reachable = config.tls.is_some() || config.insecure;
+    server::check_listen(settings, &provenance, &config.listen, reachable)?;
+    let relay = Relay::build(config.clone()).map_err(|error| {
+        if let BuildError::Tls(error) = &error {
+            return server::explain_tls(settings, &provenance, error);
+        }
         let said = error.to_string();
         let (key, what) = said.split_once(": ").unwrap_or(("listen", &said));
-        settings.wrong(&loaded.provenance, key, what, "correct this value")
+        settings.wrong(&provenance, key, what, "correct this value")
     })?;
-    Ok((loaded.config, relay))
+    Ok((config, relay))
 }

@@ -8,7 +8,7 @@ use mica_dap::vdaf::Measurement;
 use mica_service::clock::Clock;
 use serde_json::json;
 
-use crate::args::{Format, Global};
+use crate::args::{Format, Global, PeerArgs};
 use crate::exit::{Exit, Failure};
 use crate::{files, print};
 
@@ -24,6 +24,8 @@ pub(crate) struct Args {
     /// The measurement, or - to read it from standard input
     #[arg(allow_hyphen_values = true)]
     value: String,
+    #[command(flatten)]
+    peers: PeerArgs,
 }
 
 /// Does what the command line says.
@@ -34,7 +36,10 @@ pub(super) async fn run(args: &Args, global: &Global) -> Result<(), Failure> {
         value => value.to_owned(),
     };
     let measurement = Measurement::parse(bundle.configuration.vdaf(), &typed).map_err(Failure::usage)?;
-    let outcome = Client::new(bundle).report(&measurement, Clock::system().now()).await?;
+    let outcome = Client::new(bundle)
+        .with_peers(&args.peers.peers()?)
+        .report(&measurement, Clock::system().now())
+        .await?;
     let refused = outcome.rejected.first().map(|(_, why)| *why);
     let label = refused.map(ReportError::label);
     match (global.output, label) {

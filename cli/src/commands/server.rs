@@ -6,6 +6,7 @@ use mica_service::config::Provenance;
 use mica_service::listener;
 use mica_service::shutdown::Shutdown;
 use mica_service::telemetry::{self, LogFormat};
+use mica_service::tls::TlsError;
 use tokio::net::TcpListener;
 
 use crate::args::Global;
@@ -41,17 +42,32 @@ impl Started {
     }
 }
 
-/// Whether `listen` is an address, said with its place in the file.
+/// Whether `listen` is an address that may be listened on, said with its place in the file: one of this machine, unless
+/// there is TLS or plain HTTP may leave the machine.
 pub(super) fn check_listen(
     settings: &Settings,
     provenance: &Provenance,
     listen: &str,
+    reachable: bool,
 ) -> Result<(), Failure> {
-    if listen.to_socket_addrs().is_ok_and(|mut addresses| addresses.next().is_some()) {
+    let addresses: Vec<_> = listen.to_socket_addrs().map(Iterator::collect).unwrap_or_default();
+    if addresses.is_empty() {
+        let what = format!("\"{listen}\" is not an address to listen on");
+        let fix = "write it as \"127.0.0.1:8080\" or \"[::1]:8080\"";
+        return Err(settings.wrong(provenance, "listen", &what, fix));
+    }
+    if reachable || addresses.iter().all(|address| address.ip().is_loopback()) {
         return Ok(());
     }
-    let what = format!("\"{listen}\" is not an address to listen on");
-    Err(settings.wrong(provenance, "listen", &what, "write it as \"127.0.0.1:8080\" or \"[::1]:8080\""))
+    let what = format!("\"{listen}\" can be reached from other machines, and there is no TLS");
+    let fix = "add a table [tls] with certificate and private_key, or listen on 127.0.0.1; \
+               behind a proxy that speaks TLS, start with --insecure";
+    Err(settings.wrong(provenance, "listen", &what, fix))
+}
+
+/// Something wrong with a file of TLS, said at the key that names it.
+pub(super) fn explain_tls(settings: &Settings, provenance: &Provenance, error: &TlsError) -> Failure {
+    settings.wrong(provenance, &error.key, &error.what, &error.fix)
 }
 
 /// Whether `database` names a database that could be there, without touching it.

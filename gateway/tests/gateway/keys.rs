@@ -84,7 +84,7 @@ async fn replicas_that_start_together_share_one_key() {
 async fn a_gateway_that_cannot_work_says_why_and_is_not_built() {
     let config = Config::new("127.0.0.1:0", "sqlite:/no/such/folder/gateway.db", Vec::new());
     assert!(matches!(Gateway::build(config).await.err(), Some(BuildError::Store(StoreError::Unwritable(_)))));
-    let route = RouteConfig::new("POST", "leader.example", "tasks", None, "http://leader.example/");
+    let route = RouteConfig::new("POST", "leader.example", "tasks", None, "https://leader.example/");
     let error = Gateway::build(Config::new("127.0.0.1:0", "sqlite:/tmp/unused.db", vec![route])).await.err();
     assert_eq!(error.unwrap().to_string(), "route 1: `tasks` is not a path such as /tasks/{task}/reports");
 }

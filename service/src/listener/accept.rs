@@ -4,28 +4,22 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::Instrument as _;
 
+use super::Drained;
 use super::connection::Server;
-use super::{Drained, Limits};
-use crate::shutdown::Shutdown;
 
-pub(super) async fn serve(
-    listener: TcpListener,
-    router: Router,
-    limits: Limits,
-    shutdown: Shutdown,
-) -> Drained {
+pub(super) async fn serve(listener: TcpListener, server: Server) -> Drained {
     if let Ok(address) = listener.local_addr() {
-        tracing::info!(%address, "listening");
+        tracing::info!(%address, tls = server.tls.is_some(), "listening");
     }
-    let places = Arc::new(Semaphore::new(limits.max_connections.max(1)));
-    let server = Arc::new(Server::new(router, limits.clone(), shutdown.clone()));
+    let (grace, shutdown) = (server.limits.grace, server.shutdown.clone());
+    let places = Arc::new(Semaphore::new(server.limits.max_connections.max(1)));
+    let server = Arc::new(server);
     let mut connections = JoinSet::new();
     loop {
         // Dropped connections are collected before the next one is waited for.
@@ -47,7 +41,7 @@ pub(super) async fn serve(
         connections.spawn(connection.in_current_span());
     }
     drop(listener);
-    drain(connections, limits.grace).await
+    drain(connections, grace).await
 }
 
 async fn drain(mut connections: JoinSet<()>, grace: Duration) -> Drained {

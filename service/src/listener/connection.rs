@@ -14,25 +14,28 @@ use hyper::rt::Executor;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tower::ServiceExt as _;
 use tracing::Instrument as _;
 
 use super::Limits;
 use super::pulse::{Pulse, TimedBody};
 use crate::shutdown::Shutdown;
+use crate::tls::{Acceptor, ClientCertificate, reason};
 
 /// What all connections of one listener share.
 pub(super) struct Server {
+    pub(super) tls: Option<Acceptor>,
     http: Builder<InSpan>,
     router: Router,
-    limits: Limits,
-    shutdown: Shutdown,
+    pub(super) limits: Limits,
+    pub(super) shutdown: Shutdown,
 }
 
 impl Server {
-    pub(super) fn new(router: Router, limits: Limits, shutdown: Shutdown) -> Self {
+    pub(super) fn new(tls: Option<Acceptor>, router: Router, limits: Limits, shutdown: Shutdown) -> Self {
         let mut http = Builder::new(InSpan);
         http.http1()
             .timer(TokioTimer::new())
@@ -47,13 +50,36 @@ impl Server {
             .max_header_list_size(HTTP2_HEADERS)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW);
-        Self { http, router, limits, shutdown }
+        Self { tls, http, router, limits, shutdown }
     }
 
     /// Serves until the peer leaves, stays silent for too long, or the server drains.
     pub(super) async fn connection(&self, stream: TcpStream) {
+        let Some(tls) = &self.tls else { return self.talk(stream, None).await };
+        let handshake = timeout(self.limits.handshake_timeout, tls.accept(stream));
+        let outcome = tokio::select! {
+            outcome = handshake => outcome,
+            // Nothing was asked yet, so nothing is lost.
+            () = self.shutdown.wait() => return,
+        };
+        match outcome {
+            Ok(Ok((stream, client))) => self.talk(stream, client).await,
+            Ok(Err(error)) => tracing::debug!(why = ?reason(&error), "a handshake failed"),
+            Err(_) => tracing::debug!("a handshake took too long"),
+        }
+    }
+
+    async fn talk<S>(&self, stream: S, client: Option<Arc<ClientCertificate>>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let pulse = Pulse::new();
-        let service = service_fn(|request| self.answer(request, &pulse));
+        let service = service_fn(|mut request: Request<Incoming>| {
+            if let Some(client) = &client {
+                request.extensions_mut().insert(Arc::clone(client));
+            }
+            self.answer(request, &pulse)
+        });
         let mut connection = pin!(self.http.serve_connection(TokioIo::new(stream), service));
         let mut first_request = pin!(sleep(self.limits.header_timeout));
         let (mut waiting, mut draining, mut closing) = (true, false, false);

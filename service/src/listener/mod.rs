@@ -3,7 +3,7 @@
 //! An accept loop of our own, because a server that strangers can reach needs what convenience servers
 //! leave out: a deadline for headers, a deadline for bodies, a cap on connections, patience when file
 //! descriptors run out, and a drain that finishes what was begun. HTTP/1.1 and HTTP/2 with prior
-//! knowledge share the port.
+//! knowledge share the port; inside TLS the two sides agree on one of them.
 //!
 //! The address of whoever connects is dropped in the line that accepts: no handler and no log ever sees it.
 
@@ -19,13 +19,17 @@ use axum::Router;
 use thiserror::Error;
 use tokio::net::{TcpListener, ToSocketAddrs};
 
+use self::connection::Server;
 use crate::shutdown::Shutdown;
+use crate::tls::{Acceptor, RELOAD_INTERVAL};
 
 /// What a listener allows.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Connections served at once; more of them wait in the queue of the operating system.
     pub max_connections: usize,
+    /// How long a handshake of TLS may take.
+    pub handshake_timeout: Duration,
     /// How long the headers of a request may take, counted from the connection or from the last answer.
     pub header_timeout: Duration,
     /// How long the body of a request may take.
@@ -42,6 +46,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 1_024,
+            handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_mins(1),
             idle_timeout: Duration::from_mins(2),
@@ -77,7 +82,23 @@ pub async fn bind(address: impl ToSocketAddrs + Display) -> Result<TcpListener, 
 ///
 /// Limits on the size of bodies are layers of the router.
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdown: Shutdown) -> Drained {
-    accept::serve(listener, router, limits, shutdown).await
+    serve_over(None, listener, router, limits, shutdown).await
+}
+
+/// The same inside TLS. A request carries the client's certificate, if there is one, as an extension:
+/// `Arc<ClientCertificate>`.
+pub async fn serve_over(
+    tls: Option<Acceptor>,
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    shutdown: Shutdown,
+) -> Drained {
+    if let Some(tls) = &tls {
+        tls.watch(RELOAD_INTERVAL);
+    }
+    let server = Server::new(tls, router, limits, shutdown);
+    accept::serve(listener, server).await
 }
 
 fn explain(error: &io::Error) -> String {

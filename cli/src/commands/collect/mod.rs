@@ -13,7 +13,7 @@ use mica_service::config::parse_duration;
 use mica_service::http::{HttpClient, HttpOptions};
 
 use self::released::Released;
-use crate::args::Global;
+use crate::args::{Global, IdentityArgs, PeerArgs};
 use crate::exit::{Exit, Failure};
 use crate::files;
 use crate::screen::{Progress, Signs};
@@ -44,6 +44,10 @@ pub(crate) struct Args {
     /// Wait no longer than this and end with exit code 5
     #[arg(long, value_name = "TIME", conflicts_with = "no_wait", default_value = "10m")]
     timeout: String,
+    #[command(flatten)]
+    peers: PeerArgs,
+    #[command(flatten)]
+    identity: IdentityArgs,
 }
 
 /// Does what the command line says.
@@ -58,7 +62,8 @@ pub(super) async fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     let patience = parse_duration(&args.timeout).map_err(Failure::usage)?;
     let estimate = Estimate::of(task.mechanism.as_ref(), CONFIDENCE);
     let configuration = task.configuration.clone();
-    let collector = Collector::new(task, HttpClient::new(HttpOptions::default()));
+    let peers = args.peers.peers_as(&args.identity)?;
+    let collector = Collector::new(task, HttpClient::new(HttpOptions { peers, ..HttpOptions::default() }));
     let collection = collector.collect(interval).await?;
     let outcome = if args.no_wait {
         match collector.poll(&collection).await? {

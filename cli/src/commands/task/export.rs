@@ -7,6 +7,7 @@ use mica_envelope::KeyConfigList;
 use mica_service::http::Peer;
 
 use super::known::Known;
+use crate::args::PeerArgs;
 use crate::exit::Failure;
 use crate::print;
 
@@ -24,20 +25,22 @@ pub(crate) struct Args {
     /// The gateway's keys: the URL it publishes them at, @FILE with their bytes, or hexadecimal digits
     #[arg(long, value_name = "URL|@FILE|HEX")]
     ohttp_keys: String,
+    #[command(flatten)]
+    peers: PeerArgs,
 }
 
 /// Does what the command line says.
 pub(super) async fn run(args: &Args) -> Result<(), Failure> {
     let Known { task_id, draft, configuration, .. } = Known::read(&args.file)?;
     Peer::parse(&args.relay).map_err(Failure::usage)?;
-    let ohttp_keys = keys(&args.ohttp_keys).await?;
+    let ohttp_keys = keys(&args.ohttp_keys, &args.peers).await?;
     let relay = args.relay.clone();
     print::lines(&TaskBundle { task_id, draft, configuration, relay, ohttp_keys }.to_json())
 }
 
-async fn keys(given: &str) -> Result<KeyConfigList, Failure> {
+async fn keys(given: &str, peers: &PeerArgs) -> Result<KeyConfigList, Failure> {
     if given.contains("://") {
-        return Ok(fetch_ohttp_keys(given).await?);
+        return Ok(fetch_ohttp_keys(given, &peers.peers()?).await?);
     }
     let bytes = match given.strip_prefix('@') {
         Some(path) => std::fs::read(path).map_err(|error| {
