@@ -15,12 +15,13 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 
 use crate::enrol::{EnrolError, Rules, enrol};
+use crate::helper::work;
 use crate::hpke_keys::KeyRing;
 use crate::leader::segment_writer::{SegmentWriter, Writing};
 use crate::pace::Paces;
 use crate::registry::Tasks;
 use crate::shared::{Limits, Shared};
-use crate::store::{aggregation_jobs, collection_jobs};
+use crate::store::{aggregation_jobs, collection_jobs, helper_work};
 use crate::task::Role;
 use crate::task_file::TaskFile;
 use crate::{jobs, router};
@@ -132,6 +133,7 @@ async fn serve(
         let router = router::helper(Arc::clone(&shared));
         tokio::join!(
             listener::serve_over(tls, listener, router, limits, shutdown.clone()),
+            work::drive(Arc::clone(&shared), shutdown.clone()),
             shared.tasks.follow(shutdown)
         );
         return;
@@ -156,6 +158,7 @@ async fn forget_leases(store: &Store) -> Result<(), StoreError> {
         .tx("forget_leases", move |mut tx| async move {
             aggregation_jobs::release_all_leases(&mut tx).await?;
             collection_jobs::release_all_leases(&mut tx).await?;
+            helper_work::release_all_leases(&mut tx).await?;
             Ok((tx, ()))
         })
         .await

@@ -11,6 +11,7 @@ use mica_service::store::StoreError;
 use mica_service::telemetry;
 
 use crate::aggregator::Aggregator;
+use crate::helper::work;
 use crate::shared::Shared;
 use crate::task::Role;
 use crate::{jobs, router};
@@ -57,5 +58,13 @@ impl ByHand {
     /// When the database fails.
     pub async fn collect(self) -> Result<bool, StoreError> {
         jobs::by_hand::collect(&self.shared).await
+    }
+
+    /// One step of the helper on each task that has one which is due. Whether there was any.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn answer_deferred(self) -> Result<bool, StoreError> {
+        work::by_hand(&self.shared).await
     }
 }

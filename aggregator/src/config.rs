@@ -44,6 +44,9 @@ pub struct Config {
     /// The most bytes of reports in one aggregation job; stay below what the helper accepts.
     #[serde(default = "default_job_bytes")]
     pub max_job_bytes: usize,
+    /// Helper: `at-once`, or `deferred` to take requests in and answer them when the leader asks again.
+    #[serde(default)]
+    pub answers: Answers,
 }
 
 /// What an aggregator asks of new tasks, whichever way they come.
@@ -59,6 +62,17 @@ impl Default for TaskLimits {
     fn default() -> Self {
         Self { min_batch_size_floor: 2 }
     }
+}
+
+/// When the helper answers aggregation jobs and requests for aggregate shares (DAP 3.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answers {
+    /// In the response to the request.
+    #[default]
+    AtOnce,
+    /// Later: the request is taken in, and the leader asks again.
+    Deferred,
 }
 
 impl Config {
@@ -84,6 +98,7 @@ impl Config {
             upload_bytes: self.max_upload_bytes,
             job_reports: self.max_job_reports,
             job_bytes: self.max_job_bytes,
+            answers: self.answers,
             min_batch_size_floor: self.limits.min_batch_size_floor,
             ..Limits::default()
         }

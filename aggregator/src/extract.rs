@@ -109,6 +109,13 @@ pub(crate) fn message(media: Media, bytes: impl Into<Body>) -> Response {
     response
 }
 
+/// A success without anything in it: the answer is not ready, and worth asking for after so many seconds (DAP 3.1).
+pub(crate) fn not_ready(retry_after: u64) -> Response {
+    let mut response = Response::new(Body::empty());
+    response.headers_mut().insert(header::RETRY_AFTER, http::HeaderValue::from(retry_after));
+    response
+}
+
 /// The same answer, with the place where this resource is found from now on.
 pub(crate) fn located(mut response: Response, task: &Task, resource: &resource::Resource) -> Response {
     let path = resource.absolute_path(task.endpoint());

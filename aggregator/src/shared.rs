@@ -9,6 +9,7 @@ use mica_service::room::Room;
 use mica_service::store::Store;
 use mica_service::wake::Wake;
 
+use crate::config::Answers;
 use crate::hpke_keys::KeyRing;
 use crate::leader::segment_writer::SegmentWriter;
 use crate::pace::Paces;
@@ -73,6 +74,10 @@ pub struct Limits {
     pub helper_jobs: usize,
     /// How many jobs are driven at the same time.
     pub workers: usize,
+    /// When the helper answers what the leader asks for.
+    pub answers: Answers,
+    /// How many requests of one task may wait at the helper before more are refused.
+    pub waiting_jobs: usize,
     /// No new task with a smaller minimum batch size is taken.
     pub min_batch_size_floor: u64,
 }
@@ -103,6 +108,8 @@ impl Default for Limits {
             queued_bytes: 256 << 20,
             helper_jobs: 8,
             workers: 2,
+            answers: Answers::AtOnce,
+            waiting_jobs: 1_000,
             min_batch_size_floor: 1,
         }
     }

@@ -1,9 +1,11 @@
 //! The helper's aggregate share (DAP 4.6.4): checked against the leader's count, released once, the same ever after.
 //!
 //! The request that was answered is found by its digest before anything is checked, or a batch that is closed would be
-//! refused to the very leader that closed it. A request that is refused changes nothing and closes nothing.
+//! refused to the very leader that closed it. A request that is refused changes nothing and closes nothing, also when it
+//! was taken in and refused later: the same request is a new one then.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -17,14 +19,22 @@ use mica_dap::resource;
 use mica_service::store::{StoreError, Tx};
 use sha2::{Digest as _, Sha256};
 
-use crate::error::{self, Abort, ServerError};
+use super::answer;
+use crate::config::Answers;
+use crate::error::{self, Abort, Fault, ServerError};
 use crate::extract::{self, Authorized, Resource};
+use crate::jobs::HELPER_WORK;
 use crate::open;
 use crate::release::{self, Batch, BatchTotals, Reference};
 use crate::shared::Shared;
+use crate::store::helper_shares::{self, HelperShareRow, HelperShareState};
+use crate::store::helper_work::{self, NewWork, WorkKind, WorkRow};
 use crate::store::releases::{self, ReleaseRow};
-use crate::store::{Scope, closed_intervals, tasks};
+use crate::store::{LeaseToken, Scope, bucket_parameters, closed_intervals, tasks};
 use crate::task::Task;
+
+/// The identifier of a share in a path; one that is none names no share.
+type Named = Result<Resource<AggregateShareId>, ServerError>;
 
 /// `POST /tasks/{task}/aggregate_shares`
 pub(crate) async fn create(
@@ -33,34 +43,84 @@ pub(crate) async fn create(
     request: Request,
 ) -> Result<Response, ServerError> {
     let bytes = extract::body(request, Media::AggregateShareReq, REQUEST_BYTES).await?;
-    let digest = Sha256::digest(&bytes).into();
     let wanted = Wanted::parse(&task, &bytes)?;
-    let (shared, task, wanted) = (&*shared, &task, &wanted);
+    let asked =
+        Asked { shared: &shared, task: &task, digest: Sha256::digest(&bytes).into(), wanted: &wanted };
+    let started = Instant::now();
+    let (asked, bytes) = (&asked, &bytes);
     let share = shared.store.tx("aggregate_share", move |mut tx| async move {
-        let outcome = wanted.answer(&mut tx, shared, task, digest).await;
+        let outcome = asked.answer(&mut tx, bytes).await;
         error::settle(tx, outcome)
     });
-    Ok(share.await??.response(task))
+    let share = match share.await?? {
+        Some(share) => share,
+        None => asked.taken_in_meanwhile().await?,
+    };
+    shared.paces.shares.measure(1, started.elapsed());
+    share.response(&shared, &task)
 }
 
 /// `GET /tasks/{task}/aggregate_shares/{id}`
 pub(crate) async fn poll(
     State(shared): State<Arc<Shared>>,
     Authorized(task): Authorized,
-    Resource(id): Resource<AggregateShareId>,
+    named: Named,
 ) -> Result<Response, ServerError> {
-    let share = find(&shared, &task, id).await?;
-    Ok(share.response(&task))
+    let Resource(id) = named.map_err(|_| unknown(&task))?;
+    let key = task.key;
+    let found = shared.store.read("aggregate_share_by_id", move |mut tx| async move {
+        let share = match releases::by_share_id(&mut tx, key, &id).await? {
+            Some(row) => Share::released(row)?,
+            None => match helper_shares::by_id(&mut tx, key, &id).await? {
+                Some(row) => Some(Share::unreleased(&mut tx, key, row).await?),
+                None => None,
+            },
+        };
+        Ok((tx, share))
+    });
+    found.await?.ok_or_else(|| unknown(&task))?.response(&shared, &task)
 }
 
-/// `DELETE /tasks/{task}/aggregate_shares/{id}`: what is left by now must be kept, or the batch could be drawn for twice.
+/// `DELETE /tasks/{task}/aggregate_shares/{id}`: the share goes, and with it what was not worked on yet. That the batch
+/// was released stays, so that nobody draws for it again.
 pub(crate) async fn delete(
     State(shared): State<Arc<Shared>>,
     Authorized(task): Authorized,
-    Resource(id): Resource<AggregateShareId>,
+    named: Named,
 ) -> Result<StatusCode, ServerError> {
-    find(&shared, &task, id).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let Resource(id) = named.map_err(|_| unknown(&task))?;
+    let key = task.key;
+    let deleted = shared.store.tx("delete_aggregate_share", move |mut tx| async move {
+        // The lock under which shares are released: whoever is about to does it before or not at all.
+        tasks::lock_task(&mut tx, key).await?;
+        let released = releases::forget_share(&mut tx, key, &id).await?;
+        let unreleased = !released && helper_shares::delete(&mut tx, key, &id).await?;
+        if unreleased {
+            helper_work::cancel(&mut tx, id.as_bytes()).await?;
+        }
+        Ok((tx, released || unreleased))
+    });
+    if deleted.await? { Ok(StatusCode::NO_CONTENT) } else { Err(unknown(&task).into()) }
+}
+
+/// Releases a share that was taken in before. The caller holds the lease; where it is lost, nothing happens.
+///
+/// # Errors
+/// The problem with which the share is refused, or a fault of ours.
+pub(super) async fn work(
+    shared: &Arc<Shared>,
+    task: &Arc<Task>,
+    row: &WorkRow,
+    token: LeaseToken,
+) -> Result<(), ServerError> {
+    let wanted = Wanted::parse(task, &row.request)?;
+    let digest = Sha256::digest(&row.request).into();
+    let asked = &Asked { shared, task, digest, wanted: &wanted };
+    let released = shared.store.tx("release_helper_work", move |mut tx| async move {
+        let outcome = asked.release_leased(&mut tx, row, token).await;
+        error::settle(tx, outcome)
+    });
+    released.await?
 }
 
 /// A request that makes sense by itself.
@@ -72,10 +132,27 @@ struct Wanted {
     queried: Scope,
 }
 
+/// A request, and who asks.
+struct Asked<'a> {
+    shared: &'a Shared,
+    task: &'a Arc<Task>,
+    digest: [u8; 32],
+    wanted: &'a Wanted,
+}
+
 /// What the leader is told.
 struct Share {
     id: AggregateShareId,
-    body: Vec<u8>,
+    state: ShareState,
+}
+
+enum ShareState {
+    /// The encoded `AggregateShare`.
+    Ready(Vec<u8>),
+    /// So many requests wait, this one among them.
+    Waiting(u64),
+    /// The problem document.
+    Failed(String),
 }
 
 impl Wanted {
@@ -87,10 +164,7 @@ impl Wanted {
             .batch(task.configuration.batch_mode())
             .map_err(|problem| abort(problem, "query and selector name no batch of this task"))?;
         if task.vdaf.check_aggregation_parameter(request.collection_job_req.agg_param()).is_err() {
-            return Err(abort(
-                Problem::InvalidMessage,
-                "nothing was aggregated under this aggregation parameter",
-            ));
+            return Err(abort(Problem::InvalidMessage, OTHER_PARAMETER));
         }
         request
             .collection_job_req
@@ -106,40 +180,111 @@ impl Wanted {
         };
         Ok(Self { request, selected, queried })
     }
+}
 
-    async fn answer(
+impl Asked<'_> {
+    /// Nothing when somebody else has taken in the same request meanwhile.
+    async fn answer(&self, tx: &mut Tx, bytes: &[u8]) -> Result<Option<Share>, ServerError> {
+        let Self { shared, task, digest, .. } = self;
+        tasks::lock_task(tx, task.key).await?;
+        if let Some(row) = releases::by_digest(tx, task.key, digest).await? {
+            return Ok(Some(Share::released(row)?.ok_or_else(|| self.collected())?));
+        }
+        if let Some(row) = helper_shares::waiting(tx, task.key, digest).await? {
+            return Ok(Some(Share::unreleased(tx, task.key, row).await?));
+        }
+        let id = AggregateShareId::random(&mut rand::rng());
+        if shared.limits.answers == Answers::Deferred {
+            return self.defer(tx, id, bytes).await;
+        }
+        let body = self.release(tx, id).await?;
+        Ok(Some(Share { id, state: ShareState::Ready(body) }))
+    }
+
+    async fn defer(
         &self,
         tx: &mut Tx,
-        shared: &Shared,
-        task: &Arc<Task>,
-        digest: [u8; 32],
-    ) -> Result<Share, ServerError> {
-        tasks::lock_task(tx, task.key).await?;
-        if let Some(row) = releases::by_digest(tx, task.key, &digest).await? {
-            return Ok(Share::of(row)?);
+        id: AggregateShareId,
+        request: &[u8],
+    ) -> Result<Option<Share>, ServerError> {
+        let (task, now) = (self.task.key, self.shared.clock.now());
+        if let Some(full) = answer::check_queue(tx, self.shared, task).await? {
+            return Err(full.in_task(&self.task.id).into());
         }
-        if closed_intervals::overlapping(tx, task.key, self.queried).await? {
-            return Err(abort(task, Problem::BatchOverlap, "a part of the batch was collected before"));
+        if !helper_shares::insert(tx, task, &id, &self.digest, now).await? {
+            tx.abandon();
+            return Ok(None);
         }
-        if let Scope::Interval(queried) = self.queried {
+        let work = NewWork { id: *id.as_bytes(), task, kind: WorkKind::Share, request, created_at: now };
+        helper_work::insert(tx, &work).await?;
+        tx.wake(HELPER_WORK);
+        let waiting = helper_work::waiting(tx, task).await?;
+        Ok(Some(Share { id, state: ShareState::Waiting(waiting) }))
+    }
+
+    async fn taken_in_meanwhile(&self) -> Result<Share, ServerError> {
+        let (task, digest) = (self.task.key, self.digest);
+        let found = self.shared.store.read("waiting_helper_share", move |mut tx| async move {
+            let share = match helper_shares::waiting(&mut tx, task, &digest).await? {
+                Some(row) => Some(Share::unreleased(&mut tx, task, row).await?),
+                None => None,
+            };
+            Ok((tx, share))
+        });
+        let missing = || Fault::new(anyhow::anyhow!("a share was settled while it was asked for"));
+        Ok(found.await?.ok_or_else(missing)?)
+    }
+
+    async fn release_leased(&self, tx: &mut Tx, row: &WorkRow, token: LeaseToken) -> Result<(), ServerError> {
+        let (task, id) = (self.task.key, AggregateShareId::new(row.id));
+        tasks::lock_task(tx, task).await?;
+        if !helper_work::finish(tx, &row.id, token).await? {
+            tx.abandon();
+            return Ok(());
+        }
+        helper_shares::delete(tx, task, &id).await?;
+        self.release(tx, id).await?;
+        Ok(())
+    }
+
+    /// The checks that look at what is stored, and the release. Returns the encoded share.
+    async fn release(&self, tx: &mut Tx, share_id: AggregateShareId) -> Result<Vec<u8>, ServerError> {
+        let Self { shared, task, wanted, digest } = *self;
+        if closed_intervals::overlapping(tx, task.key, wanted.queried).await? {
+            return Err(self.collected());
+        }
+        if let Scope::Interval(queried) = wanted.queried {
             open::check_end(task, queried, shared.clock.now())?;
         }
-        let totals =
-            release::totals(tx, &shared.compute, task, self.selected).await.map_err(|e| e.answer(task))?;
-        let totals = self.agreed(task, totals)?;
+        let parameter = wanted.request.collection_job_req.agg_param();
+        // VDAFs without a parameter have nothing to look for.
+        if !parameter.is_empty()
+            && !bucket_parameters::all_under(tx, task.key, wanted.selected, parameter).await?
+        {
+            return Err(abort(task, Problem::InvalidMessage, OTHER_PARAMETER));
+        }
+        let totals = release::totals(tx, &shared.compute, task, wanted.selected, parameter)
+            .await
+            .map_err(|e| e.answer(task))?;
+        let totals = wanted.agreed(task, totals)?;
         let batch = Batch {
             task,
-            closes: self.queried,
-            request: &self.request.collection_job_req,
+            closes: wanted.queried,
+            request: &wanted.request.collection_job_req,
             totals: &totals,
             now: shared.clock.now(),
             compute: &shared.compute,
         };
-        let id = AggregateShareId::random(&mut rand::rng());
-        let body = release::commit_now(tx, &batch, Reference { digest, share_id: id }).await;
-        Ok(Share { id, body: body.map_err(|e| e.answer(task))? })
+        let body = release::commit_now(tx, &batch, Reference { digest, share_id }).await;
+        body.map_err(|e| e.answer(task))
     }
 
+    fn collected(&self) -> ServerError {
+        abort(self.task, Problem::BatchOverlap, "a part of the batch was collected before")
+    }
+}
+
+impl Wanted {
     /// Enough reports, and the same ones that the leader counted.
     fn agreed(&self, task: &Task, totals: Option<BatchTotals>) -> Result<BatchTotals, ServerError> {
         let enough = |totals: &BatchTotals| totals.report_count >= task.configuration.min_batch_size();
@@ -159,28 +304,40 @@ impl Wanted {
 }
 
 impl Share {
-    fn of(row: ReleaseRow) -> Result<Self, StoreError> {
+    /// Nothing when the leader has deleted it.
+    fn released(row: ReleaseRow) -> Result<Option<Self>, StoreError> {
         let id = row.release.share_id.ok_or_else(|| StoreError::corrupt("releases", "share_id"))?;
-        Ok(Self { id, body: row.release.sealed_share })
+        let body = row.release.sealed_share;
+        Ok((!body.is_empty()).then_some(Self { id, state: ShareState::Ready(body) }))
     }
 
-    fn response(self, task: &Task) -> Response {
+    async fn unreleased(tx: &mut Tx, task: i64, row: HelperShareRow) -> Result<Self, StoreError> {
+        let state = match row.state {
+            HelperShareState::Waiting => ShareState::Waiting(helper_work::waiting(tx, task).await?),
+            HelperShareState::Failed => {
+                let problem = row.problem.ok_or_else(|| StoreError::corrupt("helper_shares", "problem"))?;
+                ShareState::Failed(problem)
+            }
+        };
+        Ok(Self { id: row.id, state })
+    }
+
+    fn response(self, shared: &Shared, task: &Task) -> Result<Response, ServerError> {
         let resource = resource::Resource::AggregateShare(task.id, self.id);
-        // An `AggregateShare` is the sealed share and nothing else.
-        extract::located(extract::message(Media::AggregateShare, self.body), task, &resource)
+        let response = match self.state {
+            // An `AggregateShare` is the sealed share and nothing else.
+            ShareState::Ready(body) => extract::message(Media::AggregateShare, body),
+            ShareState::Waiting(waiting) => {
+                extract::not_ready(shared.paces.shares.seconds_for(answer::ahead(shared, waiting)))
+            }
+            ShareState::Failed(problem) => return Err(answer::failed(&problem, "helper_shares")),
+        };
+        Ok(extract::located(response, task, &resource))
     }
 }
 
-async fn find(shared: &Shared, task: &Task, id: AggregateShareId) -> Result<Share, ServerError> {
-    let key = task.key;
-    let row = shared.store.read("aggregate_share_by_id", move |mut tx| async move {
-        let row = releases::by_share_id(&mut tx, key, &id).await?;
-        Ok((tx, row))
-    });
-    let row = row.await?.ok_or_else(|| {
-        Abort::plain(StatusCode::NOT_FOUND, "there is no such aggregate share").in_task(&task.id)
-    })?;
-    Ok(Share::of(row)?)
+fn unknown(task: &Task) -> Abort {
+    Abort::plain(StatusCode::NOT_FOUND, "there is no such aggregate share").in_task(&task.id)
 }
 
 fn abort(task: &Task, problem: Problem, detail: &'static str) -> ServerError {
@@ -189,3 +346,5 @@ fn abort(task: &Task, problem: Problem, detail: &'static str) -> ServerError {
 
 /// An `AggregateShareReq` is some two hundred bytes; extensions and aggregation parameters may come to some more.
 const REQUEST_BYTES: usize = 128 << 10;
+
+const OTHER_PARAMETER: &str = "nothing was aggregated under this aggregation parameter";

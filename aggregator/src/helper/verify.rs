@@ -5,12 +5,13 @@
 use std::sync::Arc;
 
 use mica_dap::aggregation::{AggregationJobInitReq, VerifyInit};
-use mica_dap::id::{BatchId, ReportId};
+use mica_dap::id::BatchId;
 use mica_dap::report_error::{ReportError, Stage};
-use mica_dap::time::Time;
-use mica_dap::vdaf::{HelperStep, InputShareRef, OutputShare, VdafError};
+use mica_dap::vdaf::{HelperStep, InputShareRef, VdafError};
 
-use super::aggregate::Parsed;
+use super::commit::Origin;
+use super::init::Parsed;
+use super::report::{Report, Valid};
 use crate::open;
 use crate::shared::Shared;
 use crate::task::Task;
@@ -19,38 +20,27 @@ use crate::task::Task;
 pub(super) struct Verified {
     pub(super) shared: Arc<Shared>,
     pub(super) task: Arc<Task>,
-    pub(super) digest: [u8; 32],
+    pub(super) origin: Origin,
     pub(super) batch: Option<BatchId>,
+    pub(super) parameter: Arc<[u8]>,
     pub(super) reports: Arc<Vec<Report>>,
-}
-
-/// One report, and how far it got.
-pub(super) struct Report {
-    pub(super) id: ReportId,
-    pub(super) time: Time,
-    pub(super) outcome: Result<Valid, ReportError>,
-}
-
-/// What a valid report adds to its bucket, and what the leader needs to see that it is valid.
-pub(super) struct Valid {
-    pub(super) output: OutputShare,
-    pub(super) message: Vec<u8>,
 }
 
 impl Parsed {
     /// Looks at every report.
     pub(super) async fn verify(self) -> Verified {
-        let Self { shared, task, digest, batch, request } = self;
+        let Self { shared, task, batch, request, origin } = self;
         let AggregationJobInitReq { verification_key_id, agg_param, verify_inits, .. } = request;
+        let parameter: Arc<[u8]> = agg_param.into();
         let job = Job {
             now: shared.clock.now(),
             shared: Arc::clone(&shared),
             task: Arc::clone(&task),
             verification_key_id,
-            agg_param,
+            parameter: Arc::clone(&parameter),
         };
         let reports = shared.compute.map(verify_inits, CHUNK, move |init| job.report(&init)).await;
-        Verified { shared, task, digest, batch, reports: Arc::new(reports) }
+        Verified { shared, task, origin, batch, parameter, reports: Arc::new(reports) }
     }
 }
 
@@ -60,7 +50,7 @@ struct Job {
     task: Arc<Task>,
     now: u64,
     verification_key_id: u8,
-    agg_param: Vec<u8>,
+    parameter: Arc<[u8]>,
 }
 
 impl Job {
@@ -91,11 +81,15 @@ impl Job {
             input_share: &opened.input_share,
         };
         let step =
-            task.vdaf.helper_init(&task.verify_key, &task.context, &self.agg_param, &input, &init.payload);
+            task.vdaf.helper_init(&task.verify_key, &task.context, &self.parameter, &input, &init.payload);
         match step {
-            Ok(HelperStep::Finished { output, message }) => Ok(Valid { output, message }),
-            // No VDAF of ours takes a second round; one that does has state to be kept, which nobody keeps here.
-            Ok(HelperStep::Continued { .. }) => Err(ReportError::ReportDropped),
+            Ok(HelperStep::Finished { output, message }) => {
+                Ok(Valid::Done { output, message: Some(message) })
+            }
+            Ok(HelperStep::Continued { state, message }) => {
+                let state = task.vdaf.encode_state(&state).map_err(|_| ReportError::ReportDropped)?;
+                Ok(Valid::Waits { state, message })
+            }
             Err(VdafError::InputShare) => Err(ReportError::InvalidMessage),
             Err(_) => Err(ReportError::VdafVerifyError),
         }
@@ -103,4 +97,4 @@ impl Job {
 }
 
 /// Reports per task on the pool: tens of milliseconds of work, so that other jobs get their turn.
-const CHUNK: usize = 32;
+pub(super) const CHUNK: usize = 32;

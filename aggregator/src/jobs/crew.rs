@@ -7,7 +7,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tracing::Instrument as _;
 
 /// Running work, counted by task.
-pub(super) struct Crew {
+pub(crate) struct Crew {
     running: JoinSet<bool>,
     of: HashMap<Id, i64>,
     most_per_task: usize,
@@ -15,25 +15,25 @@ pub(super) struct Crew {
 
 impl Crew {
     /// Nobody works yet; at most `most_per_task` will for one task.
-    pub(super) fn new(most_per_task: usize) -> Self {
+    pub(crate) fn new(most_per_task: usize) -> Self {
         Self { running: JoinSet::new(), of: HashMap::new(), most_per_task: most_per_task.max(1) }
     }
 
     /// Whether somebody can still be put to work for `task`.
-    pub(super) fn has_room(&self, task: i64) -> bool {
+    pub(crate) fn has_room(&self, task: i64) -> bool {
         let busy = self.of.values().filter(|of| **of == task).count();
         busy < self.most_per_task && self.running.len() < MOST
     }
 
     /// Puts somebody to work. A panic ends that work alone.
-    pub(super) fn spawn(&mut self, task: i64, work: impl Future<Output = bool> + Send + 'static) {
+    pub(crate) fn spawn(&mut self, task: i64, work: impl Future<Output = bool> + Send + 'static) {
         let handle = self.running.spawn(work.in_current_span());
         self.of.insert(handle.id(), task);
     }
 
     /// Waits until it is worth looking for work again: somebody is done and has achieved something, or left a place that
     /// was `wanted`. Who achieved nothing would find the same again, at once and for ever.
-    pub(super) async fn next_done(&mut self, wanted: bool) {
+    pub(crate) async fn next_done(&mut self, wanted: bool) {
         while let Some(done) = self.running.join_next_with_id().await {
             if self.forget(done) || wanted {
                 return;
@@ -43,7 +43,7 @@ impl Crew {
     }
 
     /// Waits until everybody is done.
-    pub(super) async fn all_done(mut self) {
+    pub(crate) async fn all_done(mut self) {
         while let Some(done) = self.running.join_next_with_id().await {
             self.forget(done);
         }

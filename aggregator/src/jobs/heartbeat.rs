@@ -12,25 +12,27 @@ use tokio::task::JoinHandle;
 use super::LEASE_SECONDS;
 use crate::shared::Shared;
 use crate::store::lease::{LeaseRequest, LeaseToken};
-use crate::store::{aggregation_jobs, collection_jobs};
+use crate::store::{aggregation_jobs, collection_jobs, helper_work};
 
 /// Which lease is kept.
 #[derive(Clone, Copy)]
-pub(super) enum Lease {
+pub(crate) enum Lease {
     /// Of an aggregation job.
     Aggregation(i64),
     /// Of a collection job.
     Collection(CollectionJobId),
+    /// Of a request that the helper has taken in.
+    HelperWork([u8; 16]),
 }
 
 /// Renews a lease until it is dropped.
-pub(super) struct Heartbeat(JoinHandle<()>);
+pub(crate) struct Heartbeat(JoinHandle<()>);
 
 impl Heartbeat {
     /// Begins to renew `lease`, which `token` holds.
     ///
     /// In a task of its own: the step must never wait for its own renewal, nor the renewal for the step.
-    pub(super) fn of(shared: &Arc<Shared>, lease: Lease, token: LeaseToken) -> Self {
+    pub(crate) fn of(shared: &Arc<Shared>, lease: Lease, token: LeaseToken) -> Self {
         let shared = Arc::clone(shared);
         Self(telemetry::spawn(async move {
             loop {
@@ -60,6 +62,7 @@ async fn renew(shared: &Shared, lease: Lease, token: LeaseToken) -> Result<bool,
             let held = match lease {
                 Lease::Aggregation(job) => aggregation_jobs::renew(&mut tx, job, request).await?,
                 Lease::Collection(job) => collection_jobs::renew(&mut tx, &job, request).await?,
+                Lease::HelperWork(id) => helper_work::renew(&mut tx, &id, request).await?,
             };
             Ok((tx, held))
         })

@@ -14,19 +14,30 @@ mod heartbeat;
 
 use std::fmt;
 
+use mica_service::clock::Clock;
 use mica_service::store::StoreError;
 
 use crate::store::LeaseToken;
 
+pub(crate) use crew::Crew;
 pub(crate) use driver::drive;
+pub(crate) use heartbeat::{Heartbeat, Lease};
 
 /// Sleepers under this name form and run aggregation jobs.
 pub(crate) const AGGREGATION: &str = "aggregation";
 /// Sleepers under this name step collections.
 pub(crate) const COLLECTION: &str = "collection";
 
+/// Sleepers under this name work on what the helper has taken in.
+pub(crate) const HELPER_WORK: &str = "helper-work";
+
 /// How long a driver may hold a job without a sign of life, in seconds.
 pub(crate) const LEASE_SECONDS: u64 = 15;
+
+/// Seconds until the next try after `attempts` that failed.
+pub(crate) fn pause(attempts: u64, clock: &Clock) -> u64 {
+    backoff::seconds(attempts, clock)
+}
 
 /// A row and the lease that this process holds on it.
 pub(crate) struct Held<R> {

@@ -101,7 +101,7 @@ async fn try_reserve(
     if !complete::under_lock(tx, task, job, query).await? {
         return Ok(Reserved::Not(Progress::Waiting));
     }
-    let totals = release::totals(tx, &shared.compute, task, query).await?;
+    let totals = release::totals(tx, &shared.compute, task, query, request.agg_param()).await?;
     let Some(totals) = totals else { return Ok(Reserved::Not(Progress::Waiting)) };
     let batch = Batch {
         task,

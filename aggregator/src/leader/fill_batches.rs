@@ -152,7 +152,8 @@ async fn write(
     let mut parts: BTreeMap<i64, Vec<(i64, u64)>> = BTreeMap::new();
     for planned in &plan.jobs {
         let job = aggregation_jobs::create(tx, task, Some(&planned.batch), planned.reports, now).await?;
-        let whole: Vec<i64> = planned.takes.iter().filter(|take| take.whole).map(|take| take.segment).collect();
+        let whole: Vec<i64> =
+            planned.takes.iter().filter(|take| take.whole).map(|take| take.segment).collect();
         if segments::assign(tx, job, &whole).await? != whole.len() as u64 {
             return Ok(false);
         }
@@ -246,7 +247,8 @@ mod tests {
     }
 
     fn takes(plan: &Plan) -> Vec<Vec<(i64, u64, bool)>> {
-        let of = |job: &Planned| job.takes.iter().map(|take| (take.segment, take.reports, take.whole)).collect();
+        let of =
+            |job: &Planned| job.takes.iter().map(|take| (take.segment, take.reports, take.whole)).collect();
         plan.jobs.iter().map(of).collect()
     }
 
@@ -255,11 +257,7 @@ mod tests {
         let plan = planned(&[(1, 3), (2, 4)], 10, &[2, 4, 5], &Limits::default());
         assert_eq!(
             takes(&plan),
-            [
-                vec![(1, 2, true), (2, 1, false)],
-                vec![(2, 3, false), (3, 1, false)],
-                vec![(3, 4, false)]
-            ]
+            [vec![(1, 2, true), (2, 1, false)], vec![(2, 3, false), (3, 1, false)], vec![(3, 4, false)]]
         );
         assert_eq!((plan.jobs[0].batch, plan.jobs[1].batch), (batch(1), batch(2)));
         assert_eq!(plan.begun, [plan.jobs[2].batch], "one new batch for what is left");

@@ -134,7 +134,8 @@ impl World {
     }
 
     async fn try_reserve(&self, tx: &mut Tx) -> Result<i64, ReleaseError> {
-        let totals = totals(tx, &self.compute, &self.task, self.query).await?.expect("there are reports");
+        let totals =
+            totals(tx, &self.compute, &self.task, self.query, &[]).await?.expect("there are reports");
         let batch = Batch {
             task: &self.task,
             closes: self.query.into(),

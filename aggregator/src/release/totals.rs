@@ -24,25 +24,26 @@ pub(crate) struct BatchTotals {
     pub(crate) interval: Interval,
 }
 
-/// The totals of what is in `scope`; nothing when no report is.
+/// The totals of what is in `scope`, where all shares were made under `parameter`; nothing when no report is there.
 pub(crate) async fn totals(
     tx: &mut Tx,
     compute: &ComputePool,
     task: &Arc<Task>,
     scope: impl Into<Scope>,
+    parameter: &[u8],
 ) -> Result<Option<BatchTotals>, ReleaseError> {
     let rows = buckets::totals(tx, task.key, scope).await?;
-    let task = Arc::clone(task);
-    compute.run(move || sum(&task, rows)).await
+    let (task, parameter) = (Arc::clone(task), parameter.to_vec());
+    compute.run(move || sum(&task, &parameter, rows)).await
 }
 
-fn sum(task: &Task, rows: Vec<BucketRow>) -> Result<Option<BatchTotals>, ReleaseError> {
+fn sum(task: &Task, parameter: &[u8], rows: Vec<BucketRow>) -> Result<Option<BatchTotals>, ReleaseError> {
     let mut total: Option<BatchTotals> = None;
     for row in rows {
         let next = part(row)?;
         total = Some(match total {
             None => next,
-            Some(total) => plus(task, &total, &next)?,
+            Some(total) => plus(task, parameter, &total, &next)?,
         });
     }
     Ok(total)
@@ -59,10 +60,15 @@ fn part(row: BucketRow) -> Result<BatchTotals, ReleaseError> {
     })
 }
 
-fn plus(task: &Task, one: &BatchTotals, other: &BatchTotals) -> Result<BatchTotals, StoreError> {
+fn plus(
+    task: &Task,
+    parameter: &[u8],
+    one: &BatchTotals,
+    other: &BatchTotals,
+) -> Result<BatchTotals, StoreError> {
     let share = task
         .vdaf
-        .merge(&[], &one.share, &other.share)
+        .merge(parameter, &one.share, &other.share)
         .map_err(|_| StoreError::corrupt("buckets", "share"))?;
     Ok(BatchTotals {
         share: Zeroizing::new(share),

@@ -1,33 +1,81 @@
-//! Helper: answers to aggregation requests. The same bytes get the same answer, under the same path.
+//! Helper: aggregation jobs as the leader sees them. The same bytes are the same job, also after it is deleted: then
+//! only the digest is left of it, and the request is not begun again.
+
+use std::str::FromStr;
 
 use mica_dap::id::AggregationJobId;
 use mica_service::store::{Fields, StoreError, Tx, signed};
 use sqlx::any::AnyRow;
 
-use super::columns::found;
+use super::columns::{self, found};
 
-/// An answered request.
+/// How far a job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HelperJobState {
+    /// Its latest step is to be worked on.
+    Waiting,
+    /// Its latest step is answered.
+    Ready,
+    /// It failed as a whole.
+    Failed,
+    /// The leader has no more use for it.
+    Deleted,
+}
+
+/// A stored job.
 #[derive(Clone)]
 pub struct HelperJobRow {
     /// The identifier in the job's path.
     pub id: AggregationJobId,
     /// The task.
     pub task: i64,
-    /// SHA-256 of the request.
+    /// SHA-256 of the request that began it.
     pub request_digest: [u8; 32],
-    /// The answer, encoded.
+    /// How far it is.
+    pub state: HelperJobState,
+    /// The latest step that was begun.
+    pub step: u16,
+    /// SHA-256 of the continuation that began it; none at step 0.
+    pub step_digest: Option<[u8; 32]>,
+    /// The answer to that step, encoded; empty until it is ready.
     pub response: Vec<u8>,
-    /// When it was answered.
+    /// The problem document of a job that failed.
+    pub problem: Option<String>,
+    /// When it was begun.
     pub created_at: u64,
 }
 
-/// Stores an answer. False when the request is answered already (or the identifier is taken): then the caller
+impl HelperJobRow {
+    /// A job at step 0 that is answered already, or waits where the answer is empty.
+    pub fn new(
+        task: i64,
+        id: AggregationJobId,
+        request_digest: [u8; 32],
+        response: Vec<u8>,
+        created_at: u64,
+    ) -> Self {
+        let state = if response.is_empty() { HelperJobState::Waiting } else { HelperJobState::Ready };
+        Self {
+            id,
+            task,
+            request_digest,
+            state,
+            step: 0,
+            step_digest: None,
+            response,
+            problem: None,
+            created_at,
+        }
+    }
+}
+
+/// Stores a job at step 0. False when the request is a job already (or the identifier is taken): then the caller
 /// rolls back and answers what is stored. Waits for an open transaction that inserts the same request.
 pub async fn insert(tx: &mut Tx, job: &HelperJobRow) -> Result<bool, StoreError> {
     let done = sqlx::query(
         "-- insert_helper_job
-         INSERT INTO helper_jobs (id, task, request_digest, response, created_at)
-         VALUES ($1, $2, $3, $4, $5)
+         INSERT INTO helper_jobs (id, task, request_digest, response, created_at, state)
+         VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT DO NOTHING",
     )
     .bind(job.id.as_bytes().as_slice())
@@ -35,12 +83,13 @@ pub async fn insert(tx: &mut Tx, job: &HelperJobRow) -> Result<bool, StoreError>
     .bind(job.request_digest.as_slice())
     .bind(job.response.as_slice())
     .bind(signed(job.created_at)?)
+    .bind(job.state.as_str())
     .execute(tx.connection())
     .await?;
     Ok(found(done.rows_affected()))
 }
 
-/// The answer to the request of that digest.
+/// The job that the request of that digest began.
 pub async fn by_digest(
     tx: &mut Tx,
     task: i64,
@@ -57,7 +106,7 @@ pub async fn by_digest(
     row.as_ref().map(read).transpose()
 }
 
-/// The answer under that path of the task.
+/// The job under that path of the task.
 pub async fn by_id(
     tx: &mut Tx,
     task: i64,
@@ -74,11 +123,36 @@ pub async fn by_id(
     row.as_ref().map(read).transpose()
 }
 
-/// Replaces the answer, for a row that was inserted earlier in the same transaction to be the first.
-pub async fn set_response(tx: &mut Tx, id: &AggregationJobId, response: &[u8]) -> Result<bool, StoreError> {
+/// Begins the step after `step`, which must be answered; `response` is empty when the new one is worked on later. False
+/// when the job is not there any more.
+pub async fn advance(
+    tx: &mut Tx,
+    id: &AggregationJobId,
+    step: u16,
+    digest: &[u8; 32],
+    response: &[u8],
+) -> Result<bool, StoreError> {
+    let state = if response.is_empty() { HelperJobState::Waiting } else { HelperJobState::Ready };
     let done = sqlx::query(
-        "-- set_helper_job_response
-         UPDATE helper_jobs SET response = $2 WHERE id = $1",
+        "-- advance_helper_job
+         UPDATE helper_jobs SET step = $2 + 1, step_digest = $3, response = $4, state = $5
+         WHERE id = $1 AND step = $2 AND state = 'ready'",
+    )
+    .bind(id.as_bytes().as_slice())
+    .bind(i64::from(step))
+    .bind(digest.as_slice())
+    .bind(response)
+    .bind(state.as_str())
+    .execute(tx.connection())
+    .await?;
+    Ok(found(done.rows_affected()))
+}
+
+/// Answers the step that a job waits for. False when it does not wait any more.
+pub async fn set_ready(tx: &mut Tx, id: &AggregationJobId, response: &[u8]) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "-- set_helper_job_ready
+         UPDATE helper_jobs SET state = 'ready', response = $2 WHERE id = $1 AND state = 'waiting'",
     )
     .bind(id.as_bytes().as_slice())
     .bind(response)
@@ -87,15 +161,30 @@ pub async fn set_response(tx: &mut Tx, id: &AggregationJobId, response: &[u8]) -
     Ok(found(done.rows_affected()))
 }
 
-/// Forgets an answer that the leader has no more use for. The same request again would find all its reports
-/// to be replays.
+/// Notes why a job that waits has failed as a whole. False when it does not wait any more.
+pub async fn set_failed(tx: &mut Tx, id: &[u8; 16], problem: &str) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "-- set_helper_job_failed
+         UPDATE helper_jobs SET state = 'failed', problem = $2 WHERE id = $1 AND state = 'waiting'",
+    )
+    .bind(id.as_slice())
+    .bind(problem)
+    .execute(tx.connection())
+    .await?;
+    Ok(found(done.rows_affected()))
+}
+
+/// Forgets a job that the leader has no more use for, all but its digest. False when there is no such job, or not any
+/// more.
 pub async fn delete(tx: &mut Tx, task: i64, id: &AggregationJobId) -> Result<bool, StoreError> {
     let done = sqlx::query(
         "-- delete_helper_job
-         DELETE FROM helper_jobs WHERE id = $1 AND task = $2",
+         UPDATE helper_jobs SET state = 'deleted', response = $3, problem = NULL, step_digest = NULL
+         WHERE id = $1 AND task = $2 AND state <> 'deleted'",
     )
     .bind(id.as_bytes().as_slice())
     .bind(task)
+    .bind([].as_slice())
     .execute(tx.connection())
     .await?;
     Ok(found(done.rows_affected()))
@@ -107,7 +196,31 @@ fn read(row: &AnyRow) -> Result<HelperJobRow, StoreError> {
         id: AggregationJobId::new(fields.array("id")?),
         task: fields.integer("task")?,
         request_digest: fields.array("request_digest")?,
+        state: fields.parsed("state")?,
+        step: u16::try_from(fields.unsigned("step")?).map_err(|_| fields.corrupt("step"))?,
+        step_digest: columns::optional_array(&fields, "step_digest")?,
         response: fields.bytes("response")?,
+        problem: fields.column("problem")?,
         created_at: fields.unsigned("created_at")?,
     })
+}
+
+impl HelperJobState {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Ready => "ready",
+            Self::Failed => "failed",
+            Self::Deleted => "deleted",
+        }
+    }
+}
+
+impl FromStr for HelperJobState {
+    type Err = columns::UnknownState;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let states = [Self::Waiting, Self::Ready, Self::Failed, Self::Deleted];
+        columns::state(text, &states, Self::as_str)
+    }
 }

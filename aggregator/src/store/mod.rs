@@ -16,12 +16,18 @@
 //!   `give_back_refused`, `fail`, `set_collected`, `of_task`
 //! * [`aggregation_jobs`] - `create`, `by_id`, `lease`, `freeze`, `set_location`, `renew`, `fail_attempt`, `finish`, `active_count`,
 //!   `release_all_leases`, `sweep_finished`
-//! * [`helper_jobs`] - `insert`, `by_digest`, `by_id`, `set_response`, `delete`
+//! * [`helper_jobs`] - `insert`, `by_digest`, `by_id`, `advance`, `set_ready`, `set_failed`, `delete`
+//! * [`helper_work`] - `insert`, `waiting`, `tasks_with_work`, `lease`, `renew`, `fail_attempt`, `finish`, `cancel`,
+//!   `release_all_leases`
+//! * [`helper_states`] - `put`, `of_job`, `delete`
+//! * [`bucket_parameters`] - `claim`, `all_under`
+//! * [`helper_shares`] - `insert`, `waiting`, `by_id`, `set_failed`, `delete`
 //! * `buckets` - `add`, `report_count`, `totals`, `scrub`
 //! * [`tallies`] - `add`, `of_task`
 //! * [`collection_jobs`] - `insert`, `by_id`, `live_by_request`, `lease`, `renew`, `set_fence`, `set_reserved`, `set_released`,
 //!   `set_failed`, `delete`, `retry_at`, `give_back`, `release_all_leases`
-//! * [`releases`] - `insert`, `by_id`, `by_batch_key`, `by_digest`, `by_share_id`, `set_state`, `replace_refunded`
+//! * [`releases`] - `insert`, `by_id`, `by_batch_key`, `by_digest`, `by_share_id`, `set_state`, `replace_refunded`,
+//!   `forget_share`
 //! * [`closed_intervals`] - `close`, `withdraw`, `reopen`, `overlapping`, `closed_times`
 //! * [`ledger`] - `budget_states`, `budgets`, `debit`, `credit`, `head`, `append`, `entries`, `entries_of`
 //!
@@ -30,6 +36,7 @@
 
 pub mod aggregation_jobs;
 pub mod batches;
+pub mod bucket_parameters;
 pub(crate) mod buckets;
 pub mod closed_intervals;
 pub mod collection_jobs;
@@ -37,6 +44,9 @@ mod columns;
 #[cfg(test)]
 mod contract_tests;
 pub mod helper_jobs;
+pub mod helper_shares;
+pub mod helper_states;
+pub mod helper_work;
 pub mod hpke_keys;
 pub mod lease;
 pub mod ledger;

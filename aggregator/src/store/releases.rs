@@ -143,6 +143,22 @@ pub async fn by_share_id(
     first(query.bind(id.as_bytes().as_slice()).bind(task).fetch_optional(tx.connection()).await?.as_ref())
 }
 
+/// Helper: forgets the share that the leader has no more use for; that the batch was released stays. False when there is
+/// no such share, or not any more.
+pub async fn forget_share(tx: &mut Tx, task: i64, id: &AggregateShareId) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "-- forget_released_share
+         UPDATE releases SET sealed_share = $3
+         WHERE share_id = $1 AND task = $2 AND length(sealed_share) > 0",
+    )
+    .bind(id.as_bytes().as_slice())
+    .bind(task)
+    .bind([].as_slice())
+    .execute(tx.connection())
+    .await?;
+    Ok(found(done.rows_affected()))
+}
+
 /// Moves a release from one state to another. False when it is not in the first.
 pub async fn set_state(
     tx: &mut Tx,

@@ -41,6 +41,38 @@ pub async fn insert_new(tx: &mut Tx, task: i64, ids: &[ReportId]) -> Result<Vec<
     Ok(ids.iter().map(|id| new.remove(id)).collect())
 }
 
+/// Those of `ids` that are known already. For VDAFs of several rounds, whose reports are looked at before they are counted.
+pub async fn known(tx: &mut Tx, task: i64, ids: &[ReportId]) -> Result<HashSet<ReportId>, StoreError> {
+    let query = match tx.dialect() {
+        Dialect::Sqlite => KNOWN_SQLITE,
+        Dialect::Postgres => KNOWN_POSTGRES,
+    };
+    let mut known = HashSet::new();
+    for chunk in ids.chunks(CHUNK) {
+        let packed: Vec<u8> = chunk.iter().flat_map(ReportId::as_bytes).copied().collect();
+        let rows = sqlx::query(query)
+            .bind(task)
+            .bind(packed.as_slice())
+            .bind(signed(chunk.len() as u64)?)
+            .fetch_all(tx.connection())
+            .await?;
+        for row in &rows {
+            known.insert(ReportId::new(Fields::of("report_ids", row).array("report_id")?));
+        }
+    }
+    Ok(known)
+}
+
+const KNOWN_SQLITE: &str = "-- known_report_ids
+    WITH RECURSIVE position (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM position WHERE n + 1 < $3)
+    SELECT report_id FROM report_ids
+    WHERE task = $1 AND report_id IN (SELECT substr($2, n * 16 + 1, 16) FROM position WHERE n < $3)";
+
+const KNOWN_POSTGRES: &str = "-- known_report_ids
+    SELECT report_id FROM report_ids
+    WHERE task = $1 AND report_id IN
+        (SELECT substr($2, n * 16 + 1, 16) FROM generate_series(0, CAST($3 AS INTEGER) - 1) AS n)";
+
 const SQLITE: &str = "-- insert_new_report_ids
     WITH RECURSIVE position (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM position WHERE n + 1 < $3)
     INSERT INTO report_ids (task, report_id)

@@ -32,7 +32,30 @@ async fn a_total_without_noise_is_exactly_the_sum_and_the_share_is_the_same_ever
         assert!(location.starts_with(&format!("/api/dap/tasks/{}/aggregate_shares/", task.id)));
         assert_eq!(leader.follow(Method::GET, &location).await, reply);
         assert_eq!(leader.follow(Method::DELETE, &location).await.status, StatusCode::NO_CONTENT);
-        assert_eq!(leader.post_share(request.encoded()).await, reply);
+    }
+}
+
+/// H32: what is deleted is gone, and nobody draws for the batch again.
+#[tokio::test]
+async fn a_deleted_share_is_gone_and_its_batch_stays_collected() {
+    for database in databases().await {
+        let task = TestTask::noised();
+        let server = Server::helper(&task, &database).await;
+        let leader = ScriptedLeader::of(&task, &server);
+        let reports = leader.reports(&[1, 2, 3]);
+        leader.aggregate(&reports).await;
+        let request = share_request(now(), 1, &ids(&reports)).encoded();
+        let location = leader.post_share(request.clone()).await.location.expect("a share has a place");
+        let spent = server.spent().await;
+        assert_eq!(leader.follow(Method::DELETE, &location).await.status, StatusCode::NO_CONTENT);
+        for method in [Method::DELETE, Method::GET] {
+            let gone = leader.follow(method, &location).await;
+            assert_eq!((gone.status, gone.problem().as_str()), (StatusCode::NOT_FOUND, "blank"));
+        }
+        assert_eq!(leader.post_share(request).await.problem(), "batchOverlap", "{}", database.kind);
+        assert_eq!(server.spent().await, spent);
+        let late = [leader.report(4)];
+        assert_eq!(leader.errors(&leader.aggregate(&late).await), [Some(ReportError::BatchCollected)]);
     }
 }
 

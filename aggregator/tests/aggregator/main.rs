@@ -3,6 +3,7 @@
 mod admission;
 mod helper_aggregation;
 mod helper_crash;
+mod helper_deferred;
 mod helper_refusals;
 mod helper_release;
 mod helper_share;

@@ -3,6 +3,7 @@
 
 mod budgets;
 mod collecting;
+mod helper;
 mod reports;
 mod sums;
 mod tasks;

@@ -1,11 +1,10 @@
 //! Report identifiers, segments, and the jobs of both roles.
 
-use mica_dap::id::{AggregationJobId, ReportId};
+use mica_dap::id::ReportId;
 use mica_dap::time::Time;
 
 use super::{at_once, commit, interval, lease, stores, token};
 use crate::store::aggregation_jobs::{self as jobs, JobState};
-use crate::store::helper_jobs::{self, HelperJobRow};
 use crate::store::segments::{self, NewSegment};
 use crate::store::{Store, report_ids};
 
@@ -264,30 +263,4 @@ async fn rows(store: &Store) -> i64 {
         Ok((tx, rows))
     };
     store.read("rows", count).await.unwrap()
-}
-
-#[tokio::test]
-async fn the_same_request_is_answered_once_by_the_helper() {
-    for (_database, store) in stores().await {
-        let job = &HelperJobRow {
-            id: AggregationJobId::new([1; 16]),
-            task: 1,
-            request_digest: [2; 32],
-            response: Vec::new(),
-            created_at: 9,
-        };
-        let same = &HelperJobRow { id: AggregationJobId::new([3; 16]), ..job.clone() };
-        let elsewhere = &HelperJobRow { id: AggregationJobId::new([4; 16]), task: 2, ..job.clone() };
-        assert!(commit!(store, |tx| helper_jobs::insert(tx, job)));
-        assert!(!commit!(store, |tx| helper_jobs::insert(tx, same)));
-        assert!(commit!(store, |tx| helper_jobs::insert(tx, elsewhere)));
-        assert!(commit!(store, |tx| helper_jobs::set_response(tx, &job.id, b"answer")));
-        let stored = commit!(store, |tx| helper_jobs::by_digest(tx, 1, &[2; 32])).unwrap();
-        assert!(stored.id == job.id && stored.response == b"answer" && stored.created_at == 9);
-        assert!(commit!(store, |tx| helper_jobs::by_id(tx, 1, &job.id)).is_some());
-        assert!(commit!(store, |tx| helper_jobs::by_id(tx, 2, &job.id)).is_none());
-        assert!(!commit!(store, |tx| helper_jobs::delete(tx, 2, &job.id)));
-        assert!(commit!(store, |tx| helper_jobs::delete(tx, 1, &job.id)));
-        assert!(commit!(store, |tx| helper_jobs::by_digest(tx, 1, &[2; 32])).is_none());
-    }
 }

@@ -14,6 +14,8 @@ use mica_dap::time::{Duration, Interval, Time};
 use mica_dap::vdaf::{Measurement, OutputShare};
 use mica_service::http::{HttpClient, HttpOptions, PeerError};
 use serde_json::Value;
+use std::time::Duration as RealTime;
+use tokio::time::{Instant, sleep};
 
 use super::task::LEADER_TOKEN;
 use super::{Crafted, Flaw, NOW, PRECISION, Server, TestTask};
@@ -33,6 +35,8 @@ pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) location: Option<String>,
     pub(crate) media: Option<String>,
+    /// In seconds.
+    pub(crate) retry_after: Option<u64>,
     pub(crate) body: Bytes,
 }
 
@@ -45,6 +49,17 @@ impl Reply {
         assert_eq!(document["status"], self.status.as_u16());
         let urn = document["type"].as_str().expect("it has a type");
         urn.rsplit(':').next().expect("a URN has parts").to_owned()
+    }
+
+    /// Whether it is one of a helper that answers later, and says so as it must.
+    pub(crate) fn is_deferred(&self) -> bool {
+        let deferred = self.status == StatusCode::OK && self.body.is_empty();
+        if deferred {
+            assert!(self.location.is_some(), "{self:?}");
+            assert!(self.retry_after.is_some_and(|seconds| (1..=60).contains(&seconds)), "{self:?}");
+            assert_eq!(self.media, None);
+        }
+        deferred
     }
 }
 
@@ -102,6 +117,18 @@ impl ScriptedLeader {
         self.send(method, &url, None, Vec::new()).await.expect("the helper answers")
     }
 
+    /// Asks again, where it is told to, until there is an answer.
+    pub(crate) async fn patiently(&self, mut reply: Reply) -> Reply {
+        let deadline = Instant::now() + RealTime::from_secs(20);
+        while reply.is_deferred() {
+            assert!(Instant::now() < deadline, "the helper never answers");
+            sleep(RealTime::from_millis(10)).await;
+            let location = reply.location.expect("a deferred answer has a place");
+            reply = self.follow(Method::GET, &location).await;
+        }
+        reply
+    }
+
     pub(crate) async fn send(
         &self,
         method: Method,
@@ -122,6 +149,7 @@ impl ScriptedLeader {
             status: reply.status(),
             location: text(header::LOCATION),
             media: text(header::CONTENT_TYPE),
+            retry_after: text(header::RETRY_AFTER).map(|seconds| seconds.parse().expect("seconds")),
             body: reply.body().clone(),
         })
     }
@@ -132,7 +160,7 @@ impl ScriptedLeader {
 
     /// Sends reports as a job and reads what became of each.
     pub(crate) async fn aggregate(&self, reports: &[Crafted]) -> Vec<VerifyResult> {
-        let reply = self.post_job(job(reports)).await;
+        let reply = self.patiently(self.post_job(job(reports)).await).await;
         verdicts(&reply, reports)
     }
 
@@ -150,7 +178,13 @@ impl ScriptedLeader {
 
     /// Sends good reports and returns the leader's own part of them.
     pub(crate) async fn count(&self, reports: Vec<Crafted>) -> Vec<OutputShare> {
-        let verdicts = self.aggregate(&reports).await;
+        let reply = self.patiently(self.post_job(job(&reports)).await).await;
+        self.finish(&reply, reports)
+    }
+
+    /// The leader's own part of reports that the helper has counted all.
+    pub(crate) fn finish(&self, reply: &Reply, reports: Vec<Crafted>) -> Vec<OutputShare> {
+        let verdicts = verdicts(reply, &reports);
         let finish = |(report, verdict): (Crafted, VerifyResult)| match verdict {
             VerifyResult::Continue(message) => report.finish(&self.task, &message),
             _ => panic!("a good report is counted"),

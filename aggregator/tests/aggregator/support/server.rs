@@ -1,6 +1,7 @@
 //! An aggregator on a port of its own, with threads of its own, so that it can be stopped dead.
 
 use mica_aggregator::aggregator::Options;
+use mica_aggregator::config::Answers;
 use mica_aggregator::shared::Limits;
 use mica_aggregator::store::{self, migrator};
 use mica_aggregator::{Aggregator, Role};
@@ -31,6 +32,12 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) async fn helper(task: &TestTask, database: &TestDatabase) -> Self {
         Self::start(Role::Helper, task, database).await
+    }
+
+    /// A helper that answers later.
+    pub(crate) async fn deferring(task: &TestTask, database: &TestDatabase) -> Self {
+        let limits = Limits { answers: Answers::Deferred, helper_jobs: 32, ..Limits::default() };
+        Self::limited(Role::Helper, task, database, limits).await
     }
 
     pub(crate) async fn start(role: Role, task: &TestTask, database: &TestDatabase) -> Self {
@@ -119,6 +126,16 @@ impl Server {
             Ok((tx, tallies))
         });
         tallies.await.expect("the database answers")
+    }
+
+    /// How many requests wait at a helper, or are being worked on.
+    pub(crate) async fn waiting_work(&self) -> u64 {
+        let waiting = self.store.read("waiting", |mut tx| async move {
+            let tasks = store::tasks::all_tasks(&mut tx).await?;
+            let waiting = store::helper_work::waiting(&mut tx, tasks[0].key).await?;
+            Ok((tx, waiting))
+        });
+        waiting.await.expect("the database answers")
     }
 
     /// How many reports of any time are summed in the buckets.

@@ -214,6 +214,7 @@ impl Reply {
             status: reply.status(),
             location: text(header::LOCATION),
             media: text(header::CONTENT_TYPE),
+            retry_after: text(header::RETRY_AFTER).and_then(|seconds| seconds.parse().ok()),
             body: reply.body().clone(),
         }
     }

@@ -1,0 +1,222 @@
+//! The helper's worker: what was taken in and not answered yet is worked on here, by whoever holds its lease.
+//!
+//! A worker that dies loses its lease, and another begins again with the same bytes; the transaction that stores the
+//! answer takes the request away, so that it happens once. A request that is refused as a whole is answered with its
+//! problem from then on; what fails through a fault of ours is tried again.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mica_dap::id::{AggregateShareId, AggregationJobId};
+use mica_service::shutdown::Shutdown;
+use mica_service::store::StoreError;
+
+use super::commit::Origin;
+use super::init::{self, Parsed};
+use super::proceed;
+use super::share;
+use crate::config::Answers;
+use crate::error::{Abort, Fault, ServerError};
+use crate::jobs::{self, Crew, HELPER_WORK, Heartbeat, LEASE_SECONDS, Lease};
+use crate::shared::Shared;
+use crate::store::helper_work::{self, WorkKind, WorkRow};
+use crate::store::lease::{LeaseRequest, LeaseToken};
+use crate::store::{helper_jobs, helper_shares, helper_states};
+use crate::task::Task;
+
+/// Works until `shutdown`; what is under way is finished.
+pub(crate) async fn drive(shared: Arc<Shared>, shutdown: Shutdown) {
+    let mut sleeper = shared.wake().sleeper(HELPER_WORK);
+    let mut crew = Crew::new(shared.limits.workers);
+    // A replica may take requests in that this process works on. Where all are answered at once, there is only what an
+    // earlier process has left.
+    let poll = if shared.limits.answers == Answers::Deferred { POLL } else { SELDOM };
+    while !shutdown.is_triggered() {
+        let mut crowded = false;
+        match tasks_with_work(&shared).await {
+            Ok(tasks) => {
+                for task in tasks.into_iter().filter(|task| shared.tasks.by_key(*task).is_some()) {
+                    if crew.has_room(task) {
+                        crew.spawn(task, work(Arc::clone(&shared), task, shutdown.clone()));
+                    } else {
+                        crowded = true;
+                    }
+                }
+            }
+            Err(error) => tracing::error!(%error, kind = HELPER_WORK, "could not look for work"),
+        }
+        tokio::select! {
+            _ = sleeper.sleep(poll) => {}
+            () = crew.next_done(crowded) => {}
+            () = shutdown.wait() => {}
+        }
+    }
+    crew.all_done().await;
+}
+
+/// Works on one request of each task that has one which is due. Whether there was any.
+#[cfg(feature = "testing")]
+pub(crate) async fn by_hand(shared: &Arc<Shared>) -> Result<bool, StoreError> {
+    let mut worked = false;
+    for task in tasks_with_work(shared).await? {
+        if let Some(task) = shared.tasks.by_key(task) {
+            worked |= step(shared, &task).await?;
+        }
+    }
+    Ok(worked)
+}
+
+async fn tasks_with_work(shared: &Shared) -> Result<Vec<i64>, StoreError> {
+    let now = shared.clock.now();
+    let tasks = shared.store.read("tasks_with_helper_work", move |mut tx| async move {
+        let tasks = helper_work::tasks_with_work(&mut tx, now).await?;
+        Ok((tx, tasks))
+    });
+    tasks.await
+}
+
+/// Works for one task until nothing is due. Whether it achieved something.
+async fn work(shared: Arc<Shared>, task: i64, shutdown: Shutdown) -> bool {
+    let mut worked = false;
+    while !shutdown.is_triggered() {
+        let Some(task) = shared.tasks.by_key(task) else { break };
+        match step(&shared, &task).await {
+            Ok(true) => worked = true,
+            Ok(false) => break,
+            Err(error) => {
+                tracing::error!(%error, "work on what the leader asked for failed");
+                return false;
+            }
+        }
+    }
+    worked
+}
+
+/// Takes up the request that has waited longest and settles it, whichever way. False when there is none.
+async fn step(shared: &Arc<Shared>, task: &Arc<Task>) -> Result<bool, StoreError> {
+    let request = LeaseRequest {
+        now: shared.clock.now(),
+        seconds: LEASE_SECONDS,
+        token: LeaseToken::random(&mut rand::rng()),
+    };
+    let key = task.key;
+    let leased = shared.store.tx("lease_helper_work", move |mut tx| async move {
+        let row = helper_work::lease(&mut tx, key, request).await?;
+        Ok((tx, row))
+    });
+    let Some(row) = leased.await? else { return Ok(false) };
+    let (id, attempts) = (row.id, row.attempts);
+    let alive = Heartbeat::of(shared, Lease::HelperWork(id), request.token);
+    let done = settle(shared, task, row, request.token).await;
+    drop(alive);
+    match done {
+        Ok(()) => Ok(true),
+        Err(fault) => {
+            tracing::warn!(attempts, why = %fault, "what the leader asked for is tried again later");
+            put_off(shared, id, request.token, attempts).await?;
+            Ok(true)
+        }
+    }
+}
+
+async fn settle(
+    shared: &Arc<Shared>,
+    task: &Arc<Task>,
+    row: WorkRow,
+    token: LeaseToken,
+) -> Result<(), Fault> {
+    let (kind, id) = (row.kind, row.id);
+    // What requests take of the memory is bounded, whether they are answered at once or later.
+    let place = shared.room.take(row.request.len());
+    let _place = place.ok_or_else(|| Fault::new(anyhow::anyhow!("there is no room right now")))?;
+    let started = Instant::now();
+    let (pace, done) = match kind {
+        WorkKind::Init => (&shared.paces.jobs, init(shared, task, row, token).await),
+        WorkKind::Continue => (&shared.paces.jobs, proceed(shared, task, row, token).await),
+        WorkKind::Share => (&shared.paces.shares, share::work(shared, task, &row, token).await),
+    };
+    match done {
+        Ok(()) => {
+            pace.measure(1, started.elapsed());
+            Ok(())
+        }
+        Err(ServerError::Abort(abort)) => Ok(refuse(shared, kind, id, token, &abort).await?),
+        Err(ServerError::Fault(fault)) => Err(fault),
+    }
+}
+
+async fn init(
+    shared: &Arc<Shared>,
+    task: &Arc<Task>,
+    row: WorkRow,
+    token: LeaseToken,
+) -> Result<(), ServerError> {
+    let request = init::read(shared, task, &row.request)?;
+    let origin = Origin::Leased(AggregationJobId::new(row.id), 0, token);
+    drop(row);
+    let parsed = Parsed::judge(Arc::clone(shared), Arc::clone(task), request, origin)?;
+    // Nothing: the job was deleted, or another has done the work.
+    parsed.verify().await.commit().await?;
+    Ok(())
+}
+
+async fn proceed(
+    shared: &Arc<Shared>,
+    task: &Arc<Task>,
+    row: WorkRow,
+    token: LeaseToken,
+) -> Result<(), ServerError> {
+    let id = AggregationJobId::new(row.id);
+    let kept = shared.store.read("helper_states", move |mut tx| async move {
+        let kept = helper_states::of_job(&mut tx, &id).await?;
+        Ok((tx, kept))
+    });
+    // Deleted meanwhile, and with it this work.
+    let Some(kept) = kept.await? else { return Ok(()) };
+    let request = proceed::read(shared, task, &row.request)?;
+    let origin = Origin::Leased(id, request.step, token);
+    let joined = proceed::join(task, &kept, request)?;
+    let verified = proceed::verify(Arc::clone(shared), Arc::clone(task), kept, joined, origin).await;
+    verified.commit().await?;
+    Ok(())
+}
+
+/// The request is refused for good; whoever asks is told why.
+async fn refuse(
+    shared: &Shared,
+    kind: WorkKind,
+    id: [u8; 16],
+    token: LeaseToken,
+    abort: &Abort,
+) -> Result<(), Fault> {
+    let problem = &abort.to_json();
+    let refused = shared.store.tx("refuse_helper_work", move |mut tx| async move {
+        if helper_work::finish(&mut tx, &id, token).await? {
+            match kind {
+                WorkKind::Init | WorkKind::Continue => {
+                    helper_states::delete(&mut tx, &AggregationJobId::new(id)).await?;
+                    helper_jobs::set_failed(&mut tx, &id, problem).await?;
+                }
+                WorkKind::Share => {
+                    helper_shares::set_failed(&mut tx, &AggregateShareId::new(id), problem).await?;
+                }
+            }
+        }
+        Ok((tx, ()))
+    });
+    refused.await.map_err(Fault::new)
+}
+
+async fn put_off(shared: &Shared, id: [u8; 16], token: LeaseToken, attempts: u64) -> Result<(), StoreError> {
+    let retry_at = shared.clock.now() + jobs::pause(attempts, &shared.clock);
+    let put_off = shared.store.tx("put_off_helper_work", move |mut tx| async move {
+        helper_work::fail_attempt(&mut tx, &id, token, retry_at).await?;
+        Ok((tx, ()))
+    });
+    put_off.await
+}
+
+/// How often this process looks by itself for what another has taken in.
+const POLL: Duration = Duration::from_millis(500);
+/// The same where nothing is expected.
+const SELDOM: Duration = Duration::from_secs(10);
