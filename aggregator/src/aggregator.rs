@@ -14,6 +14,8 @@ use mica_service::tls::Acceptor;
 use thiserror::Error;
 use tokio::net::TcpListener;
 
+use crate::admin::{self, Desk};
+use crate::auth::TokenHash;
 use crate::enrol::{EnrolError, Rules, enrol};
 use crate::helper::work;
 use crate::hpke_keys::KeyRing;
@@ -108,6 +110,20 @@ impl Aggregator {
     #[must_use]
     pub fn hpke_configs(&self) -> &[u8] {
         self.shared.keys.configs()
+    }
+
+    /// Everything its admin listener answers to the holder of `token`: for a listener of its own, beside [`Self::run`].
+    #[must_use]
+    pub fn admin(&self, token: TokenHash) -> axum::Router {
+        let shared = &self.shared;
+        let desk = Desk {
+            store: shared.store.clone(),
+            clock: shared.clock.clone(),
+            role: shared.role,
+            policy: shared.tasks.policy().clone(),
+            min_batch_size_floor: shared.limits.min_batch_size_floor,
+        };
+        admin::router(desk, token)
     }
 
     /// Serves until `shutdown`; requests and steps under way are finished first.

@@ -74,6 +74,13 @@ impl Abort {
         abort
     }
 
+    /// Worth another try after this many seconds.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.0.retry_after = Some(seconds);
+        self
+    }
+
     /// Names the task the problem is about.
     #[must_use]
     pub fn in_task(mut self, task: &TaskId) -> Self {
@@ -268,6 +275,12 @@ pub const FIELD_OVERFLOW: &str = "urn:x-mica:problem:field-overflow";
 
 /// The problem type of a refusal because the written exception from noise has run out.
 pub const EXCEPTION_EXPIRED: &str = "urn:x-mica:problem:exception-expired";
+
+/// The problem type of the admin API where another task has the name.
+pub const TASK_CONFLICT: &str = "urn:x-mica:problem:task-conflict";
+
+/// The problem type of the admin API where the rules of the aggregator refuse a task.
+pub const TASK_REFUSED: &str = "urn:x-mica:problem:task-refused";
 
 /// The members of a document that are kept beside those of RFC 9457: those of an exhausted budget.
 const MEMBERS: [&str; 5] = ["budget", "limit", "spent", "requested", "remaining"];

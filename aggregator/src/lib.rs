@@ -5,6 +5,7 @@
 //! noised share in one transaction, once. Neither role ever learns who sent a report (the relay dropped that), or a
 //! value (it holds one share of it).
 
+pub mod admin;
 pub mod aggregator;
 pub mod auth;
 #[cfg(feature = "testing")]

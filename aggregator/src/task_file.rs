@@ -11,8 +11,9 @@ use mica_dap::hpke_config::HpkeConfig;
 use mica_dap::id::{TaskId, from_base64url, to_base64url};
 use mica_dap::task::{BatchMode, TaskConfiguration};
 use mica_diagnostic::{Diagnostic, parse_toml};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::Role;
 use crate::auth::{Bearer, TokenHash};
@@ -61,25 +62,45 @@ pub enum Tokens {
     },
 }
 
-#[derive(Serialize, Deserialize)]
+/// What a task file says, word for word. It holds secrets.
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Text {
+pub struct TaskText {
+    /// `mica-task/1`.
     schema: String,
+    /// `leader` or `helper`.
     role: String,
+    /// The task, base64url.
     task_id: String,
+    /// The task configuration, base64url.
     task_config: String,
+    /// The draft of DAP that the task speaks: `18` or `19`.
     draft: String,
+    /// The key of the verification, base64url. Secret.
     verify_key: String,
+    /// The name of that key on the wire.
     verification_key_id: u8,
+    /// The collector's HPKE configuration, base64url.
     collector_hpke_config: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Leader: the token it shows to the helper. Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     peer_token: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Helper: SHA-256 of the token it expects from the leader, hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     peer_token_sha256: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Leader: SHA-256 of the token it expects from the collector, hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     collector_token_sha256: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Leader of a leader-selected task: how many reports it puts into a batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     batch_target_size: Option<u64>,
+}
+
+impl Drop for TaskText {
+    fn drop(&mut self) {
+        self.verify_key.zeroize();
+        self.peer_token.zeroize();
+    }
 }
 
 impl TaskFile {
@@ -105,7 +126,7 @@ impl TaskFile {
     /// # Errors
     /// As [`TaskFile::load`].
     pub fn parse(name: &str, text: &str) -> Result<Self, Box<Diagnostic>> {
-        let raw: Text = parse_toml(name, text, "T001")?;
+        let raw: TaskText = parse_toml(name, text, "T001")?;
         resolve(&raw).map_err(|what| {
             let at = text.lines().position(|line| line.starts_with(what.key)).unwrap_or(0);
             let mut finding = finding(name, &what.why, "write the file with `mica task new`");
@@ -177,13 +198,28 @@ impl TaskFile {
     /// The text of the file. It holds secrets: write it for its owner's eyes only.
     #[must_use]
     pub fn to_toml(&self) -> Zeroizing<String> {
+        let text = toml::to_string(&self.to_text()).expect("strings and small numbers are always TOML");
+        Zeroizing::new(text)
+    }
+
+    /// The task that `text` spells.
+    ///
+    /// # Errors
+    /// Which part of it makes no sense, in words.
+    pub fn from_text(text: &TaskText) -> Result<Self, String> {
+        resolve(text).map_err(|wrong| wrong.why)
+    }
+
+    /// What the file says.
+    #[must_use]
+    pub fn to_text(&self) -> TaskText {
         let (peer_token, peer_hash, collector_hash) = match &self.tokens {
             Tokens::Leader { to_helper, of_collector } => {
                 (Some(to_helper.expose().to_owned()), None, Some(of_collector.to_hex()))
             }
             Tokens::Helper { of_leader } => (None, Some(of_leader.to_hex()), None),
         };
-        let text = Text {
+        TaskText {
             schema: SCHEMA.to_owned(),
             role: self.role.to_string(),
             task_id: self.task_id.to_string(),
@@ -196,8 +232,16 @@ impl TaskFile {
             peer_token_sha256: peer_hash,
             collector_token_sha256: collector_hash,
             batch_target_size: self.batch_target_size,
-        };
-        Zeroizing::new(toml::to_string(&text).expect("strings and small numbers are always TOML"))
+        }
+    }
+
+    /// The same task as the other aggregator is told of it; only the leader knows enough to tell.
+    #[must_use]
+    pub fn for_helper(&self) -> Option<Self> {
+        let Tokens::Leader { to_helper, .. } = &self.tokens else { return None };
+        let of_leader = TokenHash::of(to_helper.expose());
+        let tokens = Tokens::Helper { of_leader };
+        Some(Self { role: Role::Helper, tokens, batch_target_size: None, ..self.clone() })
     }
 }
 
@@ -210,7 +254,7 @@ fn wrong(key: &'static str, why: &str) -> Wrong {
     Wrong { key, why: format!("{key} {why}") }
 }
 
-fn resolve(raw: &Text) -> Result<TaskFile, Wrong> {
+fn resolve(raw: &TaskText) -> Result<TaskFile, Wrong> {
     if raw.schema != SCHEMA {
         return Err(wrong("schema", &format!("is \"{}\", this version reads \"{SCHEMA}\"", raw.schema)));
     }
@@ -241,7 +285,7 @@ fn resolve(raw: &Text) -> Result<TaskFile, Wrong> {
 }
 
 fn batch_target_size(
-    raw: &Text,
+    raw: &TaskText,
     role: Role,
     configuration: &TaskConfiguration,
 ) -> Result<Option<u64>, Wrong> {
@@ -258,7 +302,7 @@ fn batch_target_size(
     }
 }
 
-fn tokens(raw: &Text, role: Role) -> Result<Tokens, Wrong> {
+fn tokens(raw: &TaskText, role: Role) -> Result<Tokens, Wrong> {
     let hash = |key, text: &Option<String>| {
         text.as_deref()
             .and_then(TokenHash::from_hex)

@@ -7,7 +7,8 @@
 //!
 //! In the order a report travels:
 //!
-//! * [`tasks`] - `insert_task`, `task_by_id`, `all_tasks`, `lock_task`, `share_task`
+//! * [`tasks`] - `insert_task`, `retire`, `mark`, `states`, `advertised`, `task_by_id`, `task_by_key`, `page`, `all_tasks`,
+//!   `lock_task`, `share_task`
 //! * [`hpke_keys`] - `keys`, `insert_key`, `set_key_state`
 //! * [`report_ids`] - `insert_new`
 //! * [`segments`] - `insert_segment`, `unassigned`, `tasks_with_unassigned`, `assign`, `of_job`, `waiting`, `cut`,

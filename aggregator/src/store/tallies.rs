@@ -46,3 +46,21 @@ pub async fn of_task(tx: &mut Tx, task: i64) -> Result<Vec<(String, u64)>, Store
     tallies.sort_unstable();
     Ok(tallies)
 }
+
+/// The tallies of all tasks from `first` through `last`.
+pub async fn between(tx: &mut Tx, first: i64, last: i64) -> Result<Vec<(i64, String, u64)>, StoreError> {
+    let rows = sqlx::query(
+        "-- tallies_between_tasks
+         SELECT task, outcome, reports FROM tallies WHERE task >= $1 AND task <= $2",
+    )
+    .bind(first)
+    .bind(last)
+    .fetch_all(tx.connection())
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let fields = Fields::of("tallies", row);
+            Ok((fields.integer("task")?, fields.text("outcome")?, fields.unsigned("reports")?))
+        })
+        .collect()
+}

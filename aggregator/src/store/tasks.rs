@@ -227,6 +227,19 @@ pub async fn task_by_key(tx: &mut Tx, key: i64) -> Result<Option<TaskRow>, Store
     row.as_ref().map(read).transpose()
 }
 
+/// The first `most` tasks after the key `after`, in the order they were provisioned.
+pub async fn page(tx: &mut Tx, after: i64, most: u32) -> Result<Vec<TaskRow>, StoreError> {
+    let rows = sqlx::query(
+        "-- page_of_tasks
+         SELECT * FROM tasks WHERE id > $1 ORDER BY id LIMIT $2",
+    )
+    .bind(after)
+    .bind(i64::from(most))
+    .fetch_all(tx.connection())
+    .await?;
+    rows.iter().map(read).collect()
+}
+
 /// Every task, in the order they were provisioned.
 pub async fn all_tasks(tx: &mut Tx) -> Result<Vec<TaskRow>, StoreError> {
     let rows = sqlx::query(
