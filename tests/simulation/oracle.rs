@@ -1,0 +1,185 @@
+//! The judge of a run: every report that was accepted is in exactly one release, and nothing else is in any.
+//!
+//! It opens the shares of every release that the two databases hold, whether the collector ever saw it or not. Each report
+//! has a bucket of its own, so a sum tells which reports are in it and how often.
+
+use mica_collector::Outcome;
+use mica_dap::batch::Checksum;
+use mica_dap::codec::Decode as _;
+use mica_dap::hpke::{self, AggregateShareAad, Label, Role};
+use mica_dap::hpke_config::HpkeCiphertext;
+
+use crate::forge::Task;
+use crate::model::{Fate, Model, Sent, Violation};
+use crate::plan::Flaw;
+use crate::records::{self, Released};
+use crate::world::World;
+
+/// Everything that is wrong with a run that has come to its end.
+pub(crate) async fn judge(world: &World) -> Vec<Violation> {
+    let (leader, helper) = (world.databases.leader(), world.databases.helper());
+    let mut found = world.model.violations.clone();
+    found.extend(world.around.wires.contradictions().into_iter().map(Violation::Contradiction));
+    let releases = records::released(leader).await;
+    let of_helper = records::released(helper).await;
+    found.extend(agreement(&releases, &of_helper));
+    let mut counted = vec![0_u32; world.model.reports.len()];
+    for release in &releases {
+        let Some(other) = of_helper.iter().find(|other| other.batch_key == release.batch_key) else {
+            continue;
+        };
+        match open(&world.around.task, release, other) {
+            Ok(values) => {
+                found.extend(check_sum(&world.model, release, &values, &mut counted));
+                found.extend(check_outcomes(&world.model, release, &values));
+            }
+            Err(why) => found.push(Violation::Wrong(why)),
+        }
+    }
+    found.extend(once_each(&world.model.reports, &counted));
+    let total = releases.iter().map(|release| release.report_count).sum();
+    found.extend(check_tallies(world, total).await);
+    if records::unsettled_releases(leader).await + records::unsettled_releases(helper).await > 0 {
+        found.push(Violation::Stuck("a release is neither committed nor refunded".to_owned()));
+    }
+    found
+}
+
+/// Both have released the same batches, of the same reports, and no two that overlap.
+fn agreement(leader: &[Released], helper: &[Released]) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let mut disagree = |what: String| found.push(Violation::Disagreement(what));
+    for (one, other, who) in [(leader, helper, "leader"), (helper, leader, "helper")] {
+        for release in one {
+            let interval = release.interval();
+            match other.iter().find(|other| other.batch_key == release.batch_key) {
+                None => disagree(format!("the {who} alone has released {interval:?}")),
+                Some(it) if (it.report_count, it.checksum) != (release.report_count, release.checksum) => {
+                    disagree(format!("count or checksum of {interval:?} differ"));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    for (at, release) in leader.iter().enumerate() {
+        for later in leader.iter().skip(at + 1) {
+            let both = release.interval().zip(later.interval());
+            if both.is_some_and(|(one, other)| one.overlaps(&other)) || release.batch_key == later.batch_key {
+                disagree(format!("two releases of the same reports: {both:?}"));
+            }
+        }
+    }
+    found
+}
+
+/// The sum of a release, as the collector would open it.
+fn open(task: &Task, leader: &Released, helper: &Released) -> Result<Vec<i128>, String> {
+    let aad = AggregateShareAad {
+        task_id: &task.id,
+        task_configuration: task.configuration.bytes(),
+        collection_job_req: &leader.request,
+    }
+    .encoded();
+    let share = |role: Role, release: &Released| {
+        let sealed = HpkeCiphertext::decoded(&release.sealed_share).ok()?;
+        hpke::open(&task.collector, &Label::AggregateShare(role).info(task.draft), &aad, &sealed).ok()
+    };
+    let one = share(Role::Leader, leader).ok_or("the leader's share of a release cannot be opened")?;
+    let other = share(Role::Helper, helper).ok_or("the helper's share of a release cannot be opened")?;
+    task.vdaf.unshard_signed(&one, &other, leader.report_count).map_err(|error| error.to_string())
+}
+
+/// Each bucket is empty or holds its one report, which belongs there.
+fn check_sum(model: &Model, release: &Released, values: &[i128], counted: &mut [u32]) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let mut checksum = Checksum::default();
+    let mut total = 0;
+    for (at, value) in values.iter().enumerate().filter(|(_, value)| **value != 0) {
+        let Some(sent) = model.reports.get(at).filter(|_| (1..1_000).contains(value)) else {
+            found.push(Violation::Wrong(format!("bucket {at}, which nobody measured, holds {value}")));
+            continue;
+        };
+        if *value > 1 {
+            found.push(Violation::Doubled(format!("report {at} counts {value} times in one release")));
+        }
+        let time = sent.report.metadata.time;
+        if release.interval().is_some() && !release.covers(time) {
+            found.push(Violation::Wrong(format!("report {at} of {time:?} is in {:?}", release.interval())));
+        }
+        if !sent.is_good() || sent.fate == Fate::Refused {
+            let detail = format!("report {at} is counted ({:?}, {:?})", sent.flaw, sent.fate);
+            found.push(Violation::Wrong(detail));
+        }
+        checksum = checksum.combine(Checksum::of(&sent.name()));
+        total += value;
+        counted[at] += 1;
+    }
+    if total != i128::from(release.report_count) || checksum != release.checksum {
+        let detail = format!("{total} reports are summed, {} are told of", release.report_count);
+        found.push(Violation::Wrong(detail));
+    }
+    found
+}
+
+/// What the collector was told is what was released.
+fn check_outcomes(model: &Model, release: &Released, values: &[i128]) -> Vec<Violation> {
+    let told = |outcome: &&Outcome| outcome.values != values || outcome.report_count != release.report_count;
+    let asked =
+        model.asked.iter().filter(|asked| asked.interval.is_some() && asked.interval == release.interval());
+    let wrong = asked.filter_map(|asked| asked.outcome.as_ref()).filter(told);
+    wrong.map(|_| Violation::Contradiction("the collector was told another result".to_owned())).collect()
+}
+
+/// Whatever was accepted is in one release, of each name at most one report, and nothing is in two.
+fn once_each(reports: &[Sent], counted: &[u32]) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for (at, (sent, times)) in reports.iter().zip(counted).enumerate() {
+        if *times == 0 && sent.is_good() && sent.fate == Fate::Accepted {
+            let time = sent.report.metadata.time;
+            found.push(Violation::Lost(format!("report {at} of {time:?} was accepted and is in no release")));
+        }
+        if *times > 1 {
+            found.push(Violation::Doubled(format!("report {at} is in {times} releases")));
+        }
+        let twins = reports.iter().zip(counted).skip(at + 1);
+        let twins = twins.filter(|(twin, others)| twin.name() == sent.name() && **others > 0);
+        if *times > 0 && twins.count() > 0 {
+            found.push(Violation::Doubled(format!("two reports of the name of report {at} are counted")));
+        }
+    }
+    found
+}
+
+/// Every report that was taken has met an end that is counted.
+async fn check_tallies(world: &World, released: u64) -> Vec<Violation> {
+    let (leader, helper) = (world.databases.leader(), world.databases.helper());
+    let mut found = Vec::new();
+    let aggregated = records::tally(leader, "aggregated").await;
+    let by_helper = records::tally(helper, "aggregated").await;
+    if aggregated != released || by_helper != released {
+        let detail = format!("{aggregated} and {by_helper} reports were aggregated, {released} are released");
+        found.push(Violation::Disagreement(detail));
+    }
+    let mut refused = 0;
+    let damaged = [Flaw::DamagedLeaderShare, Flaw::DamagedHelperShare];
+    for (label, flaws) in [("vdaf_verify_error", &[Flaw::BadProof][..]), ("hpke_decrypt_error", &damaged)] {
+        let told = records::tally(leader, label).await;
+        let of_flaw = |sent: &&Sent| sent.flaw.is_some_and(|flaw| flaws.contains(&flaw));
+        let with = |fates: &[Fate]| {
+            let sent = world.model.reports.iter().filter(of_flaw);
+            sent.filter(|sent| fates.contains(&sent.fate)).count() as u64
+        };
+        let (least, most) = (with(&[Fate::Accepted]), with(&[Fate::Accepted, Fate::Settled, Fate::Unknown]));
+        if !(least..=most).contains(&told) {
+            let detail = format!("{told} reports count as {label}, there were {least} to {most}");
+            found.push(Violation::Wrong(detail));
+        }
+        refused += told;
+    }
+    let uploaded = records::tally(leader, "uploaded").await;
+    if uploaded != aggregated + refused {
+        let detail = format!("{uploaded} reports were taken, {aggregated} aggregated and {refused} refused");
+        found.push(Violation::Lost(detail));
+    }
+    found
+}

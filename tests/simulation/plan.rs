@@ -1,0 +1,139 @@
+//! What happens in a run, and what goes wrong meanwhile: all of it a function of the seed.
+
+use mica_dap::Draft;
+use mica_dap::task::BatchMode;
+
+/// What is simulated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Setting {
+    /// The draft that the task speaks.
+    pub(crate) draft: Draft,
+    /// How reports are put into batches.
+    pub(crate) batch_mode: BatchMode,
+    /// No smaller batch is released.
+    pub(crate) min_batch_size: u64,
+    /// How many leaders share one database.
+    pub(crate) leaders: usize,
+    /// Whether the VDAF sums vectors; it counts into a histogram otherwise.
+    pub(crate) vectors: bool,
+    /// The most reports in one aggregation job: small, so that there are many.
+    pub(crate) job_reports: usize,
+}
+
+/// One step of a run: what is done, what becomes of the messages it sends, and whether it is cut short.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    pub(crate) action: Action,
+    /// What becomes of the first message, of the second, and so on; the rest arrive.
+    pub(crate) faults: Vec<Fault>,
+    pub(crate) stop: Option<Stop>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// A client sends reports to a leader.
+    Upload { leader: usize, reports: Vec<Sending> },
+    /// A leader takes one step with an aggregation job.
+    Aggregate { leader: usize },
+    /// A leader takes one step with each collection.
+    Collect { leader: usize },
+    /// The collector asks for a batch: units from the first, and how many of them.
+    Ask { leader: usize, start: u64, units: u64 },
+    /// The collector asks how far one of its collections is.
+    Poll { leader: usize, which: usize },
+    /// The collector gives up one of its collections.
+    Delete { leader: usize, which: usize },
+    /// Time passes.
+    Wait { seconds: u64 },
+    /// A message that was on its way for long arrives.
+    Arrive { which: usize },
+    /// Something that was held up goes on.
+    GoOn { which: usize },
+    /// A process dies and is started again.
+    Die { party: Party },
+    /// What no correct system does, to see whether the oracle sees it.
+    Sabotage(Sabotage),
+}
+
+/// A report of an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sending {
+    /// A new one, made so many units of time ago.
+    Fresh { age: u64, flaw: Option<Flaw> },
+    /// One that was sent before.
+    Again { which: usize },
+    /// A new one under the identifier of one that was sent before.
+    SameName { which: usize },
+}
+
+/// What is wrong with a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    /// The two shares are of different sharings.
+    BadProof,
+    /// The leader's share was changed on the way.
+    DamagedLeaderShare,
+    /// The helper's share was changed on the way.
+    DamagedHelperShare,
+    /// Sealed to a key that the leader does not have.
+    UnknownKey,
+    /// Made tomorrow.
+    Future,
+    /// Made before the task began.
+    BeforeTheTask,
+}
+
+/// Who runs in a process of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Party {
+    Leader(usize),
+    Helper,
+}
+
+/// What becomes of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    None,
+    /// It never arrives.
+    Lost,
+    /// It arrives, and its answer does not.
+    AnswerLost,
+    /// It arrives twice; the second answer is the one that is seen.
+    Twice,
+    /// It arrives after its sender has given up.
+    Late,
+    /// It arrives, and once more after a while.
+    Echo,
+    /// The peer is too busy: 503.
+    Busy,
+}
+
+/// Where a step is cut short: at which edge of a transaction, counted from the beginning of the step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stop {
+    pub(crate) edge: u32,
+    pub(crate) how: How,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    /// The process whose transaction it is dies.
+    Dies,
+    /// It stands still until it is told to go on.
+    HeldUp,
+}
+
+/// Defects made on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sabotage {
+    /// Both aggregators forget that they have seen the first report, and it is sent again.
+    ForgetIdentifiers,
+    /// The leader loses what it has accepted and not aggregated.
+    LoseSegments,
+    /// From now on the helper's answers say of one report in each job that it was refused.
+    LieAboutOneReport,
+    /// The leader's jobs are taken up by nobody.
+    FreezeJobs,
+    /// The helper draws its share of a batch again.
+    SealAnew,
+}

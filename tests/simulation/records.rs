@@ -1,0 +1,117 @@
+//! What the databases of a run say. The oracle reads them, nobody else.
+
+use mica_dap::batch::Checksum;
+use mica_dap::codec::Decode as _;
+use mica_dap::time::{Interval, Time};
+use mica_service::store::{Fields, Store, StoreError};
+use sqlx::any::AnyRow;
+
+use crate::process::open;
+
+/// A committed release of one aggregator.
+#[derive(Clone)]
+pub(crate) struct Released {
+    /// The encoded interval of the query, or the batch identifier.
+    pub(crate) batch_key: Vec<u8>,
+    pub(crate) request: Vec<u8>,
+    pub(crate) report_count: u64,
+    pub(crate) checksum: Checksum,
+    pub(crate) sealed_share: Vec<u8>,
+}
+
+impl Released {
+    /// The interval that was asked for; none where the leader selects.
+    pub(crate) fn interval(&self) -> Option<Interval> {
+        Interval::decoded(&self.batch_key).ok()
+    }
+
+    pub(crate) fn covers(&self, time: Time) -> bool {
+        self.interval().is_some_and(|interval| interval.contains(time))
+    }
+}
+
+/// The committed releases of an aggregator.
+pub(crate) async fn released(url: &str) -> Vec<Released> {
+    let store = open(url).await;
+    let rows = store.read("releases_of_a_run", move |mut tx| async move {
+        let query = sqlx::query("SELECT * FROM releases WHERE state = 'committed' ORDER BY id");
+        let rows = query.fetch_all(tx.connection()).await?;
+        let released = rows.iter().map(read).collect::<Result<Vec<_>, StoreError>>()?;
+        Ok((tx, released))
+    });
+    let released = rows.await.expect("the schema of this version");
+    store.close().await;
+    released
+}
+
+fn read(row: &AnyRow) -> Result<Released, StoreError> {
+    let fields = Fields::of("releases", row);
+    Ok(Released {
+        batch_key: fields.bytes("batch_key")?,
+        request: fields.bytes("request")?,
+        report_count: fields.unsigned("report_count")?,
+        checksum: Checksum::from_slice(&fields.bytes("checksum")?).expect("32 bytes"),
+        sealed_share: fields.bytes("sealed_share")?,
+    })
+}
+
+/// How many reports met this end.
+pub(crate) async fn tally(url: &str, outcome: &str) -> u64 {
+    let store = open(url).await;
+    let count = number(
+        &store,
+        "SELECT CAST(COALESCE(SUM(reports), 0) AS BIGINT) AS n FROM tallies WHERE outcome = $1",
+        outcome,
+    );
+    let count = count.await;
+    store.close().await;
+    count
+}
+
+/// Whether anything waits for somebody to work on it. A collection of too few reports does not.
+pub(crate) async fn under_way(leader: &str) -> bool {
+    let store = open(leader).await;
+    let statement = "SELECT CAST(
+             (SELECT COUNT(*) FROM segments WHERE $1 = '')
+             + (SELECT COUNT(*) FROM aggregation_jobs WHERE state = 'active')
+             + (SELECT COUNT(*) FROM collection_jobs WHERE state IN ('closing', 'reserved', 'abandoned'))
+             AS BIGINT) AS n";
+    let count = number(&store, statement, "").await;
+    store.close().await;
+    count > 0
+}
+
+/// Releases that are neither committed nor refunded.
+pub(crate) async fn unsettled_releases(url: &str) -> u64 {
+    let store = open(url).await;
+    let statement = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM releases WHERE state = $1";
+    let count = number(&store, statement, "reserved").await;
+    store.close().await;
+    count
+}
+
+async fn number(store: &Store, statement: &'static str, argument: &str) -> u64 {
+    let number = store.read("number_of_a_run", move |mut tx| async move {
+        let row = sqlx::query(statement).bind(argument).fetch_one(tx.connection()).await?;
+        let number = Fields::of("numbers", &row).unsigned("n")?;
+        Ok((tx, number))
+    });
+    number.await.expect("the schema of this version")
+}
+
+/// Why the jobs that are left did not come further.
+pub(crate) async fn last_errors(leader: &str) -> String {
+    let store = open(leader).await;
+    let errors = store.read("errors_of_a_run", move |mut tx| async move {
+        let query =
+            "SELECT COALESCE(last_error, 'no error') AS why FROM aggregation_jobs WHERE state = 'active'
+             UNION ALL SELECT state AS why FROM collection_jobs";
+        let rows = sqlx::query(query).fetch_all(tx.connection()).await?;
+        let errors = rows.iter().map(|row| Fields::of("aggregation_jobs", row).text("why"));
+        let errors = errors.collect::<Result<Vec<_>, StoreError>>()?;
+        Ok((tx, errors))
+    });
+    let errors = errors.await.expect("the schema of this version");
+    store.close().await;
+    errors.join("; ")
+}

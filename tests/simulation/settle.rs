@@ -1,0 +1,113 @@
+//! The end of a run: everything is repaired, everybody works until nothing is left to do, and the rest is collected.
+
+use std::collections::BTreeSet;
+
+use mica_dap::id::ReportId;
+use mica_dap::time::{Interval, Time};
+
+use crate::actions;
+use crate::model::{Fate, Violation};
+use crate::plan::{Action, Step};
+use crate::records::{self, Released};
+use crate::world::World;
+
+/// Brings a run to its end. A violation: it has none.
+pub(crate) async fn settle(world: &mut World) -> Result<(), Violation> {
+    world.heal().await;
+    send_again(world).await;
+    quiet(world).await?;
+    for _ in 0..SWEEPS {
+        let released = records::released(world.databases.leader()).await;
+        let Some((gap, missing)) = gap(world, &released) else { return learn_results(world).await };
+        fill(world, gap, missing).await;
+        let known = world.model.asked.len();
+        let doing = actions::ask(world, gap);
+        world.drive(doing).await;
+        quiet(world).await?;
+        // Also what was refused because another collection was faster.
+        for at in known..world.model.asked.len() {
+            let doing = actions::poll(world, at);
+            world.drive(doing).await;
+        }
+    }
+    let left = gap(world, &records::released(world.databases.leader()).await);
+    Err(Violation::Stuck(format!("after {SWEEPS} collections there is still something left: {left:?}")))
+}
+
+/// Clients that were not answered ask again, as they would.
+async fn send_again(world: &mut World) {
+    let unknown = |world: &World| {
+        let reports = world.model.reports.iter().enumerate();
+        let open = reports.filter(|(_, sent)| sent.fate == Fate::Unknown);
+        open.map(|(at, _)| at).take(SENT_AT_ONCE).collect::<Vec<_>>()
+    };
+    for _ in 0..SWEEPS {
+        let Some(doing) = actions::upload(world, unknown(world)) else { return };
+        world.drive(doing).await;
+    }
+}
+
+/// Everybody works until nothing is under way.
+async fn quiet(world: &mut World) -> Result<(), Violation> {
+    for _ in 0..ROUNDS {
+        // What was just asked for is due after what was just looked at.
+        world.around.clock.advance(1);
+        for leader in 0..world.leaders.len() {
+            for action in
+                [Action::Aggregate { leader }, Action::Aggregate { leader }, Action::Collect { leader }]
+            {
+                world.take(&Step { action, faults: Vec::new(), stop: None }).await;
+            }
+        }
+        if !records::under_way(world.databases.leader()).await {
+            return Ok(());
+        }
+        world.around.clock.advance(PAUSE);
+    }
+    let why = records::last_errors(world.databases.leader()).await;
+    Err(Violation::Stuck(format!("after {ROUNDS} rounds work is still under way: {why}")))
+}
+
+/// An interval that holds accepted reports and was not released, and how many reports it lacks.
+fn gap(world: &World, released: &[Released]) -> Option<(Interval, u64)> {
+    // What is settled was refused as there already: it is there, or its namesake, or its time was closed by then.
+    let times = |fates: &'static [Fate]| {
+        let sent = world.model.reports.iter().filter(|sent| fates.contains(&sent.fate) && sent.is_good());
+        sent.map(|sent| sent.report.metadata.time)
+    };
+    let taken = |time: Time| released.iter().any(|release| release.covers(time));
+    let open: BTreeSet<Time> = times(&[Fate::Accepted, Fate::Settled]).filter(|time| !taken(*time)).collect();
+    let start = *open.first()?;
+    let last =
+        open.iter().copied().take_while(|time| (start.0..=time.0).all(|unit| !taken(Time(unit)))).last()?;
+    let gap = Interval::between(start, Time(last.0 + 1)).expect("it is not empty");
+    let there = times(&[Fate::Accepted]).filter(|time| gap.contains(*time)).count() as u64;
+    Some((gap, world.around.setting.min_batch_size.saturating_sub(there)))
+}
+
+/// Sends as many good reports as the interval lacks.
+async fn fill(world: &mut World, gap: Interval, missing: u64) {
+    let name = || ReportId::random(&mut rand::rng());
+    let fresh = (0..missing).filter_map(|_| actions::fresh(world, name(), gap.start(), None)).collect();
+    if let Some(doing) = actions::upload(world, fresh) {
+        world.drive(doing).await;
+    }
+}
+
+/// The collector looks at everything that it may still look at.
+async fn learn_results(world: &mut World) -> Result<(), Violation> {
+    for at in 0..world.model.asked.len() {
+        let doing = actions::poll(world, at);
+        world.drive(doing).await;
+    }
+    Ok(())
+}
+
+/// More than any backoff there is, so that each round everything is due.
+const PAUSE: u64 = 4_000;
+/// Of everybody's work, each with a pause after it.
+const ROUNDS: usize = 150;
+/// More than there can be gaps.
+const SWEEPS: usize = 60;
+/// Fewer than a leader takes at once.
+const SENT_AT_ONCE: usize = 8;

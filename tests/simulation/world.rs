@@ -1,0 +1,159 @@
+//! All parties of one run, and how a step is taken, held up, and cut short by a death.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use mica_collector::Collector;
+use mica_service::clock::Clock;
+use mica_service::http::HttpClient;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::actions::{self, Done};
+use crate::databases::Databases;
+use crate::forge::{FIRST, Forge, PRECISION, Task};
+use crate::gate::{Gate, Word};
+use crate::model::{Model, Violation};
+use crate::network::Wires;
+use crate::plan::{Action, Party, Setting, Step};
+use crate::process::{Process, Surroundings};
+use crate::sabotage;
+
+/// Something under way.
+pub(crate) type Doing = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+/// What was held up, and the word that lets it go on.
+struct Held {
+    doing: Doing,
+    word: Word,
+}
+
+/// One run.
+pub(crate) struct World {
+    pub(crate) around: Surroundings,
+    pub(crate) databases: Databases,
+    pub(crate) leaders: Vec<Process>,
+    pub(crate) helper: Process,
+    pub(crate) forge: Forge,
+    /// Of clients, which do not die.
+    pub(crate) http: HttpClient,
+    pub(crate) collector: Arc<Collector>,
+    pub(crate) model: Model,
+    holding: UnboundedReceiver<Word>,
+    held: Vec<Held>,
+}
+
+impl World {
+    /// Everybody is started, and nothing has happened.
+    pub(crate) async fn new(setting: Setting, databases: Databases) -> Self {
+        let (gate, holding) = Gate::new();
+        let wires = Arc::new(Wires::default());
+        let clock = Clock::manual((FIRST + 5) * PRECISION);
+        let around = Surroundings { setting, clock, gate, wires, task: Task::new(&setting) };
+        let mut leaders = Vec::new();
+        for number in 0..setting.leaders {
+            leaders.push(Process::start(&around, Party::Leader(number), databases.leader()).await);
+        }
+        let helper = Process::start(&around, Party::Helper, databases.helper()).await;
+        let forge =
+            Forge::new(&around.task, setting.vectors, leaders[0].config.clone(), helper.config.clone());
+        let http = around.wires.client(&Arc::new(AtomicBool::new(true)));
+        let collector = Arc::new(Collector::new(around.task.of_collector(), http.clone()));
+        let model = Model::default();
+        Self { around, databases, leaders, helper, forge, http, collector, model, holding, held: Vec::new() }
+    }
+
+    /// Takes one step, with all that goes wrong in it.
+    pub(crate) async fn take(&mut self, step: &Step) {
+        let front = match step.action {
+            Action::Upload { leader, .. }
+            | Action::Aggregate { leader }
+            | Action::Collect { leader }
+            | Action::Ask { leader, .. }
+            | Action::Poll { leader, .. }
+            | Action::Delete { leader, .. } => leader,
+            _ => 0,
+        };
+        self.around.wires.prepare(front, &step.faults);
+        self.around.gate.arm(step.stop);
+        match &step.action {
+            Action::Wait { seconds } => self.around.clock.advance(*seconds),
+            Action::Die { party: Party::Helper } => self.helper.kill(),
+            Action::Die { party: Party::Leader(leader) } => self.leaders[*leader].kill(),
+            Action::GoOn { which } => self.go_on(*which).await,
+            Action::Sabotage(sabotage) => sabotage::commit(self, *sabotage).await,
+            action => {
+                if let Some(doing) = actions::begin(self, action) {
+                    self.drive(doing).await;
+                }
+            }
+        }
+        self.around.gate.arm(None);
+        self.around.wires.prepare(front, &[]);
+        self.revive().await;
+    }
+
+    /// Goes on with something until it is done, or held up.
+    pub(crate) async fn drive(&mut self, mut doing: Doing) {
+        let outcome = tokio::time::timeout(PATIENCE, async {
+            tokio::select! {
+                biased;
+                done = &mut doing => Ok(done),
+                word = self.holding.recv() => Err(word.expect("the gate lives as long as the world")),
+            }
+        });
+        match outcome.await {
+            Ok(Ok(done)) => actions::conclude(self, done),
+            Ok(Err(word)) => self.held.push(Held { doing, word }),
+            Err(_) => {
+                let detail = format!("a step took longer than {} s of real time", PATIENCE.as_secs());
+                self.model.violations.push(Violation::Stuck(detail));
+            }
+        }
+    }
+
+    /// Gives the word to something that was held up.
+    async fn go_on(&mut self, which: usize) {
+        if self.held.is_empty() {
+            return;
+        }
+        let Held { doing, word } = self.held.remove(which % self.held.len());
+        let _ = word.send(());
+        self.drive(doing).await;
+    }
+
+    /// Lets everything go on that was held up, and everything arrive that was on its way.
+    pub(crate) async fn heal(&mut self) {
+        self.around.gate.arm(None);
+        self.around.wires.prepare(0, &[]);
+        while !self.held.is_empty() {
+            self.go_on(0).await;
+        }
+        while let Some(doing) = actions::begin(self, &Action::Arrive { which: 0 }) {
+            self.drive(doing).await;
+        }
+        self.revive().await;
+    }
+
+    /// Everybody is gone, and what they kept.
+    pub(crate) async fn end(self) {
+        let Self { databases, .. } = self;
+        databases.remove().await;
+    }
+
+    /// Starts again who has died.
+    async fn revive(&mut self) {
+        for leader in &mut self.leaders {
+            if !leader.is_alive() {
+                *leader = leader.restarted(&self.around).await;
+            }
+        }
+        if !self.helper.is_alive() {
+            self.helper = self.helper.restarted(&self.around).await;
+        }
+    }
+}
+
+/// In real time. Steps take milliseconds.
+const PATIENCE: Duration = Duration::from_mins(1);
