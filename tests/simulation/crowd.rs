@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
+use crate::gate;
 use crate::run::{self, On};
 
 /// Runs these seeds, or those that the environment asks for.
@@ -31,7 +32,8 @@ pub(crate) fn check_all(on: On, seeds: Range<u64>) {
         }
     });
     let took = started.elapsed().as_secs_f64();
-    eprintln!("simulated {} seeds on {on:?} in {took:.1} s", seeds.end - seeds.start);
+    let edges = gate::edges_of_death().len();
+    eprintln!("simulated {} seeds on {on:?} in {took:.1} s; died at {edges} edges", seeds.end - seeds.start);
     let failures = failures.into_inner().expect("no thread panicked");
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }

@@ -1,8 +1,8 @@
 //! Where a step is cut short. Every edge of every transaction of every process comes by here and is counted.
 
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use mica_service::store::{Moment, StoreError, Verdict, Watch};
 use tokio::sync::{mpsc, oneshot};
@@ -31,7 +31,7 @@ impl Gate {
     }
 
     /// Whether this edge is the chosen one.
-    fn pass(&self, name: &str, moment: Moment) -> Option<How> {
+    fn pass(&self, name: &'static str, moment: Moment) -> Option<How> {
         let mut armed = self.stop.lock().expect("nobody panics while holding it");
         let stop = armed.as_mut()?;
         if stop.edge > 0 {
@@ -42,8 +42,20 @@ impl Gate {
         if stop.how == How::HeldUp && (moment == Moment::Commit || name == "upload") {
             return None;
         }
-        armed.take().map(|stop| stop.how)
+        let how = armed.take().map(|stop| stop.how);
+        if how == Some(How::Dies) {
+            DEATHS.lock().expect("nobody panics while holding it").insert((name, moment));
+        }
+        how
     }
+}
+
+/// At which edges of which transactions somebody has died, in all runs of this process.
+static DEATHS: Mutex<BTreeSet<(&'static str, Moment)>> = Mutex::new(BTreeSet::new());
+
+/// Those edges: the name of the transaction, and how far it was.
+pub(crate) fn edges_of_death() -> BTreeSet<(&'static str, Moment)> {
+    DEATHS.lock().expect("nobody panics while holding it").clone()
 }
 
 /// Watches the transactions of one process for as long as it lives.
@@ -57,7 +69,7 @@ impl Watcher {
         Self { gate: Arc::clone(gate), alive: Arc::clone(alive) }
     }
 
-    async fn decide(&self, name: &str, moment: Moment) -> Result<(), StoreError> {
+    async fn decide(&self, name: &'static str, moment: Moment) -> Result<(), StoreError> {
         self.living()?;
         match self.gate.pass(name, moment) {
             None => Ok(()),

@@ -17,7 +17,7 @@ use crate::world::World;
 
 /// Everything that is wrong with a run that has come to its end.
 pub(crate) async fn judge(world: &World) -> Vec<Violation> {
-    let (leader, helper) = (world.databases.leader(), world.databases.helper());
+    let (leader, helper) = (&world.records.leader, &world.records.helper);
     let mut found = world.model.violations.clone();
     found.extend(world.around.wires.contradictions().into_iter().map(Violation::Contradiction));
     let releases = records::released(leader).await;
@@ -152,7 +152,7 @@ fn once_each(reports: &[Sent], counted: &[u32]) -> Vec<Violation> {
 
 /// Every report that was taken has met an end that is counted.
 async fn check_tallies(world: &World, released: u64) -> Vec<Violation> {
-    let (leader, helper) = (world.databases.leader(), world.databases.helper());
+    let (leader, helper) = (&world.records.leader, &world.records.helper);
     let mut found = Vec::new();
     let aggregated = records::tally(leader, "aggregated").await;
     let by_helper = records::tally(helper, "aggregated").await;

@@ -6,7 +6,11 @@ use mica_dap::time::{Interval, Time};
 use mica_service::store::{Fields, Store, StoreError};
 use sqlx::any::AnyRow;
 
-use crate::process::open;
+/// Both databases, open for looking.
+pub(crate) struct Records {
+    pub(crate) leader: Store,
+    pub(crate) helper: Store,
+}
 
 /// A committed release of one aggregator.
 #[derive(Clone)]
@@ -31,8 +35,7 @@ impl Released {
 }
 
 /// The committed releases of an aggregator.
-pub(crate) async fn released(url: &str) -> Vec<Released> {
-    let store = open(url).await;
+pub(crate) async fn released(store: &Store) -> Vec<Released> {
     let rows = store.read("releases_of_a_run", move |mut tx| async move {
         let query = sqlx::query("SELECT * FROM releases WHERE state = 'committed' ORDER BY id");
         let rows = query.fetch_all(tx.connection()).await?;
@@ -40,7 +43,6 @@ pub(crate) async fn released(url: &str) -> Vec<Released> {
         Ok((tx, released))
     });
     let released = rows.await.expect("the schema of this version");
-    store.close().await;
     released
 }
 
@@ -56,37 +58,31 @@ fn read(row: &AnyRow) -> Result<Released, StoreError> {
 }
 
 /// How many reports met this end.
-pub(crate) async fn tally(url: &str, outcome: &str) -> u64 {
-    let store = open(url).await;
+pub(crate) async fn tally(store: &Store, outcome: &str) -> u64 {
     let count = number(
-        &store,
+        store,
         "SELECT CAST(COALESCE(SUM(reports), 0) AS BIGINT) AS n FROM tallies WHERE outcome = $1",
         outcome,
     );
     let count = count.await;
-    store.close().await;
     count
 }
 
 /// Whether anything waits for somebody to work on it. A collection of too few reports does not.
-pub(crate) async fn under_way(leader: &str) -> bool {
-    let store = open(leader).await;
+pub(crate) async fn under_way(store: &Store) -> bool {
     let statement = "SELECT CAST(
              (SELECT COUNT(*) FROM segments WHERE $1 = '')
              + (SELECT COUNT(*) FROM aggregation_jobs WHERE state = 'active')
              + (SELECT COUNT(*) FROM collection_jobs WHERE state IN ('closing', 'reserved', 'abandoned'))
              AS BIGINT) AS n";
-    let count = number(&store, statement, "").await;
-    store.close().await;
+    let count = number(store, statement, "").await;
     count > 0
 }
 
 /// Releases that are neither committed nor refunded.
-pub(crate) async fn unsettled_releases(url: &str) -> u64 {
-    let store = open(url).await;
+pub(crate) async fn unsettled_releases(store: &Store) -> u64 {
     let statement = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM releases WHERE state = $1";
-    let count = number(&store, statement, "reserved").await;
-    store.close().await;
+    let count = number(store, statement, "reserved").await;
     count
 }
 
@@ -100,8 +96,7 @@ async fn number(store: &Store, statement: &'static str, argument: &str) -> u64 {
 }
 
 /// Why the jobs that are left did not come further.
-pub(crate) async fn last_errors(leader: &str) -> String {
-    let store = open(leader).await;
+pub(crate) async fn last_errors(store: &Store) -> String {
     let errors = store.read("errors_of_a_run", move |mut tx| async move {
         let query =
             "SELECT COALESCE(last_error, 'no error') AS why FROM aggregation_jobs WHERE state = 'active'
@@ -112,6 +107,5 @@ pub(crate) async fn last_errors(leader: &str) -> String {
         Ok((tx, errors))
     });
     let errors = errors.await.expect("the schema of this version");
-    store.close().await;
     errors.join("; ")
 }

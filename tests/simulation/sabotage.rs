@@ -4,7 +4,6 @@ use mica_service::store::Store;
 
 use crate::actions;
 use crate::plan::{Action, Sabotage, Sending};
-use crate::process::open;
 use crate::world::World;
 
 /// Damages the system.
@@ -12,18 +11,17 @@ pub(crate) async fn commit(world: &mut World, sabotage: Sabotage) {
     match sabotage {
         Sabotage::LieAboutOneReport => world.around.wires.lie(),
         Sabotage::LoseSegments => {
-            execute(world.databases.leader(), "DELETE FROM segments").await;
+            execute(&world.records.leader, "DELETE FROM segments").await;
         }
         Sabotage::FreezeJobs => {
-            execute(world.databases.leader(), "UPDATE aggregation_jobs SET lease_until = 9000000000000")
-                .await;
+            execute(&world.records.leader, "UPDATE aggregation_jobs SET lease_until = 9000000000000").await;
         }
         Sabotage::SealAnew => {
-            execute(world.databases.helper(), "UPDATE releases SET sealed_share = share_id").await;
+            execute(&world.records.helper, "UPDATE releases SET sealed_share = share_id").await;
         }
         Sabotage::ForgetIdentifiers => {
-            for url in [world.databases.leader(), world.databases.helper()] {
-                execute(url, "DELETE FROM report_ids").await;
+            for store in [&world.records.leader, &world.records.helper] {
+                execute(store, "DELETE FROM report_ids").await;
             }
             let again = Action::Upload { leader: 0, reports: vec![Sending::Again { which: 0 }] };
             if let Some(doing) = actions::begin(world, &again) {
@@ -33,12 +31,10 @@ pub(crate) async fn commit(world: &mut World, sabotage: Sabotage) {
     }
 }
 
-async fn execute(url: &str, statement: &'static str) {
-    let store: Store = open(url).await;
+async fn execute(store: &Store, statement: &'static str) {
     let done = store.tx("sabotage", move |mut tx| async move {
         sqlx::query(statement).execute(tx.connection()).await?;
         Ok((tx, ()))
     });
     done.await.expect("a statement that fits the schema");
-    store.close().await;
 }

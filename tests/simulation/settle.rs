@@ -17,7 +17,7 @@ pub(crate) async fn settle(world: &mut World) -> Result<(), Violation> {
     send_again(world).await;
     quiet(world).await?;
     for _ in 0..SWEEPS {
-        let released = records::released(world.databases.leader()).await;
+        let released = records::released(&world.records.leader).await;
         let Some((gap, missing)) = gap(world, &released) else { return learn_results(world).await };
         fill(world, gap, missing).await;
         let known = world.model.asked.len();
@@ -30,7 +30,7 @@ pub(crate) async fn settle(world: &mut World) -> Result<(), Violation> {
             world.drive(doing).await;
         }
     }
-    let left = gap(world, &records::released(world.databases.leader()).await);
+    let left = gap(world, &records::released(&world.records.leader).await);
     Err(Violation::Stuck(format!("after {SWEEPS} collections there is still something left: {left:?}")))
 }
 
@@ -59,12 +59,12 @@ async fn quiet(world: &mut World) -> Result<(), Violation> {
                 world.take(&Step { action, faults: Vec::new(), stop: None }).await;
             }
         }
-        if !records::under_way(world.databases.leader()).await {
+        if !records::under_way(&world.records.leader).await {
             return Ok(());
         }
         world.around.clock.advance(PAUSE);
     }
-    let why = records::last_errors(world.databases.leader()).await;
+    let why = records::last_errors(&world.records.leader).await;
     Err(Violation::Stuck(format!("after {ROUNDS} rounds work is still under way: {why}")))
 }
 

@@ -17,7 +17,8 @@ use crate::gate::{Gate, Word};
 use crate::model::{Model, Violation};
 use crate::network::Wires;
 use crate::plan::{Action, Party, Setting, Step};
-use crate::process::{Process, Surroundings};
+use crate::process::{Process, Surroundings, open};
+use crate::records::Records;
 use crate::sabotage;
 
 /// Something under way.
@@ -32,7 +33,8 @@ struct Held {
 /// One run.
 pub(crate) struct World {
     pub(crate) around: Surroundings,
-    pub(crate) databases: Databases,
+    databases: Databases,
+    pub(crate) records: Records,
     pub(crate) leaders: Vec<Process>,
     pub(crate) helper: Process,
     pub(crate) forge: Forge,
@@ -60,8 +62,22 @@ impl World {
             Forge::new(&around.task, setting.vectors, leaders[0].config.clone(), helper.config.clone());
         let http = around.wires.client(&Arc::new(AtomicBool::new(true)));
         let collector = Arc::new(Collector::new(around.task.of_collector(), http.clone()));
+        let records =
+            Records { leader: open(databases.leader()).await, helper: open(databases.helper()).await };
         let model = Model::default();
-        Self { around, databases, leaders, helper, forge, http, collector, model, holding, held: Vec::new() }
+        Self {
+            around,
+            databases,
+            records,
+            leaders,
+            helper,
+            forge,
+            http,
+            collector,
+            model,
+            holding,
+            held: Vec::new(),
+        }
     }
 
     /// Takes one step, with all that goes wrong in it.

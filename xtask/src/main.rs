@@ -5,6 +5,7 @@
 mod bench;
 mod lint;
 mod process;
+mod simulate;
 mod steps;
 mod test;
 
@@ -26,6 +27,8 @@ struct Cli {
 enum Command {
     /// Run every test, on SQLite and on a private PostgreSQL cluster
     Test(test::Options),
+    /// Simulate the whole of DAP under more seeds than the tests do
+    Simulate(simulate::Options),
     /// Check form, lints, docs, licences, sizes and house rules
     Lint(lint::Options),
     /// Measure what one report costs
@@ -48,6 +51,7 @@ fn run() -> Result<ExitCode> {
     let root = workspace_root()?;
     match cli.command {
         Command::Test(options) => Ok(test::run(&root, &options)),
+        Command::Simulate(options) => simulate::run(&root, &options),
         Command::Lint(options) => lint::run(&root, &options),
         Command::Bench(options) => bench::run(&root, &options),
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::{Store, StoreError};
 
 /// A moment in the life of a transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Moment {
     /// It is about to begin.
     Begin,

@@ -20,7 +20,7 @@ use crate::process;
 use crate::steps::Steps;
 
 /// Tells the tests where PostgreSQL is: the URL of a database in which they may create others.
-const POSTGRES_URL: &str = "MICA_TEST_POSTGRES";
+pub(crate) const POSTGRES_URL: &str = "MICA_TEST_POSTGRES";
 
 /// Tells the tests that it is all right to leave PostgreSQL out; without it they fail when they miss it.
 const SQLITE_ONLY: &str = "MICA_TEST_SQLITE_ONLY";
