@@ -96,6 +96,7 @@ impl Task {
             configuration: self.configuration.clone(),
             verify_key: Zeroizing::new(self.verify_key),
             verification_key_id: 0,
+            batch_target_size: None,
             collector: self.collector.config.clone(),
             tokens,
         }

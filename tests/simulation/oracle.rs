@@ -86,7 +86,7 @@ fn open(task: &Task, leader: &Released, helper: &Released) -> Result<Vec<i128>, 
     };
     let one = share(Role::Leader, leader).ok_or("the leader's share of a release cannot be opened")?;
     let other = share(Role::Helper, helper).ok_or("the helper's share of a release cannot be opened")?;
-    task.vdaf.unshard_signed(&one, &other, leader.report_count).map_err(|error| error.to_string())
+    task.vdaf.unshard_signed(&[], &one, &other, leader.report_count).map_err(|error| error.to_string())
 }
 
 /// Each bucket is empty or holds its one report, which belongs there.
