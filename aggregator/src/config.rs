@@ -26,6 +26,15 @@ pub struct Config {
     /// What is asked of new tasks.
     #[serde(default)]
     pub limits: TaskLimits,
+    /// Where the operator's admin API listens, if anywhere: on loopback, or inside the TLS of `[tls]`.
+    #[serde(default)]
+    pub admin_listen: Option<SocketAddr>,
+    /// SHA-256 of the admin token, 64 hexadecimal digits.
+    #[serde(default)]
+    pub admin_token_sha256: Option<String>,
+    /// The file of the admin token, in place of its hash.
+    #[serde(default)]
+    pub admin_token_file: Option<PathBuf>,
     /// Who this aggregator is to those who connect; without it, it speaks plain HTTP, on loopback only.
     #[serde(default)]
     pub tls: Option<ListenTls>,
@@ -80,6 +89,7 @@ impl Config {
     #[must_use]
     pub fn relative_to(mut self, folder: &Path) -> Self {
         self.policy = folder.join(&self.policy);
+        self.admin_token_file = self.admin_token_file.map(|file| folder.join(file));
         self.tls = self.tls.map(|tls| tls.relative_to(folder));
         self.peer_tls = self.peer_tls.relative_to(folder);
         for task in &mut self.tasks {

@@ -7,6 +7,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use mica_aggregator::BuildError as AggregatorError;
+use mica_aggregator::enrol::EnrolError;
 use mica_client::{BundleError, ClientError};
 use mica_collector::{CollectError, CollectorTaskError};
 use mica_dap::problem::Problem;
@@ -196,6 +197,15 @@ impl From<AggregatorError> for Failure {
         match error {
             AggregatorError::Store(error) => error.into(),
             other => Self::invalid(other),
+        }
+    }
+}
+
+impl From<EnrolError> for Failure {
+    fn from(error: EnrolError) -> Self {
+        match error {
+            EnrolError::Store(error) => error.into(),
+            refused => Self::new(Exit::Refused, refused),
         }
     }
 }

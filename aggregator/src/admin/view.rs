@@ -83,8 +83,6 @@ pub struct TaskDetail {
     /// When reports are taken, if that is limited: the first second, and the first after.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task_interval: Option<[u64; 2]>,
-    /// How many numbers a result has.
-    pub result_length: usize,
     /// The hash of the release statement that every report is bound to; absent where totals leave without noise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub statement_sha256: Option<String>,
@@ -176,7 +174,6 @@ impl TaskDetail {
             task_interval: configuration
                 .task_interval()
                 .map(|interval| [precision.start_of(interval.start()), precision.start_of(interval.end())]),
-            result_length: configuration.vdaf().length(),
             statement_sha256: statement,
             task_config: to_base64url(configuration.bytes()),
             verification_key_id: file.verification_key_id,

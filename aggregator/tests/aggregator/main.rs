@@ -1,5 +1,6 @@
 //! Leader and helper over real sockets and real databases, each against a scripted other side.
 
+mod admin;
 mod admission;
 mod helper_aggregation;
 mod helper_crash;

@@ -1,17 +1,20 @@
 //! `mica leader` and `mica helper`: verify and add what nobody alone can read.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use mica_aggregator::aggregator::Options;
+use mica_aggregator::auth::TokenHash;
 use mica_aggregator::enrol::Rules;
 use mica_aggregator::{Aggregator, Config, Role, TaskFile};
 use mica_dp::Policy;
 use mica_service::clock::Clock;
 use mica_service::compute::ComputePool;
-use mica_service::config::Loaded;
+use mica_service::config::{Loaded, Provenance};
 use mica_service::http::{HttpClient, HttpOptions};
+use mica_service::listener;
 use mica_service::store::Store;
-use mica_service::telemetry::role_span;
+use mica_service::telemetry::{self, role_span};
 use mica_service::tls::{Acceptor, Peers, TlsError};
 use tracing::Instrument as _;
 
@@ -28,6 +31,13 @@ struct Parts {
     tasks: Vec<TaskFile>,
     tls: Option<Acceptor>,
     peers: Peers,
+    admin: Option<AdminListener>,
+}
+
+/// Where the operator asks, and the hash of what must be shown there.
+struct AdminListener {
+    address: SocketAddr,
+    token: TokenHash,
 }
 
 /// Serves until it is told to stop.
@@ -46,8 +56,12 @@ pub(super) fn check(settings: &Settings, role: Role) -> Result<(), Failure> {
 }
 
 async fn serve(role: Role, parts: Parts) -> Result<(), Failure> {
-    let Parts { config, policy, tasks, tls, peers } = parts;
+    let Parts { config, policy, tasks, tls, peers, admin } = parts;
     let started = server::bind(&config.listen.to_string()).await?;
+    let admin = match admin {
+        Some(admin) => Some((listener::bind(admin.address).await?, admin.token)),
+        None => None,
+    };
     let options = Options {
         role,
         store: Store::open(&config.database, mica_aggregator::store::migrator()).await?,
@@ -59,10 +73,22 @@ async fn serve(role: Role, parts: Parts) -> Result<(), Failure> {
         limits: config.limits(),
     };
     let tasks = options.tasks.len();
-    let aggregator = Aggregator::build(options).await?.with_tls(tls);
+    let aggregator = Aggregator::build(options).await?.with_tls(tls.clone());
     tracing::info!(tasks, "built");
+    let admin = match admin {
+        Some((listener, token)) => {
+            tracing::info!(address = %listener.local_addr()?, "listening for the operator");
+            let (router, limits) = (aggregator.admin(token), listener::Limits::default());
+            let serving = listener::serve_over(tls, listener, router, limits, started.shutdown.clone());
+            Some(telemetry::spawn(serving))
+        }
+        None => None,
+    };
     started.announce()?;
     aggregator.run(started.listener, started.shutdown).await;
+    if let Some(admin) = admin {
+        admin.await.map_err(Failure::unexpected)?;
+    }
     Ok(())
 }
 
@@ -97,7 +123,38 @@ fn read(settings: &Settings, role: Role) -> Result<Parts, Failure> {
             settings.wrong(&provenance, "tasks", &what, "or make the task anew with an https:// helper")
         })?;
     }
-    Ok(Parts { config, policy, tasks, tls, peers })
+    let admin = admin(settings, &provenance, &config)?;
+    Ok(Parts { config, policy, tasks, tls, peers, admin })
+}
+
+fn admin(
+    settings: &Settings,
+    provenance: &Provenance,
+    config: &Config,
+) -> Result<Option<AdminListener>, Failure> {
+    let wrong = |key: &str, what: &str, fix: &str| Err(settings.wrong(provenance, key, what, fix));
+    let Some(address) = config.admin_listen else { return Ok(None) };
+    if !address.ip().is_loopback() && config.tls.is_none() {
+        let what = "the admin API can be reached from other machines, and there is no TLS";
+        return wrong("admin_listen", what, "listen on 127.0.0.1, or add a table [tls]");
+    }
+    let token = match (&config.admin_token_sha256, &config.admin_token_file) {
+        (Some(hash), None) => TokenHash::from_hex(hash),
+        (None, Some(file)) => Some(TokenHash::of(files::read(file, "admin token")?.trim())),
+        _ => {
+            let what = "the admin API needs a token";
+            let fix = "add admin_token_file or admin_token_sha256, one of them";
+            return wrong("admin_listen", what, fix);
+        }
+    };
+    match token {
+        Some(token) if token != TokenHash::of("") => Ok(Some(AdminListener { address, token })),
+        _ => wrong(
+            "admin_token_sha256",
+            "this is not the hash of a token",
+            "write the 64 digits of `sha256sum`, of the token without a line break",
+        ),
+    }
 }
 
 /// Whether the helper of a task may be asked: with TLS, or on this machine.

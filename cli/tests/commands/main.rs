@@ -3,6 +3,7 @@
 mod collecting;
 mod configuration;
 mod policies;
+mod registry;
 mod servers;
 mod tasks;
 mod usage;

@@ -9,7 +9,7 @@ use crate::world::{Folder, POLICY};
 const FILES: [&str; 3] = ["leader.task.toml", "helper.task.toml", "collector.task.json"];
 
 /// The value of a key in a task file.
-fn value(text: &str, key: &str) -> Option<String> {
+pub(crate) fn value(text: &str, key: &str) -> Option<String> {
     let line = text.lines().find(|line| line.starts_with(&format!("{key} = ")))?;
     line.split('"').nth(1).map(ToOwned::to_owned)
 }

@@ -1,41 +1,107 @@
-//! `mica task export`: the bundle that an app ships with. It holds no secret.
+//! `mica task export`: the bundle that an app ships with, which holds no secret; or the file of a task for an aggregator,
+//! which does.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use mica_aggregator::TaskFile;
 use mica_client::{TaskBundle, fetch_ohttp_keys};
+use mica_dap::Draft;
+use mica_dap::id::{TaskId, from_base64url};
+use mica_dap::task::TaskConfiguration;
 use mica_envelope::KeyConfigList;
 use mica_service::http::Peer;
 
+use super::at::At;
 use super::known::Known;
 use crate::args::PeerArgs;
-use crate::exit::Failure;
-use crate::print;
+use crate::exit::{Exit, Failure};
+use crate::{files, print};
 
-/// Write the bundle that clients need.
+/// Write the bundle that clients need, or the file that another aggregator imports.
 #[derive(clap::Args)]
-#[command(after_help = "Example:
+#[command(after_help = "Examples:
   mica task export page-load --relay https://relay.example/ \\
-      --ohttp-keys https://gateway.example/ohttp-keys > page-load.mica")]
+      --ohttp-keys https://gateway.example/ohttp-keys > page-load.mica
+  mica task export page-load --config leader.toml --role helper --out helper.task.toml")]
 pub(crate) struct Args {
-    /// A task file, or the folder of a task
-    file: PathBuf,
+    /// A task file, or the folder of a task; with --config or --admin, the identifier or the label of a task
+    task: String,
     /// Where clients post to
-    #[arg(long, value_name = "URL")]
-    relay: String,
+    #[arg(long, value_name = "URL", required_unless_present = "role")]
+    relay: Option<String>,
     /// The gateway's keys: the URL it publishes them at, @FILE with their bytes, or hexadecimal digits
-    #[arg(long, value_name = "URL|@FILE|HEX")]
-    ohttp_keys: String,
+    #[arg(long, value_name = "URL|@FILE|HEX", required_unless_present = "role")]
+    ohttp_keys: Option<String>,
+    /// The task file of this role in place of the bundle: it holds secrets, and only a leader can write the helper's
+    #[arg(long, value_enum, requires = "out", conflicts_with_all = ["relay", "ohttp_keys"])]
+    role: Option<Party>,
+    /// The file to write, for its owner's eyes only
+    #[arg(long, value_name = "FILE", requires = "role")]
+    out: Option<PathBuf>,
     #[command(flatten)]
-    peers: PeerArgs,
+    at: At,
+}
+
+/// Whose task file is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Party {
+    /// The leader
+    Leader,
+    /// The helper
+    Helper,
 }
 
 /// Does what the command line says.
 pub(super) async fn run(args: &Args) -> Result<(), Failure> {
-    let Known { task_id, draft, configuration, .. } = Known::read(&args.file)?;
-    Peer::parse(&args.relay).map_err(Failure::usage)?;
-    let ohttp_keys = keys(&args.ohttp_keys, &args.peers).await?;
-    let relay = args.relay.clone();
+    let (Some(relay), Some(ohttp_keys)) = (&args.relay, &args.ohttp_keys) else {
+        return write_file(args).await;
+    };
+    let (task_id, draft, configuration) = public(args).await?;
+    Peer::parse(relay).map_err(Failure::usage)?;
+    let ohttp_keys = keys(ohttp_keys, &args.at.peers).await?;
+    let relay = relay.clone();
     print::lines(&TaskBundle { task_id, draft, configuration, relay, ohttp_keys }.to_json())
+}
+
+/// What clients may know.
+async fn public(args: &Args) -> Result<(TaskId, Draft, TaskConfiguration), Failure> {
+    if !args.at.is_given() {
+        let Known { task_id, draft, configuration, .. } = Known::read(Path::new(&args.task))?;
+        return Ok((task_id, draft, configuration));
+    }
+    let tasks = args.at.open().await?;
+    let id = tasks.named(&args.task).await?;
+    let export = tasks.export(&id, false).await?;
+    let unreadable = || Failure::unexpected("the aggregator gave a task that does not decode");
+    let draft: Draft = export.draft.parse().map_err(|_| unreadable())?;
+    let configuration = from_base64url(&export.task_config)
+        .and_then(|bytes| TaskConfiguration::parse(&bytes, draft).ok())
+        .ok_or_else(unreadable)?;
+    Ok((id, draft, configuration))
+}
+
+/// Writes the file of one role.
+async fn write_file(args: &Args) -> Result<(), Failure> {
+    let (Some(party), Some(out)) = (args.role, &args.out) else {
+        return Err(Failure::usage("add --relay and --ohttp-keys, or --role and --out"));
+    };
+    if !args.at.is_given() {
+        return Err(Failure::usage(
+            "the task of which aggregator? add --config, or --admin and --token-file",
+        ));
+    }
+    let tasks = args.at.open().await?;
+    let id = tasks.named(&args.task).await?;
+    let export = tasks.export(&id, true).await?;
+    let role = if party == Party::Leader { "leader" } else { "helper" };
+    let text = export.files.get(role).ok_or_else(|| {
+        Failure::new(
+            Exit::Refused,
+            "a helper does not know the leader's tokens, so that it cannot write its file",
+        )
+    })?;
+    let file = TaskFile::from_text(text).map_err(Failure::unexpected)?;
+    files::create_private(out, &file.to_toml())
 }
 
 async fn keys(given: &str, peers: &PeerArgs) -> Result<KeyConfigList, Failure> {

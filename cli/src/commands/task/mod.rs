@@ -1,8 +1,12 @@
-//! `mica task`: make a task, show it, export it to clients.
+//! `mica task`: make a task, give it to an aggregator, look at it, export it, end it.
 
+mod at;
 mod export;
+mod import;
 mod known;
+mod list;
 mod new;
+mod retire;
 mod show;
 mod vdaf;
 
@@ -16,17 +20,26 @@ use crate::exit::Failure;
 pub(crate) enum Command {
     /// Make a task: a file with its secrets for each of leader, helper and collector
     New(Box<new::Args>),
-    /// Write the bundle that clients need; it holds no secret
-    Export(export::Args),
-    /// Show what a task file says, without its secrets
+    /// List the tasks of a leader or a helper
+    List(list::Args),
+    /// Show what a task file says, or what an aggregator knows of a task; its secrets only on request
     Show(show::Args),
+    /// Write the bundle that clients need, or the file that another aggregator imports
+    Export(export::Args),
+    /// Give a task to a leader or a helper
+    Import(import::Args),
+    /// End a task: it takes no more reports; what it took can still be collected
+    Retire(retire::Args),
 }
 
 /// Does what the command line says.
 pub(super) async fn run(command: Command, global: &Global) -> Result<(), Failure> {
     match command {
         Command::New(args) => new::run(&args, global),
+        Command::List(args) => list::run(&args, global).await,
+        Command::Show(args) => show::run(&args, global).await,
         Command::Export(args) => export::run(&args).await,
-        Command::Show(args) => show::run(&args, global),
+        Command::Import(args) => import::run(&args, global).await,
+        Command::Retire(args) => retire::run(&args, global).await,
     }
 }
