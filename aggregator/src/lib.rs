@@ -32,5 +32,6 @@ pub use aggregator::{Aggregator, BuildError};
 #[cfg(feature = "testing")]
 pub use by_hand::ByHand;
 pub use config::Config;
+pub use jobs::Reason;
 pub use task::Role;
 pub use task_file::TaskFile;

@@ -41,6 +41,9 @@ pub struct Task {
     pub verification_key_id: u8,
     /// The VDAF context.
     pub context: Vec<u8>,
+    /// The aggregation parameter of all its batches, encoded: one for the task's whole life, because a report is aggregated
+    /// once (DAP 4.5.4.3). Empty for the Prio3 family.
+    pub aggregation_parameter: Vec<u8>,
     /// Where aggregate shares are sealed to.
     pub collector: HpkeConfig,
     /// The tokens of this side.
@@ -82,6 +85,7 @@ impl Task {
             verification_key_id: file.verification_key_id,
             context: vdaf_context(file.draft, &id),
             batch_target_size: file.batch_target_size.unwrap_or(0).max(file.configuration.min_batch_size()),
+            aggregation_parameter: Vec::new(),
             configuration: file.configuration,
             collector: file.collector,
             tokens: file.tokens,

@@ -23,6 +23,7 @@ pub mod extension;
 pub mod hpke;
 pub mod hpke_config;
 pub mod id;
+mod location;
 pub mod media;
 pub mod problem;
 pub mod report;

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use crate::id::{AggregateShareId, AggregationJobId, CollectionJobId, TaskId};
+pub use crate::location::{follow, names_step, with_step};
 
 /// A resource of an aggregator. Its `Display` is the path below the endpoint, without a leading slash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,25 +64,6 @@ pub fn join(endpoint: &str, path: &str) -> String {
     format!("{}/{}", endpoint.trim_end_matches('/'), path.trim_start_matches('/'))
 }
 
-/// The URL of the resource that a peer's `Location` names, always below `endpoint`.
-///
-/// Only what follows from `tasks/{task}/` on is taken from the peer, so a `Location` that lost the base path
-/// still works, and none can lead credentials to another place. Servers choose the identifiers, so they
-/// are not looked into beyond being plain.
-pub fn follow(endpoint: &str, task: &TaskId, location: &str) -> Option<String> {
-    let marker = format!("tasks/{task}/");
-    let at = location.rfind(&marker)?;
-    let (before, tail) = location.split_at(at);
-    if !(before.is_empty() || before.ends_with('/')) {
-        return None;
-    }
-    let (path, query) = tail.split_once('?').unwrap_or((tail, ""));
-    let plain = |letter: u8| letter.is_ascii_alphanumeric() || b"-_.~%=&".contains(&letter);
-    let segments_are_plain =
-        path.split('/').all(|s| !s.is_empty() && s != "." && s != ".." && s.bytes().all(plain));
-    (segments_are_plain && query.bytes().all(plain)).then(|| join(endpoint, tail))
-}
-
 /// The path of a URL, or nothing where it has none.
 fn base_path(endpoint: &str) -> &str {
     let after_scheme = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
@@ -110,36 +92,5 @@ mod tests {
             Resource::Reports(TASK).absolute_path("https://h:1/a/b/"),
             format!("/a/b/tasks/{ZEROS}/reports")
         );
-    }
-
-    #[test]
-    fn a_location_is_followed_below_the_endpoint_only() {
-        let tail = format!("tasks/{ZEROS}/aggregation_jobs/abc-_?step=0");
-        let expected = format!("https://h/helper/{tail}");
-        for location in [
-            tail.clone(),
-            format!("/{tail}"),
-            format!("/helper/{tail}"),
-            format!("https://h/helper/{tail}"),
-            format!("https://elsewhere.example/{tail}"),
-        ] {
-            assert_eq!(follow("https://h/helper/", &TASK, &location).as_ref(), Some(&expected), "{location}");
-        }
-    }
-
-    #[test]
-    fn a_location_that_is_not_plain_is_not_followed() {
-        for location in [
-            String::new(),
-            format!("/tasks/{}/aggregation_jobs/x", TaskId::new([1; 32])),
-            format!("/tasks/{ZEROS}/"),
-            format!("/tasks/{ZEROS}/aggregation_jobs/../x"),
-            format!("/tasks/{ZEROS}//x"),
-            format!("/tasks/{ZEROS}/aggregation_jobs/x#y"),
-            format!("/tasks/{ZEROS}/aggregation_jobs/x y"),
-            format!("/nottasks/{ZEROS}/aggregation_jobs/x"),
-        ] {
-            assert_eq!(follow("https://h/helper/", &TASK, &location), None, "{location}");
-        }
     }
 }

@@ -13,7 +13,7 @@ use super::{AGGREGATION, COLLECTION, Held, JobError, LEASE_SECONDS, Outcome, bac
 use crate::leader::{aggregate, collection, form_jobs};
 use crate::shared::Shared;
 use crate::store;
-use crate::store::aggregation_jobs::JobRow;
+use crate::store::aggregation_jobs::{Failure, JobRow};
 use crate::store::collection_jobs::CollectionJobRow;
 use crate::store::lease::{LeaseRequest, LeaseToken};
 
@@ -143,14 +143,22 @@ async fn settle_aggregation(
         Ok(()) | Err(JobError::LeaseLost) => return Ok(()),
         Err(error) => error,
     };
-    let retry_at = shared.clock.now() + wait(shared, &why, job.row.attempts);
+    let now = shared.clock.now();
+    let retry_at = now + wait(shared, &why, job.row.attempts);
     tracing::warn!(job = job.row.id, attempts = job.row.attempts, %why, "an aggregation job is tried again later");
-    let why = why.to_string();
-    let why = &why;
+    let text = why.to_string();
+    let failure = Failure {
+        reason: why.reason().as_str(),
+        why: &text,
+        now,
+        retry_at,
+        // What this request left untouched was no more in doubt than before it.
+        in_doubt: job.row.in_doubt || !why.reason().left_untouched(),
+    };
     shared
         .store
         .tx("fail_aggregation_job", move |mut tx| async move {
-            store::aggregation_jobs::fail_attempt(&mut tx, job.row.id, job.token, why, retry_at).await?;
+            store::aggregation_jobs::fail_attempt(&mut tx, job.row.id, job.token, failure).await?;
             Ok((tx, ()))
         })
         .await
@@ -227,8 +235,13 @@ fn lease_request(shared: &Shared) -> LeaseRequest {
 /// Seconds until the next try: what the peer asked for, or longer each time.
 fn wait(shared: &Shared, why: &JobError, attempts: u64) -> u64 {
     match why {
-        JobError::Deferred(seconds) => *seconds,
-        JobError::RetryAfter(_, seconds) => backoff::seconds(attempts, &shared.clock).max(*seconds),
+        JobError::Deferred(Some(seconds)) => *seconds,
+        JobError::Retry { reason, .. } if reason.needs_a_person() => {
+            backoff::patient_seconds(attempts, &shared.clock)
+        }
+        JobError::Retry { seconds: Some(seconds), .. } => {
+            backoff::seconds(attempts, &shared.clock).max(*seconds)
+        }
         _ => backoff::seconds(attempts, &shared.clock),
     }
 }

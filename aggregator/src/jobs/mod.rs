@@ -11,6 +11,7 @@ pub(crate) mod by_hand;
 mod crew;
 mod driver;
 mod heartbeat;
+mod reason;
 
 use std::fmt;
 
@@ -22,6 +23,7 @@ use crate::store::LeaseToken;
 pub(crate) use crew::Crew;
 pub(crate) use driver::drive;
 pub(crate) use heartbeat::{Heartbeat, Lease};
+pub use reason::Reason;
 
 /// Sleepers under this name form and run aggregation jobs.
 pub(crate) const AGGREGATION: &str = "aggregation";
@@ -57,12 +59,11 @@ pub(crate) enum Outcome {
 /// Why a step did not settle its job; it stays as it is and is tried again.
 #[derive(Debug)]
 pub(crate) enum JobError {
-    /// The peer or the network; the text is kept with the job, so that it can be seen why it is stuck.
-    Retry(String),
-    /// The same, and the peer said for how many seconds it does not want to be asked.
-    RetryAfter(String, u64),
-    /// The peer needs so many more seconds; it said so itself.
-    Deferred(u64),
+    /// The peer or the network, or something missing here; the text is kept with the job, so that it can be seen why it
+    /// is stuck. Perhaps the peer said for how many seconds it does not want to be asked.
+    Retry { reason: Reason, why: String, seconds: Option<u64> },
+    /// The peer works on it, and perhaps said for how many more seconds.
+    Deferred(Option<u64>),
     /// Our database.
     Store(StoreError),
     /// Another driver holds the job by now: nothing was done, and nothing needs to be.
@@ -70,9 +71,23 @@ pub(crate) enum JobError {
 }
 
 impl JobError {
-    /// A reason to try again later.
+    /// Something that the peer said makes no sense.
     pub(crate) fn retry(why: impl Into<String>) -> Self {
-        Self::Retry(why.into())
+        Self::because(Reason::Confused, why)
+    }
+
+    /// A reason to try again later.
+    pub(crate) fn because(reason: Reason, why: impl Into<String>) -> Self {
+        Self::Retry { reason, why: why.into(), seconds: None }
+    }
+
+    /// The reason in one word.
+    pub(crate) fn reason(&self) -> Reason {
+        match self {
+            Self::Retry { reason, .. } => *reason,
+            Self::Deferred(_) => Reason::Deferred,
+            Self::Store(_) | Self::LeaseLost => Reason::Local,
+        }
     }
 }
 
@@ -85,8 +100,9 @@ impl From<StoreError> for JobError {
 impl fmt::Display for JobError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Retry(why) | Self::RetryAfter(why, _) => f.write_str(why),
-            Self::Deferred(seconds) => write!(f, "the helper asks to come back in {seconds} s"),
+            Self::Retry { why, .. } => f.write_str(why),
+            Self::Deferred(Some(seconds)) => write!(f, "the helper asks to come back in {seconds} s"),
+            Self::Deferred(None) => f.write_str("the helper has not got that far"),
             Self::Store(error) => write!(f, "{error}"),
             Self::LeaseLost => f.write_str("another driver holds the job"),
         }

@@ -1,28 +1,24 @@
-//! One aggregation job at the leader (DAP 4.5.3): open, begin the verification, ask the helper, conclude.
+//! One aggregation job at the leader (DAP 4.5.3, 4.5.4): open, begin the verification, ask the helper step by step, add up.
 //!
-//! Everything before the request is a function of the stored segments, so that a job that is taken up again sends the
-//! same bytes. Which reports it includes is frozen in its row before anything is sent.
+//! Everything before a request is a function of the stored segments and of the helper's earlier answers, so that a job
+//! that is taken up again sends the same bytes. Which reports it includes is frozen in its row before anything is sent.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mica_dap::aggregation::{
-    AggregationJobInitReq, AggregationJobResp, ReportShare, VerifyInit, VerifyResult,
-};
+use mica_dap::aggregation::{AggregationJobInitReq, ReportShare, VerifyInit};
 use mica_dap::codec::{Decode as _, Encode as _, Reader};
-use mica_dap::id::BatchId;
-use mica_dap::media::Media;
 use mica_dap::report::Report;
 use mica_dap::report_error::ReportError;
-use mica_dap::resource::Resource;
-use mica_dap::time::{Interval, Time};
-use mica_dap::vdaf::{InputShareRef, LeaderInit, LeaderStep, VerifyState};
+use mica_dap::vdaf::{InputShareRef, LeaderInit, VerifyState};
 use mica_service::store::StoreError;
 
-use super::finish::{self, Verified};
-use super::peer::{self, Answer};
+use super::ask::Exchange;
+use super::blank;
+use super::finish::{self, Settlement};
+use super::included;
+use super::rounds::Rounds;
 use super::split;
-use crate::jobs::{Held, JobError};
+use crate::jobs::{Held, JobError, Reason};
 use crate::open;
 use crate::shared::Shared;
 use crate::store;
@@ -31,69 +27,103 @@ use crate::task::Task;
 
 /// Takes a leased job from its segments to its sums.
 pub(crate) async fn run(shared: &Arc<Shared>, job: &Held<JobRow>) -> Result<(), JobError> {
-    let task = shared
-        .tasks
-        .by_key(job.row.task)
-        .ok_or_else(|| JobError::retry("its task is not among those that this process serves"))?;
-    let opened = open_all(shared, &task, job).await?;
+    let task = shared.tasks.by_key(job.row.task).ok_or_else(|| {
+        JobError::because(Reason::Local, "its task is not among those that this process serves")
+    })?;
+    let (segments, limit) = load(shared, job).await?;
+    let again = segments.iter().all(|segment| segment.not_before > 0);
+    let opened = open_all(shared, &task, segments).await?;
     if opened
         .iter()
         .any(|report| shared.keys.find(report.report.leader_encrypted_input_share.config_id).is_none())
     {
         // It was there when the report was taken. Refusing the report for good would be our fault, not the client's.
-        return Err(JobError::retry(
-            "a report of the job is sealed to a key that this process has not loaded",
-        ));
+        let why = "a report of the job is sealed to a key that this process has not loaded";
+        return Err(JobError::because(Reason::Local, why));
     }
-    let included = freeze(shared, &task, job, &opened).await?;
-    let (inits, sent) = begin(opened, &included)?;
+    let included = included::freeze(shared, &task, job, &opened).await?;
+    let (mut inits, sent) = begin(opened, &included)?;
     if inits.is_empty() {
-        return finish::finish(shared, &task, job, &[], &[]).await;
+        return finish::finish(shared, &task, job, Settlement::default()).await;
     }
+    let blank = inits.first().filter(|_| again).map(|first| blank::beside(&task, job.row.id, first));
+    let blank = blank.map(|(init, report)| {
+        inits.push(init);
+        report
+    });
     let request = AggregationJobInitReq {
         verification_key_id: task.verification_key_id,
-        agg_param: Vec::new(),
+        agg_param: task.aggregation_parameter.clone(),
         extensions: AggregationJobInitReq::extensions_for(job.row.batch),
         verify_inits: inits,
-    };
-    let Some(response) = ask(shared, &task, job, request.encoded(), sent.len()).await? else {
-        return split::split(shared, &task, job, &included).await;
-    };
-    if !response.answers(sent.iter().map(|report| report.report.metadata.report_id)) {
-        return Err(JobError::retry("the helper answered about other reports, or in another order"));
     }
-    let (concluding, batch) = (Arc::clone(&task), job.row.batch);
-    let concluded = shared.compute.run(move || conclude(&concluding, batch, sent, response)).await?;
-    let deltas = concluded.deltas;
-    let tallies: Vec<(&str, u64)> = concluded.tallies.into_iter().collect();
-    finish::finish(shared, &task, job, &deltas, &tallies).await
+    .encoded();
+    // Nothing was sent before the freeze, so that nothing can be in doubt.
+    let unsent = job.row.included.is_none();
+    if unsent && sent.len() > 1 && request.len() as u64 > limit {
+        return split::split(shared, &task, job, (&included, None)).await;
+    }
+    let size = request.len() as u64;
+    match converse(shared, &task, job, (request, Rounds::begin(sent, blank))).await? {
+        Some(settlement) => finish::finish(shared, &task, job, settlement).await,
+        None if job.row.in_doubt => {
+            let why = "the helper takes no job of this size any more, and may have counted it when it did";
+            Err(JobError::because(Reason::TooLarge, why))
+        }
+        None => split::split(shared, &task, job, (&included, Some(size))).await,
+    }
+}
+
+/// Asks the helper step by step, until every report has met its end. Nothing: the job is larger than the helper takes.
+async fn converse(
+    shared: &Shared,
+    task: &Arc<Task>,
+    job: &Held<JobRow>,
+    (request, rounds): (Vec<u8>, Rounds),
+) -> Result<Option<Settlement>, JobError> {
+    let (mut request, mut rounds) = (request, rounds);
+    let mut exchange = Exchange::of(shared, task, job)?;
+    loop {
+        let Some(response) = exchange.step(rounds.step(), request, rounds.reports()).await? else {
+            return Ok(None);
+        };
+        let taking = Arc::clone(task);
+        rounds = shared.compute.run(move || rounds.take(&taking, response)).await?;
+        if rounds.reports() == 0 {
+            let (settling, batch) = (Arc::clone(task), job.row.batch);
+            return shared.compute.run(move || rounds.settle(&settling, batch)).await.map(Some);
+        }
+        exchange.keep().await?;
+        request = rounds.request().encoded();
+    }
 }
 
 /// A report of the job, and the leader's first step over it or why it was refused.
-struct Opened {
-    report: Report,
-    outcome: Result<LeaderInit, ReportError>,
+pub(super) struct Opened {
+    pub(super) report: Report,
+    pub(super) outcome: Result<LeaderInit, ReportError>,
 }
 
-/// A report that the helper was asked about.
-struct Sent {
-    report: Report,
-    state: VerifyState,
+/// The segments of the job, and the most bytes that one request for its task may have.
+async fn load(shared: &Shared, job: &Held<JobRow>) -> Result<(Vec<store::segments::Segment>, u64), JobError> {
+    let (id, task, now) = (job.row.id, job.row.task, shared.clock.now());
+    let (segments, learnt) = shared
+        .store
+        .read("segments_of_job", move |mut tx| async move {
+            let segments = store::segments::of_job(&mut tx, id).await?;
+            let learnt = store::job_limits::of_task(&mut tx, task, now).await?;
+            Ok((tx, (segments, learnt)))
+        })
+        .await?;
+    let ours = shared.limits.job_bytes as u64;
+    Ok((segments, learnt.map_or(ours, |learnt| learnt.min(ours))))
 }
 
 async fn open_all(
     shared: &Arc<Shared>,
     task: &Arc<Task>,
-    job: &Held<JobRow>,
+    segments: Vec<store::segments::Segment>,
 ) -> Result<Vec<Opened>, JobError> {
-    let id = job.row.id;
-    let segments = shared
-        .store
-        .read("segments_of_job", move |mut tx| async move {
-            let segments = store::segments::of_job(&mut tx, id).await?;
-            Ok((tx, segments))
-        })
-        .await?;
     let mut reports = Vec::new();
     for segment in &segments {
         let mut reader = Reader::new(&segment.reports);
@@ -123,71 +153,23 @@ fn open_one(shared: &Shared, task: &Task, report: &Report) -> Result<LeaderInit,
         public_share: &report.public_share,
         input_share: &share.input_share,
     };
-    task.vdaf.leader_init(&task.verify_key, &task.context, &[], &share).map_err(|error| error.report_error())
-}
-
-/// The reports this job asks the helper about: decided once, and counted once if they are refused.
-async fn freeze(
-    shared: &Shared,
-    task: &Task,
-    job: &Held<JobRow>,
-    opened: &[Opened],
-) -> Result<Vec<bool>, JobError> {
-    if let Some(bitmap) = &job.row.included {
-        return Ok((0..opened.len()).map(|at| bit(bitmap, at)).collect());
-    }
-    let token = job.token;
-    let frozen = shared
-        .store
-        .tx("freeze_aggregation_job", move |mut tx| async move {
-            store::tasks::share_task(&mut tx, task.key).await?;
-            let closed = closed_around(&mut tx, task, opened).await?;
-            let verdicts: Vec<Option<ReportError>> =
-                opened.iter().map(|report| verdict(report, &closed)).collect();
-            let included: Vec<bool> = verdicts.iter().map(Option::is_none).collect();
-            if !store::aggregation_jobs::freeze(&mut tx, job.row.id, token, &bitmap(&included)).await? {
-                tx.abandon();
-                return Ok((tx, None));
-            }
-            let mut tally: BTreeMap<&str, u64> = BTreeMap::new();
-            for error in verdicts.into_iter().flatten() {
-                *tally.entry(error.label()).or_default() += 1;
-            }
-            store::tallies::add(&mut tx, task.key, &tally.into_iter().collect::<Vec<_>>()).await?;
-            Ok((tx, Some(included)))
-        })
-        .await?;
-    frozen.ok_or(JobError::LeaseLost)
-}
-
-async fn closed_around(
-    tx: &mut store::Tx,
-    task: &Task,
-    opened: &[Opened],
-) -> Result<Vec<Interval>, StoreError> {
-    let times = || opened.iter().map(|report| report.report.metadata.time);
-    let (Some(first), Some(last)) = (times().min(), times().max()) else { return Ok(Vec::new()) };
-    // A batch that is closing waits for this job, so that its reports belong to it.
-    store::closed_intervals::released_times(tx, task.key, first, last).await
-}
-
-fn verdict(opened: &Opened, closed: &[Interval]) -> Option<ReportError> {
-    let time: Time = opened.report.metadata.time;
-    match &opened.outcome {
-        Err(error) => Some(*error),
-        Ok(_) if closed.iter().any(|interval| interval.contains(time)) => Some(ReportError::BatchCollected),
-        Ok(_) => None,
-    }
+    task.vdaf
+        .leader_init(&task.verify_key, &task.context, &task.aggregation_parameter, &share)
+        .map_err(|error| error.report_error())
 }
 
 /// Splits what is included into what the helper is sent and what is kept for its answer.
-fn begin(opened: Vec<Opened>, included: &[bool]) -> Result<(Vec<VerifyInit>, Vec<Sent>), JobError> {
+fn begin(
+    opened: Vec<Opened>,
+    included: &[bool],
+) -> Result<(Vec<VerifyInit>, Vec<(Report, VerifyState)>), JobError> {
     let mut inits = Vec::new();
     let mut sent = Vec::new();
     for (opened, _) in opened.into_iter().zip(included).filter(|(_, included)| **included) {
         let Ok(init) = opened.outcome else {
             // Frozen as included by an earlier attempt, so it could be opened then.
-            return Err(JobError::retry("a report of the job cannot be opened any more: is a key missing?"));
+            let why = "a report of the job cannot be opened any more: is a key missing?";
+            return Err(JobError::because(Reason::Local, why));
         };
         let report = opened.report;
         inits.push(VerifyInit {
@@ -198,130 +180,10 @@ fn begin(opened: Vec<Opened>, included: &[bool]) -> Result<(Vec<VerifyInit>, Vec
             },
             payload: init.message,
         });
-        sent.push(Sent { report, state: init.state });
+        sent.push((report, init.state));
     }
     Ok((inits, sent))
 }
 
-/// Posts the job, or polls for it where the helper deferred it in an earlier attempt. Nothing: it is too large.
-async fn ask(
-    shared: &Shared,
-    task: &Task,
-    job: &Held<JobRow>,
-    request: Vec<u8>,
-    reports: usize,
-) -> Result<Option<AggregationJobResp>, JobError> {
-    let answer = if let Some(location) = &job.row.helper_location {
-        peer::poll(shared, task, location, Media::AggregationJobResp).await?
-    } else {
-        let url = Resource::AggregationJobs(task.id).url(task.configuration.helper_url());
-        let message = (Media::AggregationJobInitReq, request);
-        peer::post(shared, task, &url, message, Media::AggregationJobResp).await?
-    };
-    match answer {
-        Answer::Ready(body) => AggregationJobResp::decode_limited(&body, reports)
-            .map(Some)
-            .map_err(|error| JobError::retry(format!("the helper's answer: {error}"))),
-        Answer::TooLarge => Ok(None),
-        Answer::Gone => {
-            // Posted again, the same bytes find what the helper made of them, or make it.
-            remember(shared, job, None).await?;
-            Err(JobError::retry("the helper does not know the job any more"))
-        }
-        // Its type only: what a peer writes beside it could name a report.
-        Answer::Refused(abort) => {
-            Err(JobError::retry(format!("the helper refused the job: {}", abort.known_type())))
-        }
-        Answer::Deferred { location, seconds } => {
-            if location.is_some() {
-                remember(shared, job, location).await?;
-            }
-            Err(JobError::Deferred(seconds))
-        }
-    }
-}
-
-/// Where the helper keeps the job, for the next attempt.
-async fn remember(shared: &Shared, job: &Held<JobRow>, location: Option<String>) -> Result<(), JobError> {
-    if location == job.row.helper_location {
-        return Ok(());
-    }
-    let (location, token) = (location.as_deref(), job.token);
-    shared
-        .store
-        .tx("set_helper_location", move |mut tx| async move {
-            store::aggregation_jobs::set_location(&mut tx, job.row.id, token, location).await?;
-            Ok((tx, ()))
-        })
-        .await?;
-    Ok(())
-}
-
-struct Concluded {
-    deltas: Vec<store::buckets::BucketDelta>,
-    tallies: BTreeMap<&'static str, u64>,
-}
-
-/// The leader's last step over each report that the helper continued (DAP 4.5.3.1).
-fn conclude(
-    task: &Task,
-    batch: Option<BatchId>,
-    sent: Vec<Sent>,
-    response: AggregationJobResp,
-) -> Result<Concluded, JobError> {
-    let mut verified = Vec::with_capacity(sent.len());
-    let mut tallies = BTreeMap::new();
-    for (sent, resp) in sent.into_iter().zip(response.verify_resps) {
-        let step = match resp.result {
-            VerifyResult::Continue(message) => {
-                task.vdaf.leader_continued(&task.context, &[], sent.state, &message)
-            }
-            VerifyResult::Reject(code) => {
-                *tallies.entry(ReportError::from_code(code, task.draft).label()).or_default() += 1;
-                continue;
-            }
-            VerifyResult::Finish => {
-                return Err(JobError::retry("the helper finished a report that was not at its end"));
-            }
-        };
-        match step {
-            Ok(LeaderStep::Finished(output)) => {
-                let metadata = &sent.report.metadata;
-                verified.push(Verified { id: metadata.report_id, time: metadata.time, output });
-                *tallies.entry(finish::AGGREGATED).or_default() += 1;
-            }
-            Ok(_) => return Err(JobError::retry("the helper continued a report that was at its end")),
-            Err(_) => *tallies.entry(ReportError::VdafVerifyError.label()).or_default() += 1,
-        }
-    }
-    let deltas =
-        finish::sum(&*task.vdaf, batch, &verified).map_err(|fault| JobError::retry(fault.to_string()))?;
-    Ok(Concluded { deltas, tallies })
-}
-
-fn bit(bitmap: &[u8], at: usize) -> bool {
-    bitmap.get(at / 8).is_some_and(|byte| byte >> (at % 8) & 1 == 1)
-}
-
-fn bitmap(bits: &[bool]) -> Vec<u8> {
-    bits.chunks(8)
-        .map(|byte| byte.iter().enumerate().fold(0, |byte, (at, bit)| byte | u8::from(*bit) << at))
-        .collect()
-}
-
 /// Reports per piece of work on the compute pool: some milliseconds.
 const CHUNK: usize = 32;
-
-#[cfg(test)]
-mod tests {
-    use super::{bit, bitmap};
-
-    #[test]
-    fn a_bitmap_reads_what_it_writes() {
-        let bits: Vec<bool> = (0..21).map(|at| at % 3 == 0).collect();
-        let written = bitmap(&bits);
-        assert_eq!(written.len(), 3);
-        assert_eq!((0..21).map(|at| bit(&written, at)).collect::<Vec<_>>(), bits);
-        assert!(!bit(&written, 21) && !bit(&written, 1_000));
-    }
-}

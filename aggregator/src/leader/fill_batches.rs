@@ -27,7 +27,7 @@ pub(super) async fn form_some(shared: &Shared, task: &Task) -> Result<bool, Stor
         .tx("form_jobs_of_batches", move |mut tx| async move {
             tasks::share_task(&mut tx, task.key).await?;
             batches::lock_batches(&mut tx, task.key).await?;
-            let waiting = segments::unassigned(&mut tx, task.key, SEGMENTS).await?;
+            let waiting = segments::unassigned(&mut tx, task.key, now, SEGMENTS).await?;
             if waiting.is_empty() {
                 return Ok((tx, false));
             }
@@ -189,6 +189,9 @@ async fn cut(
         rest = others;
         if let Some(part) = NewSegment::of(task, part, created_at) {
             let part = segments::insert_segment(tx, &part).await?;
+            if old.not_before > 0 {
+                segments::postpone(tx, part, old.not_before).await?;
+            }
             segments::assign(tx, *job, &[part]).await?;
         }
     }

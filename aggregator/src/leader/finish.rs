@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 
 use mica_dap::batch::{BucketId, Checksum};
+use mica_dap::codec::Encode as _;
 use mica_dap::id::{BatchId, ReportId};
+use mica_dap::report::Report;
+use mica_dap::report_error::ReportError;
 use mica_dap::time::Time;
-use mica_dap::vdaf::{OutputShare, Vdaf};
-use mica_service::store::StoreError;
+use mica_dap::vdaf::OutputShare;
+use mica_service::store::{StoreError, Tx};
 
 use crate::error::Fault;
 use crate::jobs::{COLLECTION, Held, JobError};
@@ -14,6 +17,7 @@ use crate::shared::Shared;
 use crate::store;
 use crate::store::aggregation_jobs::JobRow;
 use crate::store::buckets::BucketDelta;
+use crate::store::segments::NewSegment;
 use crate::task::Task;
 
 /// A report that both aggregators found valid, and the leader's share of what it adds.
@@ -23,10 +27,21 @@ pub(crate) struct Verified {
     pub(crate) output: OutputShare,
 }
 
+/// What becomes of the reports of a job.
+#[derive(Default)]
+pub(crate) struct Settlement {
+    /// What is added to the buckets.
+    pub(crate) deltas: Vec<BucketDelta>,
+    /// How many reports met which end.
+    pub(crate) tallies: BTreeMap<&'static str, u64>,
+    /// Reports that the helper finds to be too early, for another job.
+    pub(crate) later: Vec<Report>,
+}
+
 /// Sums per bucket: per unit of time, or all in the batch that the leader selected. The order of the reports does not
 /// matter.
 pub(crate) fn sum(
-    vdaf: &dyn Vdaf,
+    task: &Task,
     batch: Option<BatchId>,
     verified: &[Verified],
 ) -> Result<Vec<BucketDelta>, Fault> {
@@ -35,14 +50,14 @@ pub(crate) fn sum(
         let bucket = batch.map_or(BucketId::TimeInterval(report.time), BucketId::LeaderSelected);
         buckets.entry(bucket).or_default().push(report);
     }
-    buckets.into_iter().filter_map(|(bucket, reports)| delta(vdaf, bucket, &reports)).collect()
+    buckets.into_iter().filter_map(|(bucket, reports)| delta(task, bucket, &reports)).collect()
 }
 
-fn delta(vdaf: &dyn Vdaf, bucket: BucketId, reports: &[&Verified]) -> Option<Result<BucketDelta, Fault>> {
+fn delta(task: &Task, bucket: BucketId, reports: &[&Verified]) -> Option<Result<BucketDelta, Fault>> {
     let outputs: Vec<&OutputShare> = reports.iter().map(|report| &report.output).collect();
     let times = || reports.iter().map(|report| report.time);
     let (min_time, max_time) = (times().min()?, times().max()?);
-    let share = vdaf.aggregate(&[], None, &outputs).map_err(Fault::new);
+    let share = task.vdaf.aggregate(&task.aggregation_parameter, None, &outputs).map_err(Fault::new);
     Some(share.map(|share| BucketDelta {
         bucket,
         share,
@@ -58,13 +73,21 @@ pub(crate) async fn finish(
     shared: &Shared,
     task: &Task,
     job: &Held<JobRow>,
-    deltas: &[BucketDelta],
-    tallies: &[(&str, u64)],
+    settlement: Settlement,
 ) -> Result<(), JobError> {
     let merge = |left: &[u8], right: &[u8]| {
-        task.vdaf.merge(&[], left, right).map_err(|_| StoreError::corrupt("buckets", "share"))
+        task.vdaf
+            .merge(&task.aggregation_parameter, left, right)
+            .map_err(|_| StoreError::corrupt("buckets", "share"))
     };
     let (merge, now) = (&merge, shared.clock.now());
+    let Settlement { deltas, mut tallies, later } = settlement;
+    let (later, lost) = later.into_iter().partition::<Vec<_>, _>(|report| may_come_later(task, report, now));
+    if !lost.is_empty() {
+        *tallies.entry(ReportError::ReportTooEarly.label()).or_default() += lost.len() as u64;
+    }
+    let tallies: Vec<(&str, u64)> = tallies.into_iter().collect();
+    let (deltas, tallies, later) = (&deltas[..], &tallies[..], &later[..]);
     let settled = shared
         .store
         .tx("finish_aggregation_job", move |mut tx| async move {
@@ -76,6 +99,7 @@ pub(crate) async fn finish(
             store::buckets::add(&mut tx, task.key, deltas, merge).await?;
             store::tallies::add(&mut tx, task.key, tallies).await?;
             store::segments::delete_of_job(&mut tx, job.row.id).await?;
+            put_off(&mut tx, task, later, now).await?;
             store::aggregation_jobs::sweep_finished(&mut tx, now.saturating_add(1), SWEPT).await?;
             tx.wake(COLLECTION);
             Ok((tx, true))
@@ -84,8 +108,41 @@ pub(crate) async fn finish(
     if settled { Ok(()) } else { Err(JobError::LeaseLost) }
 }
 
+/// Whether a report that the helper finds to be too early is worth sending again: not once its time is long past here,
+/// because then the clocks of the two differ for good.
+fn may_come_later(task: &Task, report: &Report, now: u64) -> bool {
+    let precision = task.configuration.time_precision();
+    now < precision.start_of(report.metadata.time).saturating_add(TOO_EARLY_SECONDS)
+}
+
+/// Puts reports back among those that wait for a job, which is another one (DAP 4.5.3.1), and not before their time has
+/// come by our own clock.
+///
+/// The segment is a new one, so that no collection that waits for the old one waits for it.
+async fn put_off(tx: &mut Tx, task: &Task, later: &[Report], now: u64) -> Result<(), StoreError> {
+    let times = || later.iter().map(|report| report.metadata.time);
+    let (Some(min_time), Some(max_time)) = (times().min(), times().max()) else { return Ok(()) };
+    let segment = NewSegment {
+        task: task.key,
+        report_count: later.len() as u64,
+        min_time,
+        max_time,
+        reports: later.iter().map(Report::encoded).collect::<Vec<_>>().concat(),
+        created_at: now,
+    };
+    let segment = store::segments::insert_segment(tx, &segment).await?;
+    let come = task.configuration.time_precision().start_of(max_time);
+    store::segments::postpone(tx, segment, come.max(now.saturating_add(AGAIN_SECONDS))).await
+}
+
 /// The tally of reports that both aggregators found valid.
 pub(crate) const AGGREGATED: &str = "aggregated";
+
+/// For how long after its time a report is sent again that the helper finds to be too early.
+const TOO_EARLY_SECONDS: u64 = 3_600;
+
+/// How long a report that came too early waits at least.
+const AGAIN_SECONDS: u64 = 60;
 
 /// How many settled jobs are forgotten when one is settled: this one, and some that a crash may have left.
 const SWEPT: u64 = 4;

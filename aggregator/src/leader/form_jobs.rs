@@ -29,8 +29,9 @@ async fn form_one(shared: &Shared, task: i64) -> Result<bool, StoreError> {
     shared
         .store
         .tx("form_job", move |mut tx| async move {
-            let waiting = store::segments::unassigned(&mut tx, task, SEGMENTS).await?;
-            let chosen = choose(&waiting, limits);
+            let waiting = store::segments::unassigned(&mut tx, task, now, SEGMENTS).await?;
+            let learnt = store::job_limits::of_task(&mut tx, task, now).await?;
+            let chosen = choose(&waiting, limits, learnt);
             if chosen.is_empty() {
                 return Ok((tx, false));
             }
@@ -48,18 +49,25 @@ async fn form_one(shared: &Shared, task: i64) -> Result<bool, StoreError> {
 }
 
 /// The first segments that fit into one job together; at least one.
-fn choose<'s>(waiting: &'s [SegmentHead], limits: &Limits) -> &'s [SegmentHead] {
+fn choose<'s>(waiting: &'s [SegmentHead], limits: &Limits, learnt: Option<u64>) -> &'s [SegmentHead] {
+    let most = learnt.unwrap_or(u64::MAX).min(limits.job_bytes as u64);
     let mut reports = 0;
     let mut bytes = 0;
     let fitting = waiting
         .iter()
         .take_while(|segment| {
             reports += segment.report_count;
-            bytes += segment.bytes;
-            reports <= limits.job_reports as u64 && bytes <= limits.job_bytes as u64
+            bytes += job_bytes(segment);
+            reports <= limits.job_reports as u64 && bytes <= most
         })
         .count();
     waiting.get(..fitting.max(1)).unwrap_or(waiting)
+}
+
+/// How many bytes of a request the reports of a segment make at the most. The leader's own share stays here, and the
+/// message that goes in its place is shorter.
+fn job_bytes(segment: &SegmentHead) -> u64 {
+    segment.bytes
 }
 
 /// The most segments looked at for one job.
@@ -86,15 +94,15 @@ mod tests {
     #[test]
     fn a_job_takes_as_many_segments_as_fit() {
         let limits = Limits { job_reports: 10, job_bytes: 1_000, ..Limits::default() };
-        assert_eq!(choose(&waiting(&[4, 4, 4]), &limits).len(), 2);
+        assert_eq!(choose(&waiting(&[4, 4, 4]), &limits, None).len(), 2);
         let limits = Limits { job_reports: 100, job_bytes: 45, ..Limits::default() };
-        assert_eq!(choose(&waiting(&[4, 4, 4]), &limits).len(), 1);
+        assert_eq!(choose(&waiting(&[4, 4, 4]), &limits, None).len(), 1);
     }
 
     #[test]
     fn a_segment_larger_than_a_job_is_a_job_by_itself() {
         let limits = Limits { job_reports: 10, ..Limits::default() };
-        assert_eq!(choose(&waiting(&[50, 1]), &limits).len(), 1);
-        assert!(choose(&[], &limits).is_empty());
+        assert_eq!(choose(&waiting(&[50, 1]), &limits, None).len(), 1);
+        assert!(choose(&[], &limits, None).is_empty());
     }
 }

@@ -1,16 +1,19 @@
 //! How the leader asks the helper: one request, one answer, and what kind of answer it was.
 //!
-//! Nothing is resent here. A request that got no answer may have been served, so the job that sent it repeats it later
-//! with the same bytes. Credentials never follow a `Location` to another origin.
+//! Nothing is resent here and no redirect is followed. A request that got no answer may have been served, so the job
+//! that sent it repeats it later with the same bytes. Credentials never follow a `Location` to another origin.
+
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use mica_dap::media::Media;
 use mica_dap::problem::Problem;
 use mica_dap::resource;
+use mica_service::http::PeerError;
 
 use crate::error::{Abort, BUDGET_EXHAUSTED, EXCEPTION_EXPIRED, FIELD_OVERFLOW};
-use crate::jobs::JobError;
+use crate::jobs::{JobError, Reason};
 use crate::shared::Shared;
 use crate::task::Task;
 
@@ -18,8 +21,8 @@ use crate::task::Task;
 pub(crate) enum Answer {
     /// The representation that was asked for.
     Ready(Bytes),
-    /// Not yet (DAP 3.1): ask `location`, not before `seconds` have passed.
-    Deferred { location: Option<String>, seconds: u64 },
+    /// Not yet (DAP 3.1): ask `location`, not before `seconds` have passed, if the helper said how many.
+    Deferred { location: Option<String>, seconds: Option<u64> },
     /// A definitive refusal: repeating the same bytes will not help.
     Refused(Box<Abort>),
     /// The message is larger than the helper takes.
@@ -39,8 +42,22 @@ pub(crate) async fn post(
     let request = request(task, Method::POST, url)
         .header(header::CONTENT_TYPE, media.header())
         .body(Bytes::from(body))
-        .map_err(|_| JobError::retry("the helper's endpoint is not a URL that can be asked"))?;
-    exchange(shared, task, request, expected).await
+        .map_err(|_| no_url())?;
+    Ok(exchange(shared, task, request, expected).await?.0)
+}
+
+/// Posts a step of an aggregation job; with the answer comes where the helper keeps the job, if it says so.
+pub(super) async fn post_job(
+    shared: &Shared,
+    task: &Task,
+    url: &str,
+    (media, body): (Media, Vec<u8>),
+) -> Result<(Answer, Option<String>), JobError> {
+    let request = request(task, Method::POST, url)
+        .header(header::CONTENT_TYPE, media.header())
+        .body(Bytes::from(body))
+        .map_err(|_| no_url())?;
+    exchange(shared, task, request, Media::AggregationJobResp).await
 }
 
 /// Asks again for what was deferred.
@@ -50,10 +67,12 @@ pub(crate) async fn poll(
     url: &str,
     expected: Media,
 ) -> Result<Answer, JobError> {
-    let request = request(task, Method::GET, url)
-        .body(Bytes::new())
-        .map_err(|_| JobError::retry("the helper's endpoint is not a URL that can be asked"))?;
-    exchange(shared, task, request, expected).await
+    let request = request(task, Method::GET, url).body(Bytes::new()).map_err(|_| no_url())?;
+    Ok(exchange(shared, task, request, expected).await?.0)
+}
+
+fn no_url() -> JobError {
+    JobError::because(Reason::Local, "the helper's endpoint is not a URL that can be asked")
 }
 
 fn request(task: &Task, method: Method, url: &str) -> http::request::Builder {
@@ -69,31 +88,51 @@ async fn exchange(
     task: &Task,
     request: Request<Bytes>,
     expected: Media,
-) -> Result<Answer, JobError> {
-    let response =
-        shared.http.send(request).await.map_err(|error| JobError::retry(format!("the helper: {error}")))?;
-    if response.status().is_success() {
-        return success(task, response, expected);
-    }
+) -> Result<(Answer, Option<String>), JobError> {
+    let response = shared.http.send(request).await.map_err(|error| {
+        let reason = match error {
+            PeerError::TooLarge { .. } => Reason::Confused,
+            PeerError::BadUrl(_) => Reason::Local,
+            _ => Reason::Unreachable,
+        };
+        JobError::because(reason, format!("the helper: {error}"))
+    })?;
     let status = response.status();
+    let seconds = retry_after(response.headers(), shared.clock.now());
+    if status.is_success() {
+        let location = text(response.headers(), header::LOCATION)
+            .and_then(|location| resource::follow(task.configuration.helper_url(), &task.id, location));
+        return Ok((success(response, expected, (location.clone(), seconds))?, location));
+    }
     let refusal = std::str::from_utf8(response.body()).ok().and_then(Abort::from_json);
-    match (status, refusal) {
+    let problem = refusal.as_ref().and_then(|abort| Problem::from_urn(abort.problem_type()));
+    let answer = match (status, refusal) {
         (StatusCode::PAYLOAD_TOO_LARGE, _) => Ok(Answer::TooLarge),
-        (_, Some(abort)) if abort.problem_type() == Problem::UnrecognizedAggregationJob.urn() => {
-            Ok(Answer::Gone)
-        }
+        _ if problem == Some(Problem::UnrecognizedAggregationJob) => Ok(Answer::Gone),
         (_, Some(abort)) if status.is_client_error() && is_final(abort.problem_type()) => {
             Ok(Answer::Refused(Box::new(abort)))
         }
-        (StatusCode::NOT_FOUND | StatusCode::GONE, None) => Ok(Answer::Gone),
+        (StatusCode::NOT_FOUND | StatusCode::GONE, _) if problem.is_none() => Ok(Answer::Gone),
         (_, refusal) => {
+            // Its type only: what a peer writes beside it could name a report.
             let what = refusal.map_or_else(String::new, |abort| format!(", {}", abort.known_type()));
             let why = format!("the helper answered {status}{what}");
-            Err(match retry_after(&response) {
-                Some(seconds) => JobError::RetryAfter(why, seconds),
-                None => JobError::Retry(why),
-            })
+            Err(JobError::Retry { reason: reason(status, problem), why, seconds })
         }
+    };
+    Ok((answer?, None))
+}
+
+/// What kind of failure an answer is that is none of those above.
+fn reason(status: StatusCode, problem: Option<Problem>) -> Reason {
+    match status {
+        _ if problem == Some(Problem::UnrecognizedTask) => Reason::UnknownTask,
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Reason::Unauthorized,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => Reason::Busy,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Reason::Busy,
+        _ if status.is_server_error() => Reason::Failing,
+        _ if status.is_client_error() => Reason::Refused,
+        _ => Reason::Confused,
     }
 }
 
@@ -108,26 +147,105 @@ fn is_final(problem_type: &str) -> bool {
 }
 
 /// Ready or deferred is told by the body alone, never by the kind of success (DAP 3.1, 3.3).
-fn success(task: &Task, response: Response<Bytes>, expected: Media) -> Result<Answer, JobError> {
+fn success(
+    response: Response<Bytes>,
+    expected: Media,
+    (location, seconds): (Option<String>, Option<u64>),
+) -> Result<Answer, JobError> {
     if response.body().is_empty() {
-        let location = text(&response, header::LOCATION)
-            .and_then(|location| resource::follow(task.configuration.helper_url(), &task.id, location));
-        let seconds = retry_after(&response).unwrap_or(1);
         return Ok(Answer::Deferred { location, seconds });
     }
-    let media = text(&response, header::CONTENT_TYPE);
+    let media = text(response.headers(), header::CONTENT_TYPE);
     if !media.is_some_and(|media| expected.matches(media)) {
-        return Err(JobError::retry("the helper answered with another media type"));
+        return Err(JobError::because(Reason::Confused, "the helper answered with another media type"));
     }
     Ok(Answer::Ready(response.into_body()))
 }
 
-/// The seconds that the helper wants to be left alone, within reason.
-fn retry_after(response: &Response<Bytes>) -> Option<u64> {
-    let seconds: u64 = text(response, header::RETRY_AFTER)?.parse().ok()?;
-    Some(seconds.clamp(1, 3_600))
+/// The seconds that the helper wants to be left alone, within reason: a number of them, or a date (RFC 9110 10.2.3). A
+/// date is held against the helper's own clock where it tells it, for the two clocks may differ.
+fn retry_after(headers: &HeaderMap, now: u64) -> Option<u64> {
+    let value = text(headers, header::RETRY_AFTER)?.trim();
+    let seconds = match value.parse() {
+        Ok(seconds) => seconds,
+        Err(_) if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) => MOST_PATIENT,
+        Err(_) => {
+            let then = httpdate::parse_http_date(value).ok()?;
+            let told = text(headers, header::DATE).and_then(|date| httpdate::parse_http_date(date).ok());
+            let now = told.or_else(|| UNIX_EPOCH.checked_add(Duration::from_secs(now)))?;
+            then.duration_since(now).map_or(0, |left| left.as_secs())
+        }
+    };
+    Some(seconds.clamp(1, MOST_PATIENT))
 }
 
-fn text(response: &Response<Bytes>, name: header::HeaderName) -> Option<&str> {
-    response.headers().get(name).and_then(|value| value.to_str().ok())
+fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// Nobody is left alone for longer than an hour.
+const MOST_PATIENT: u64 = 3_600;
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn headers(retry_after: &str, date: Option<&str>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_str(retry_after).expect("a header"));
+        if let Some(date) = date {
+            headers.insert(header::DATE, HeaderValue::from_str(date).expect("a header"));
+        }
+        headers
+    }
+
+    #[test]
+    fn the_time_to_wait_is_a_number_or_a_date() {
+        // Sun, 06 Nov 1994 08:49:37 GMT
+        let now = 784_111_777;
+        for (value, seconds) in [
+            ("7", Some(7)),
+            ("0", Some(1)),
+            (" 12 ", Some(12)),
+            ("4000", Some(3_600)),
+            ("99999999999999999999999", Some(3_600)),
+            ("Sun, 06 Nov 1994 08:50:07 GMT", Some(30)),
+            ("Sunday, 06-Nov-94 08:50:07 GMT", Some(30)),
+            ("Sun Nov  6 08:50:07 1994", Some(30)),
+            ("Sun, 06 Nov 1994 08:49:07 GMT", Some(1)),
+            ("Mon, 07 Nov 1994 08:49:37 GMT", Some(3_600)),
+            ("-5", None),
+            ("1.5", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            assert_eq!(retry_after(&headers(value, None), now), seconds, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_date_is_held_against_the_clock_of_whoever_wrote_it() {
+        let answer = headers("Sun, 06 Nov 1994 08:50:07 GMT", Some("Sun, 06 Nov 1994 08:49:57 GMT"));
+        assert_eq!(retry_after(&answer, 1_780_000_000), Some(10));
+    }
+
+    #[test]
+    fn every_answer_that_settles_nothing_has_a_reason() {
+        for (status, expected) in [
+            (301, Reason::Confused),
+            (307, Reason::Confused),
+            (400, Reason::Refused),
+            (401, Reason::Unauthorized),
+            (403, Reason::Unauthorized),
+            (429, Reason::Busy),
+            (500, Reason::Failing),
+            (503, Reason::Busy),
+            (504, Reason::Failing),
+        ] {
+            assert_eq!(reason(StatusCode::from_u16(status).expect("a status"), None), expected, "{status}");
+        }
+        assert_eq!(reason(StatusCode::NOT_FOUND, Some(Problem::UnrecognizedTask)), Reason::UnknownTask);
+    }
 }

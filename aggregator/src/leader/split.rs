@@ -9,39 +9,49 @@ use mica_dap::report::Report;
 use mica_dap::time::Time;
 use mica_service::store::{StoreError, Tx};
 
-use crate::jobs::{AGGREGATION, Held, JobError};
+use crate::jobs::{AGGREGATION, Held, JobError, Reason};
 use crate::shared::Shared;
 use crate::store::aggregation_jobs::{self, JobRow};
 use crate::store::collection_jobs;
+use crate::store::job_limits;
 use crate::store::segments::{self, NewSegment, Segment};
 use crate::store::tasks;
 use crate::task::Task;
 
-/// Replaces the job by two of half its reports each, in one transaction.
+/// Replaces the job by two of half its reports each, in one transaction. `refused` is the size that the helper did not
+/// take, where it said so.
 pub(super) async fn split(
     shared: &Shared,
     task: &Task,
     job: &Held<JobRow>,
-    included: &[bool],
+    (included, refused): (&[bool], Option<u64>),
 ) -> Result<(), JobError> {
     if included.iter().filter(|included| **included).count() < 2 {
-        return Err(JobError::retry("the helper takes not even a single report of this size"));
+        return Err(JobError::because(
+            Reason::TooLarge,
+            "the helper takes not even a single report of this size",
+        ));
     }
     let now = shared.clock.now();
     let done = shared
         .store
         .tx("split_aggregation_job", move |mut tx| async move {
             tasks::share_task(&mut tx, task.key).await?;
+            if let Some(bytes) = refused {
+                // The next jobs are formed as large as these halves are.
+                job_limits::learn(&mut tx, task.key, bytes / 2, now).await?;
+            }
             let old = segments::of_job(&mut tx, job.row.id).await?;
             if !aggregation_jobs::finish(&mut tx, job.row.id, job.token).await? {
                 tx.abandon();
                 return Ok((tx, false));
             }
             segments::delete_of_job(&mut tx, job.row.id).await?;
+            let not_before = old.iter().map(|segment| segment.not_before).max().unwrap_or(0);
             let kept = reports(&old, included)?;
             let (first, second) = kept.split_at(kept.len() / 2);
             for half in [first, second] {
-                form(&mut tx, task, job.row.batch.as_ref(), half, now).await?;
+                form(&mut tx, task, job.row.batch.as_ref(), half, (now, not_before)).await?;
             }
             // Whoever waited for the old segments waits for the new ones.
             let newest = segments::newest(&mut tx, task.key).await?;
@@ -50,7 +60,7 @@ pub(super) async fn split(
             Ok((tx, true))
         })
         .await?;
-    tracing::info!(job = job.row.id, "a job was larger than the helper takes and became two");
+    tracing::info!(job = job.row.id, "a job was too large and became two");
     if done { Ok(()) } else { Err(JobError::LeaseLost) }
 }
 
@@ -74,11 +84,14 @@ async fn form(
     task: &Task,
     batch: Option<&BatchId>,
     reports: &[(Time, &[u8])],
-    now: u64,
+    (now, not_before): (u64, u64),
 ) -> Result<(), StoreError> {
     let Some(segment) = NewSegment::of(task.key, reports, now) else { return Ok(()) };
     let report_count = segment.report_count;
     let segment = segments::insert_segment(tx, &segment).await?;
+    if not_before > 0 {
+        segments::postpone(tx, segment, not_before).await?;
+    }
     let job = aggregation_jobs::create(tx, task.key, batch, report_count, now).await?;
     segments::assign(tx, job, &[segment]).await?;
     Ok(())

@@ -44,8 +44,27 @@ pub struct JobRow {
     pub helper_location: Option<String>,
     /// Why the last attempt failed.
     pub last_error: Option<String>,
+    /// Whether the helper may have counted reports of it.
+    pub in_doubt: bool,
+    /// The helper's answers to the steps so far, for VDAFs of several rounds.
+    pub answers: Option<Vec<u8>>,
     /// When it was formed.
     pub created_at: u64,
+}
+
+/// Why an attempt did not settle a job.
+#[derive(Clone, Copy)]
+pub struct Failure<'f> {
+    /// In one word.
+    pub reason: &'f str,
+    /// For the operator.
+    pub why: &'f str,
+    /// When it ended.
+    pub now: u64,
+    /// Nobody takes the job up before.
+    pub retry_at: u64,
+    /// Whether the helper may have counted reports of the job.
+    pub in_doubt: bool,
 }
 
 /// Forms a job that anybody may take up at once. Its batch, where the leader selects it, never changes.
@@ -98,7 +117,7 @@ pub async fn tasks_with_work(tx: &mut Tx, now: u64) -> Result<Vec<i64>, StoreErr
         "-- tasks_with_aggregation_work
          SELECT task FROM aggregation_jobs WHERE state = 'active' AND lease_until <= $1
          UNION
-         SELECT task FROM segments WHERE job IS NULL",
+         SELECT task FROM segments WHERE job IS NULL AND not_before <= $1",
     )
     .bind(signed(now)?)
     .fetch_all(tx.connection())
@@ -118,11 +137,12 @@ pub async fn by_id(tx: &mut Tx, job: i64) -> Result<Option<JobRow>, StoreError> 
     row.as_ref().map(read).transpose()
 }
 
-/// Decides which reports take part. False when that was decided before, or the lease is lost.
+/// Decides which reports take part; from then on the helper may have been asked. False when that was decided before, or
+/// the lease is lost.
 pub async fn freeze(tx: &mut Tx, job: i64, token: LeaseToken, included: &[u8]) -> Result<bool, StoreError> {
     let done = sqlx::query(
         "-- freeze_aggregation_job
-         UPDATE aggregation_jobs SET included = $3
+         UPDATE aggregation_jobs SET included = $3, in_doubt = 1
          WHERE id = $1 AND lease_token = $2 AND state = 'active' AND included IS NULL",
     )
     .bind(job)
@@ -133,21 +153,35 @@ pub async fn freeze(tx: &mut Tx, job: i64, token: LeaseToken, included: &[u8]) -
     Ok(found(done.rows_affected()))
 }
 
-/// Notes where the helper keeps the job. False when the lease is lost.
-pub async fn set_location(
+/// Notes that the helper may count reports of the job from now on. False when the lease is lost.
+pub async fn set_in_doubt(tx: &mut Tx, job: i64, token: LeaseToken) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "-- set_aggregation_job_in_doubt
+         UPDATE aggregation_jobs SET in_doubt = 1 WHERE id = $1 AND lease_token = $2 AND state = 'active'",
+    )
+    .bind(job)
+    .bind(token.as_bytes().as_slice())
+    .execute(tx.connection())
+    .await?;
+    Ok(found(done.rows_affected()))
+}
+
+/// Notes where the helper keeps the job, and its answers to the steps so far. False when the lease is lost.
+pub async fn remember(
     tx: &mut Tx,
     job: i64,
     token: LeaseToken,
-    location: Option<&str>,
+    (location, answers): (Option<&str>, Option<&[u8]>),
 ) -> Result<bool, StoreError> {
     let done = sqlx::query(
-        "-- set_aggregation_job_location
-         UPDATE aggregation_jobs SET helper_location = $3
+        "-- remember_aggregation_job_exchange
+         UPDATE aggregation_jobs SET helper_location = $3, answers = $4
          WHERE id = $1 AND lease_token = $2 AND state = 'active'",
     )
     .bind(job)
     .bind(token.as_bytes().as_slice())
     .bind(location)
+    .bind(answers)
     .execute(tx.connection())
     .await?;
     Ok(found(done.rows_affected()))
@@ -167,23 +201,27 @@ pub async fn renew(tx: &mut Tx, job: i64, request: LeaseRequest) -> Result<bool,
     Ok(found(done.rows_affected()))
 }
 
-/// Gives the job back until `retry_at`, and notes why. False when the lease is lost.
+/// Gives the job back until it is due again, and notes why. False when the lease is lost.
 pub async fn fail_attempt(
     tx: &mut Tx,
     job: i64,
     token: LeaseToken,
-    why: &str,
-    retry_at: u64,
+    failure: Failure<'_>,
 ) -> Result<bool, StoreError> {
     let done = sqlx::query(
         "-- fail_aggregation_job_attempt
-         UPDATE aggregation_jobs SET lease_until = $3, lease_token = NULL, last_error = $4
+         UPDATE aggregation_jobs
+         SET lease_until = $3, lease_token = NULL, last_error = $4, reason = $5, in_doubt = $6,
+             waits_since = COALESCE(waits_since, $7)
          WHERE id = $1 AND lease_token = $2 AND state = 'active'",
     )
     .bind(job)
     .bind(token.as_bytes().as_slice())
-    .bind(signed(retry_at)?)
-    .bind(why)
+    .bind(signed(failure.retry_at)?)
+    .bind(failure.why)
+    .bind(failure.reason)
+    .bind(i64::from(failure.in_doubt))
+    .bind(signed(failure.now)?)
     .execute(tx.connection())
     .await?;
     Ok(found(done.rows_affected()))
@@ -194,7 +232,7 @@ pub async fn fail_attempt(
 pub async fn finish(tx: &mut Tx, job: i64, token: LeaseToken) -> Result<bool, StoreError> {
     let done = sqlx::query(
         "-- finish_aggregation_job
-         UPDATE aggregation_jobs SET state = 'finished', included = NULL, lease_token = NULL, last_error = NULL
+         UPDATE aggregation_jobs SET state = 'finished', included = NULL, answers = NULL, lease_token = NULL, last_error = NULL
          WHERE id = $1 AND lease_token = $2 AND state = 'active'",
     )
     .bind(job)
@@ -270,6 +308,8 @@ fn read(row: &AnyRow) -> Result<JobRow, StoreError> {
         lease_until: fields.unsigned("lease_until")?,
         helper_location: fields.column("helper_location")?,
         last_error: fields.column("last_error")?,
+        in_doubt: fields.integer("in_doubt")? != 0,
+        answers: fields.optional_bytes("answers")?,
         created_at: fields.unsigned("created_at")?,
     })
 }

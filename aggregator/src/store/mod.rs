@@ -11,11 +11,11 @@
 //!   `lock_task`, `share_task`
 //! * [`hpke_keys`] - `keys`, `insert_key`, `set_key_state`
 //! * [`report_ids`] - `insert_new`
-//! * [`segments`] - `insert_segment`, `unassigned`, `tasks_with_unassigned`, `assign`, `of_job`, `waiting`, `cut`,
+//! * [`segments`] - `insert_segment`, `postpone`, `unassigned`, `tasks_with_unassigned`, `assign`, `of_job`, `waiting`, `cut`,
 //!   `drop_waiting`, `delete_of_job`, `unsettled`, `unsettled_until`, `newest`
 //! * [`batches`] - `lock_batches`, `begin`, `with_room`, `close_full`, `next_ready`, `associate`, `give_back`,
 //!   `give_back_refused`, `fail`, `set_collected`, `of_task`
-//! * [`aggregation_jobs`] - `create`, `by_id`, `lease`, `freeze`, `set_location`, `renew`, `fail_attempt`, `finish`, `active_count`,
+//! * [`aggregation_jobs`] - `create`, `by_id`, `lease`, `freeze`, `set_in_doubt`, `remember`, `renew`, `fail_attempt`, `finish`, `active_count`,
 //!   `release_all_leases`, `sweep_finished`
 //! * [`helper_jobs`] - `insert`, `by_digest`, `by_id`, `advance`, `set_ready`, `set_failed`, `delete`
 //! * [`helper_work`] - `insert`, `waiting`, `tasks_with_work`, `lease`, `renew`, `fail_attempt`, `finish`, `cancel`,
@@ -23,6 +23,7 @@
 //! * [`helper_states`] - `put`, `of_job`, `delete`
 //! * [`bucket_parameters`] - `claim`, `all_under`
 //! * [`helper_shares`] - `insert`, `waiting`, `by_id`, `set_failed`, `delete`
+//! * [`job_limits`] - `learn`, `of_task`
 //! * `buckets` - `add`, `report_count`, `totals`, `scrub`
 //! * [`tallies`] - `add`, `of_task`
 //! * [`collection_jobs`] - `insert`, `by_id`, `live_by_request`, `lease`, `renew`, `set_fence`, `set_reserved`, `set_released`,
@@ -49,6 +50,7 @@ pub mod helper_shares;
 pub mod helper_states;
 pub mod helper_work;
 pub mod hpke_keys;
+pub mod job_limits;
 pub mod lease;
 pub mod ledger;
 mod locks;

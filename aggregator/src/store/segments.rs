@@ -68,6 +68,8 @@ pub struct Segment {
     pub report_count: u64,
     /// The reports, encoded, one after the other.
     pub reports: Vec<u8>,
+    /// Before this they were not to be sent; 0 unless they were in a job before.
+    pub not_before: u64,
 }
 
 /// Stores a segment and returns its identifier.
@@ -89,15 +91,34 @@ pub async fn insert_segment(tx: &mut Tx, segment: &NewSegment) -> Result<i64, St
     Fields::of("segments", &row).integer("id")
 }
 
-/// The oldest segments of a task that belong to no job, at most `limit`.
-pub async fn unassigned(tx: &mut Tx, task: i64, limit: u64) -> Result<Vec<SegmentHead>, StoreError> {
+/// Keeps a segment from being sent before `not_before`.
+pub async fn postpone(tx: &mut Tx, segment: i64, not_before: u64) -> Result<(), StoreError> {
+    sqlx::query(
+        "-- postpone_segment
+         UPDATE segments SET not_before = $2 WHERE id = $1",
+    )
+    .bind(segment)
+    .bind(signed(not_before)?)
+    .execute(tx.connection())
+    .await?;
+    Ok(())
+}
+
+/// The oldest segments of a task that belong to no job and may be sent, at most `limit`.
+pub async fn unassigned(
+    tx: &mut Tx,
+    task: i64,
+    now: u64,
+    limit: u64,
+) -> Result<Vec<SegmentHead>, StoreError> {
     let rows = sqlx::query(
         "-- unassigned_segments
          SELECT id, report_count, CAST(length(reports) AS BIGINT) AS bytes, min_time, max_time, created_at
-         FROM segments WHERE task = $1 AND job IS NULL ORDER BY id LIMIT $2",
+         FROM segments WHERE task = $1 AND job IS NULL AND not_before <= $3 ORDER BY id LIMIT $2",
     )
     .bind(task)
     .bind(signed(limit)?)
+    .bind(signed(now)?)
     .fetch_all(tx.connection())
     .await?;
     rows.iter().map(read_head).collect()
@@ -143,7 +164,7 @@ pub async fn assign(tx: &mut Tx, job: i64, segments: &[i64]) -> Result<u64, Stor
 pub async fn of_job(tx: &mut Tx, job: i64) -> Result<Vec<Segment>, StoreError> {
     let rows = sqlx::query(
         "-- segments_of_job
-         SELECT id, report_count, reports FROM segments WHERE job = $1 ORDER BY id",
+         SELECT id, report_count, reports, not_before FROM segments WHERE job = $1 ORDER BY id",
     )
     .bind(job)
     .fetch_all(tx.connection())
@@ -155,7 +176,7 @@ pub async fn of_job(tx: &mut Tx, job: i64) -> Result<Vec<Segment>, StoreError> {
 pub async fn waiting(tx: &mut Tx, segment: i64) -> Result<Option<Segment>, StoreError> {
     let row = sqlx::query(
         "-- waiting_segment
-         SELECT id, report_count, reports FROM segments WHERE id = $1 AND job IS NULL",
+         SELECT id, report_count, reports, not_before FROM segments WHERE id = $1 AND job IS NULL",
     )
     .bind(segment)
     .fetch_optional(tx.connection())
@@ -269,6 +290,7 @@ fn read(row: &AnyRow) -> Result<Segment, StoreError> {
         id: fields.integer("id")?,
         report_count: fields.unsigned("report_count")?,
         reports: fields.bytes("reports")?,
+        not_before: fields.unsigned("not_before")?,
     })
 }
 

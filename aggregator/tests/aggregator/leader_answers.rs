@@ -71,17 +71,19 @@ async fn a_job_that_is_never_answered_well_stays_and_says_why() {
 async fn a_report_is_refused_with_the_code_that_the_helper_gives_and_the_others_count() {
     for database in databases().await {
         let world = World::plain(&database).await;
-        let codes: Vec<u8> = (1..=12).chain([0, 77, 255]).collect();
+        // What is too early comes again; see there.
+        let early = ReportError::ReportTooEarly.code(world.task.draft);
+        let codes: Vec<u8> = (1..=12).filter(|code| *code != early).chain([0, 77, 255]).collect();
         let given = codes.clone();
         world.helper.will([Act::tamper(move |resps| {
             for (resp, code) in resps.iter_mut().zip(given) {
                 resp.result = VerifyResult::Reject(code);
             }
         })]);
-        let values: Vec<u64> = (1..=17).collect();
+        let values: Vec<u64> = (1..=16).collect();
         assert_eq!(world.upload(&world.reports(&values)).await, []);
         world.settled().await;
-        let mut expected = vec![("aggregated".to_owned(), 2), ("uploaded".to_owned(), 17)];
+        let mut expected = vec![("aggregated".to_owned(), 2), ("uploaded".to_owned(), 16)];
         for code in codes {
             let label = ReportError::from_code(code, world.task.draft).label().to_owned();
             match expected.iter_mut().find(|(known, _)| *known == label) {

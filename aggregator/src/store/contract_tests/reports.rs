@@ -6,7 +6,7 @@ use mica_dap::time::Time;
 use super::{at_once, commit, interval, lease, stores, token};
 use crate::store::aggregation_jobs::{self as jobs, JobState};
 use crate::store::segments::{self, NewSegment};
-use crate::store::{Store, report_ids};
+use crate::store::{Store, job_limits, report_ids};
 
 fn report(number: u32) -> ReportId {
     let mut bytes = [0; 16];
@@ -84,7 +84,7 @@ async fn segments_wait_in_order_until_a_job_takes_them() {
         }
         commit!(store, |tx| segments::insert_segment(tx, other));
         assert_eq!(commit!(store, |tx| segments::tasks_with_unassigned(tx)), [1, 2]);
-        let waiting = commit!(store, |tx| segments::unassigned(tx, 1, 2));
+        let waiting = commit!(store, |tx| segments::unassigned(tx, 1, 50, 2));
         assert_eq!(waiting.iter().map(|head| head.id).collect::<Vec<_>>(), ids[..2]);
         assert_eq!((waiting[0].bytes, waiting[0].report_count, waiting[0].max_time), (300, 2, Time(12)));
 
@@ -94,11 +94,18 @@ async fn segments_wait_in_order_until_a_job_takes_them() {
         let of_job = commit!(store, |tx| segments::of_job(tx, 77));
         assert_eq!(of_job.iter().map(|segment| segment.id).collect::<Vec<_>>(), ids[..2]);
         assert!(of_job[0].reports == one.reports);
-        assert_eq!(commit!(store, |tx| segments::unassigned(tx, 1, 9)).len(), 1);
+        assert_eq!(commit!(store, |tx| segments::unassigned(tx, 1, 50, 9)).len(), 1);
 
         assert_eq!(commit!(store, |tx| segments::delete_of_job(tx, 77)), 2);
         assert!(commit!(store, |tx| segments::of_job(tx, 77)).is_empty());
-        assert_eq!(commit!(store, |tx| segments::unassigned(tx, 1, 9)).len(), 1);
+        assert_eq!(commit!(store, |tx| segments::unassigned(tx, 1, 50, 9)).len(), 1);
+
+        let last = ids[2];
+        commit!(store, |tx| segments::postpone(tx, last, 60));
+        assert!(commit!(store, |tx| segments::unassigned(tx, 1, 59, 9)).is_empty());
+        assert_eq!(commit!(store, |tx| jobs::tasks_with_work(tx, 59)), [2]);
+        assert_eq!(commit!(store, |tx| segments::unassigned(tx, 1, 60, 9)).len(), 1);
+        assert_eq!(commit!(store, |tx| jobs::tasks_with_work(tx, 60)).len(), 2);
     }
 }
 
@@ -158,14 +165,14 @@ async fn a_job_belongs_to_who_took_it_up_last() {
         assert_eq!(commit!(store, |tx| jobs::lease(tx, 1, lease(115, 2))).unwrap().attempts, 2);
 
         assert!(!commit!(store, |tx| jobs::freeze(tx, id, token(1), &[1])));
-        assert!(!commit!(store, |tx| jobs::set_location(tx, id, token(1), Some("/a"))));
-        assert!(!commit!(store, |tx| jobs::fail_attempt(tx, id, token(1), "late", 0)));
+        assert!(!commit!(store, |tx| jobs::remember(tx, id, token(1), (Some("/a"), None))));
+        assert!(!commit!(store, |tx| jobs::fail_attempt(tx, id, token(1), failure("late", 0))));
         assert!(!commit!(store, |tx| jobs::finish(tx, id, token(1))));
 
         assert!(commit!(store, |tx| jobs::freeze(tx, id, token(2), &[0b101])));
         assert!(!commit!(store, |tx| jobs::freeze(tx, id, token(2), &[0b111])));
-        assert!(commit!(store, |tx| jobs::set_location(tx, id, token(2), Some("/a"))));
-        assert!(commit!(store, |tx| jobs::fail_attempt(tx, id, token(2), "timeout", 130)));
+        assert!(commit!(store, |tx| jobs::remember(tx, id, token(2), (Some("/a"), Some(b"b")))));
+        assert!(commit!(store, |tx| jobs::fail_attempt(tx, id, token(2), failure("timeout", 130))));
         assert!(!commit!(store, |tx| jobs::finish(tx, id, token(2))));
 
         assert!(commit!(store, |tx| jobs::lease(tx, 1, lease(129, 3))).is_none());
@@ -175,6 +182,32 @@ async fn a_job_belongs_to_who_took_it_up_last() {
             (again.helper_location.as_deref(), again.last_error.as_deref()),
             (Some("/a"), Some("timeout"))
         );
+        assert_eq!((again.answers.as_deref(), again.in_doubt), (Some(b"b".as_slice()), true));
+        let untouched = jobs::Failure { in_doubt: false, ..failure("busy", 140) };
+        assert!(commit!(store, |tx| jobs::fail_attempt(tx, id, token(3), untouched)));
+        assert!(!commit!(store, |tx| jobs::lease(tx, 1, lease(140, 4))).unwrap().in_doubt);
+        assert!(!commit!(store, |tx| jobs::set_in_doubt(tx, id, token(3))));
+        assert!(commit!(store, |tx| jobs::set_in_doubt(tx, id, token(4))));
+        assert!(commit!(store, |tx| jobs::by_id(tx, id)).unwrap().in_doubt);
+    }
+}
+
+fn failure(why: &str, retry_at: u64) -> jobs::Failure<'_> {
+    jobs::Failure { reason: "unreachable", why, now: retry_at.saturating_sub(1), retry_at, in_doubt: true }
+}
+
+#[tokio::test]
+async fn what_was_learnt_of_the_size_of_jobs_is_the_smallest_and_is_forgotten_after_a_day() {
+    for (_database, store) in stores().await {
+        assert_eq!(commit!(store, |tx| job_limits::of_task(tx, 1, 100_000)), None);
+        for bytes in [500, 900, 300] {
+            commit!(store, |tx| job_limits::learn(tx, 1, bytes, 100_000));
+        }
+        assert_eq!(commit!(store, |tx| job_limits::of_task(tx, 1, 186_399)), Some(300));
+        assert_eq!(commit!(store, |tx| job_limits::of_task(tx, 1, 186_400)), None);
+        assert_eq!(commit!(store, |tx| job_limits::of_task(tx, 2, 100_000)), None);
+        commit!(store, |tx| job_limits::learn(tx, 1, 700, 200_000));
+        assert_eq!(commit!(store, |tx| job_limits::of_task(tx, 1, 200_000)), Some(700), "the day was over");
     }
 }
 

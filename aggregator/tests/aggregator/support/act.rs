@@ -1,8 +1,12 @@
 //! What a scripted helper can do with a request.
 
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 use http::{Response, header};
-use http_body_util::Full;
+use hyper::body::{Body, Frame, SizeHint};
 use mica_dap::aggregation::{AggregationJobResp, VerifyResp};
 use mica_dap::codec::Encode as _;
 use mica_dap::media::Media;
@@ -28,7 +32,18 @@ pub(crate) struct Answer {
     pub(crate) media: Option<String>,
     pub(crate) location: Option<String>,
     pub(crate) retry_after: Option<u64>,
+    /// Further headers.
+    pub(crate) headers: Vec<(http::HeaderName, String)>,
     pub(crate) body: Vec<u8>,
+    /// The connection breaks after half of the body.
+    pub(crate) torn: bool,
+}
+
+/// The body of an answer, whole or broken off.
+pub(crate) struct Spoken {
+    bytes: Bytes,
+    announced: u64,
+    torn: bool,
 }
 
 impl Act {
@@ -78,7 +93,8 @@ impl Answer {
 impl Answer {
     pub(super) fn ready(media: Media, body: Vec<u8>, location: String) -> Self {
         let location = Some(location).filter(|location| !location.is_empty());
-        Self { status: 200, media: Some(media.header().to_owned()), location, retry_after: None, body }
+        let media = Some(media.header().to_owned());
+        Self { status: 200, media, location, body, ..Self::default() }
     }
 
     pub(super) fn problem(problem: Problem) -> Self {
@@ -87,7 +103,7 @@ impl Answer {
         Self { status: problem.status(), media, body, ..Self::default() }
     }
 
-    pub(super) fn into_response(self) -> Response<Full<Bytes>> {
+    pub(super) fn into_response(self) -> Response<Spoken> {
         let mut response = Response::builder().status(self.status);
         let retry_after = self.retry_after.map(|seconds| seconds.to_string());
         let headers = [
@@ -100,6 +116,35 @@ impl Answer {
                 response = response.header(name, value);
             }
         }
-        response.body(Full::new(Bytes::from(self.body))).expect("headers of a test are valid")
+        for (name, value) in self.headers {
+            response = response.header(name, value);
+        }
+        let announced = self.body.len() as u64;
+        let mut bytes = Bytes::from(self.body);
+        if self.torn {
+            bytes.truncate(bytes.len() / 2);
+        }
+        response.body(Spoken { bytes, announced, torn: self.torn }).expect("headers of a test are valid")
+    }
+}
+
+impl Body for Spoken {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let spoken = self.get_mut();
+        if !spoken.bytes.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut spoken.bytes)))));
+        }
+        let torn = std::mem::take(&mut spoken.torn);
+        Poll::Ready(torn.then(|| Err(io::ErrorKind::ConnectionReset.into())))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.announced)
     }
 }

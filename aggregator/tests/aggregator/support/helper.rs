@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, header};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::TestTask;
-use super::act::{Act, Answer};
+use super::act::{Act, Answer, Spoken};
 use super::honest::Honest;
 
 /// A request as the helper got it.
@@ -41,6 +41,8 @@ struct Shared {
     task: TestTask,
     honest: Mutex<Honest>,
     script: Mutex<VecDeque<Act>>,
+    /// The largest request it takes.
+    limit: Mutex<usize>,
     received: Mutex<Vec<Received>>,
 }
 
@@ -51,6 +53,7 @@ impl ScriptedHelper {
             task: task.clone(),
             honest: Mutex::new(Honest::new(task, keypair)),
             script: Mutex::default(),
+            limit: Mutex::new(usize::MAX),
             received: Mutex::default(),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
@@ -60,6 +63,11 @@ impl ScriptedHelper {
     /// What it does with the next requests; after that it is honest.
     pub(crate) fn will(&self, acts: impl IntoIterator<Item = Act>) {
         self.shared.script.lock().expect("nobody panics").extend(acts);
+    }
+
+    /// From now on it takes no request of more bytes.
+    pub(crate) fn takes_at_most(&self, bytes: usize) {
+        *self.shared.limit.lock().expect("nobody panics") = bytes;
     }
 
     pub(crate) fn received(&self) -> Vec<Received> {
@@ -94,7 +102,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, io::Error> {
+async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Spoken>, io::Error> {
     let (head, body) = request.into_parts();
     let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let received = Received {
@@ -105,6 +113,9 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         body: body.collect().await.map_err(io::Error::other)?.to_bytes(),
     };
     shared.received.lock().expect("nobody panics").push(received.clone());
+    if received.body.len() > *shared.limit.lock().expect("nobody panics") {
+        return Ok(Answer { status: 413, ..Answer::default() }.into_response());
+    }
     let act = shared.script.lock().expect("nobody panics").pop_front().unwrap_or(Act::Honest);
     let answer = match act {
         Act::Say(answer) => answer,

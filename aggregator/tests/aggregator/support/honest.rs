@@ -1,5 +1,6 @@
 //! What a helper computes when it follows the protocol, kept in memory.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use mica_dap::aggregation::{
@@ -38,6 +39,8 @@ pub(crate) struct Honest {
     /// Every aggregate share that was given, and for what.
     shares: Vec<Exchange>,
     counted: Vec<Counted>,
+    /// The places of reports that it finds too early, for each of the next jobs.
+    early: VecDeque<Vec<usize>>,
 }
 
 struct Exchange {
@@ -60,7 +63,13 @@ impl Honest {
             jobs: Vec::new(),
             shares: Vec::new(),
             counted: Vec::new(),
+            early: VecDeque::new(),
         }
+    }
+
+    /// In the next job that it sees first, the reports at these places are too early.
+    pub(crate) fn finds_early(&mut self, places: &[usize]) {
+        self.early.push_back(places.to_vec());
     }
 
     /// How many reports it counts.
@@ -81,7 +90,9 @@ impl Honest {
         let job = AggregationJobInitReq::decode_limited(request, 10_000).expect("a job that can be read");
         assert_eq!((job.verification_key_id, job.agg_param.len(), job.extensions.len()), (0, 0, 0));
         assert!(!job.repeats_a_report());
-        let verify_resps = job.verify_inits.iter().map(|init| self.verify(init)).collect();
+        let early = self.early.pop_front().unwrap_or_default();
+        let inits = job.verify_inits.iter().enumerate();
+        let verify_resps = inits.map(|(at, init)| self.verify(init, early.contains(&at))).collect();
         let response = AggregationJobResp { verify_resps }.encoded();
         self.jobs.push(Exchange { request: request.to_vec(), response: response.clone() });
         (self.jobs.len() - 1, response)
@@ -122,9 +133,10 @@ impl Honest {
         Ok((self.shares.len() - 1, response))
     }
 
-    fn verify(&mut self, init: &VerifyInit) -> VerifyResp {
+    fn verify(&mut self, init: &VerifyInit, early: bool) -> VerifyResp {
         let report_id = init.report_share.metadata.report_id;
-        let result = match self.count(init) {
+        let counted = if early { Err(ReportError::ReportTooEarly) } else { self.count(init) };
+        let result = match counted {
             Ok(message) => VerifyResult::Continue(message),
             Err(error) => VerifyResult::Reject(error.code(self.task.draft)),
         };

@@ -14,7 +14,9 @@ impl Server {
             "SELECT lease_until AS n FROM aggregation_jobs WHERE state = 'active' AND lease_token IS NULL
              UNION ALL
              SELECT next_try_at AS n FROM collection_jobs
-             WHERE state IN ('pending', 'closing', 'reserved', 'abandoned') AND lease_token IS NULL",
+             WHERE state IN ('pending', 'closing', 'reserved', 'abandoned') AND lease_token IS NULL
+             UNION ALL
+             SELECT not_before AS n FROM segments WHERE job IS NULL",
         );
         due.await.into_iter().filter(|due| *due > now).min()
     }
@@ -38,6 +40,19 @@ impl Server {
             Ok((tx, rows.iter().map(|row| row.get::<String, _>(0)).collect::<Vec<_>>()))
         });
         troubles.await.expect("the database answers")
+    }
+
+    /// The same in one word each.
+    pub(crate) async fn reasons(&self) -> Vec<String> {
+        let reasons = self.store.read("reasons", |mut tx| async move {
+            let rows = sqlx::query(
+                "SELECT reason FROM aggregation_jobs WHERE state = 'active' AND reason IS NOT NULL ORDER BY id",
+            )
+            .fetch_all(tx.connection())
+            .await?;
+            Ok((tx, rows.iter().map(|row| row.get::<String, _>(0)).collect::<Vec<_>>()))
+        });
+        reasons.await.expect("the database answers")
     }
 
     /// The states of the releases, in the order they were made.

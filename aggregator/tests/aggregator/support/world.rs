@@ -5,6 +5,7 @@ use std::time::Duration as RealTime;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use mica_aggregator::Role;
+use mica_aggregator::shared::Limits;
 use mica_client::{ReportBuilder, TaskBundle};
 use mica_dap::codec::{Decode as _, Encode as _};
 use mica_dap::collection::{CollectionJobReq, CollectionJobResp, Query};
@@ -46,6 +47,10 @@ impl World {
     }
 
     pub(crate) async fn start(kind: Kind, database: &TestDatabase) -> Self {
+        Self::limited(kind, database, Limits::default()).await
+    }
+
+    pub(crate) async fn limited(kind: Kind, database: &TestDatabase, limits: Limits) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let helper_url =
             format!("http://{}/helper/dap/", listener.local_addr().expect("the listener is bound"));
@@ -53,7 +58,7 @@ impl World {
         let keypair = HpkeKeypair::generate(3, &mut rand::rng());
         let helper_config = keypair.config.clone();
         let helper = ScriptedHelper::serve(listener, &task, keypair);
-        let leader = Server::start(Role::Leader, &task, database).await;
+        let leader = Server::limited(Role::Leader, &task, database, limits).await;
         let list = HpkeConfigList::decoded(&leader.hpke_configs).expect("its own list");
         let leader_config = list.preferred().expect("at least one").clone();
         let builder =

@@ -1,0 +1,78 @@
+//! Why a job is not settled yet, in one word that can be stored and counted.
+//!
+//! The words are part of the interface: they stand in metrics, in `mica doctor` and in the database.
+
+/// Why an attempt did not settle a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// No connection, no answer in time, or one that broke off.
+    Unreachable,
+    /// The helper has too much to do.
+    Busy,
+    /// The helper failed.
+    Failing,
+    /// The helper works on it, and said so.
+    Deferred,
+    /// The helper does not accept the leader's credentials.
+    Unauthorized,
+    /// The helper does not know the task.
+    UnknownTask,
+    /// The helper does not know the job any more.
+    Gone,
+    /// The helper refused these very bytes.
+    Refused,
+    /// The helper takes not even a single report of this size.
+    TooLarge,
+    /// The helper's answer makes no sense.
+    Confused,
+    /// Something is missing here: a key, a task, the database.
+    Local,
+}
+
+impl Reason {
+    /// The word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Busy => "busy",
+            Self::Failing => "failing",
+            Self::Deferred => "deferred",
+            Self::Unauthorized => "unauthorized",
+            Self::UnknownTask => "unknown_task",
+            Self::Gone => "gone",
+            Self::Refused => "refused",
+            Self::TooLarge => "too_large",
+            Self::Confused => "confused",
+            Self::Local => "local",
+        }
+    }
+
+    /// What an operator can do about it.
+    #[must_use]
+    pub fn advice(word: &str) -> &'static str {
+        match word {
+            "unreachable" => "check that the helper runs and can be reached from here",
+            "busy" | "deferred" => "nothing: the helper asked for patience; if it lasts, ask its operator",
+            "failing" | "confused" => "ask the helper's operator for its log",
+            "unauthorized" => "compare the token or certificate of the task with the helper's",
+            "unknown_task" => "give the task to the helper",
+            "gone" => "nothing: the job is sent again",
+            "refused" => {
+                "ask the helper's operator why; `mica doctor --abandon JOB` gives the job's reports up"
+            }
+            "too_large" => "ask the helper's operator to take larger requests",
+            _ => "see the log of the leader",
+        }
+    }
+
+    /// Whether the helper has refused the request before it looked at a report, so that it has counted none of them.
+    pub(crate) fn left_untouched(self) -> bool {
+        matches!(self, Self::Busy | Self::Unauthorized | Self::UnknownTask | Self::Refused | Self::TooLarge)
+    }
+
+    /// Whether the same bytes will meet the same end until a person does something.
+    pub(crate) fn needs_a_person(self) -> bool {
+        matches!(self, Self::Refused | Self::TooLarge)
+    }
+}

@@ -1,0 +1,153 @@
+//! What the leader makes of the helper's answers, step by step, until every report of a job has met its end
+//! (DAP 4.5.3.1, 4.5.4.1).
+//!
+//! Pure: the same reports and the same answers give the same messages and the same sums, so that a job that is taken up
+//! again goes the same way. It holds one share of each report, and must never log or print one.
+
+use std::collections::BTreeMap;
+
+use mica_dap::aggregation::{
+    AggregationJobContinueReq, AggregationJobResp, VerifyContinue, VerifyResp, VerifyResult,
+};
+use mica_dap::id::BatchId;
+use mica_dap::report::Report;
+use mica_dap::report_error::ReportError;
+use mica_dap::vdaf::{LeaderStep, OutputShare, VerifyState};
+
+use super::finish::{self, Settlement, Verified};
+use crate::jobs::JobError;
+use crate::task::Task;
+
+/// A job between two answers.
+pub(super) struct Rounds {
+    /// The step that the helper is asked to take.
+    step: u16,
+    /// The reports that it is asked about, in the order of the request.
+    waiting: Vec<Waiting>,
+    verified: Vec<Verified>,
+    tallies: BTreeMap<&'static str, u64>,
+    later: Vec<Report>,
+}
+
+/// A report that the helper is asked about.
+struct Waiting {
+    report: Report,
+    awaits: Awaits,
+    /// What the helper is sent of it, after the first step.
+    message: Vec<u8>,
+}
+
+/// What may come next for a report.
+enum Awaits {
+    /// The helper's message.
+    Message(VerifyState),
+    /// The word that the helper has finished, too.
+    Finish(OutputShare),
+    /// A refusal: nobody can open it.
+    Refusal,
+}
+
+impl Rounds {
+    /// The reports of a job's first request, each with the state that it waits in; and a blank, if it has one.
+    pub(super) fn begin(sent: Vec<(Report, VerifyState)>, blank: Option<Report>) -> Self {
+        let wait = |(report, state)| Waiting { report, awaits: Awaits::Message(state), message: Vec::new() };
+        let blank = blank.map(|report| Waiting { report, awaits: Awaits::Refusal, message: Vec::new() });
+        let waiting = sent.into_iter().map(wait).chain(blank).collect();
+        Self { step: 0, waiting, verified: Vec::new(), tallies: BTreeMap::new(), later: Vec::new() }
+    }
+
+    /// The step that the helper is asked to take.
+    pub(super) fn step(&self) -> u16 {
+        self.step
+    }
+
+    /// How many reports the helper is asked about.
+    pub(super) fn reports(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// The request for every step after the first.
+    pub(super) fn request(&self) -> AggregationJobContinueReq {
+        let message = |waiting: &Waiting| VerifyContinue {
+            report_id: waiting.report.metadata.report_id,
+            payload: waiting.message.clone(),
+        };
+        AggregationJobContinueReq {
+            step: self.step,
+            verify_continues: self.waiting.iter().map(message).collect(),
+        }
+    }
+
+    /// Takes the step that an answer allows.
+    ///
+    /// # Errors
+    /// When the answer is about other reports, or says of one what it cannot be: then nothing of it counts.
+    pub(super) fn take(mut self, task: &Task, response: AggregationJobResp) -> Result<Self, JobError> {
+        let asked = self.waiting.iter().map(|waiting| waiting.report.metadata.report_id);
+        if !response.answers(asked) {
+            return Err(JobError::retry("the helper answered about other reports, or in another order"));
+        }
+        let waiting = std::mem::take(&mut self.waiting);
+        for (waiting, resp) in waiting.into_iter().zip(response.verify_resps) {
+            self.take_one(task, waiting, resp)?;
+        }
+        self.step += 1;
+        Ok(self)
+    }
+
+    fn take_one(&mut self, task: &Task, waiting: Waiting, resp: VerifyResp) -> Result<(), JobError> {
+        let Waiting { report, awaits, .. } = waiting;
+        match (resp.result, awaits) {
+            (VerifyResult::Continue(message), Awaits::Message(state)) => {
+                self.advance(task, report, state, &message);
+            }
+            (VerifyResult::Finish, Awaits::Finish(output)) => self.finish(&report, output),
+            (VerifyResult::Reject(_), Awaits::Refusal) => {}
+            (VerifyResult::Reject(code), _) => match ReportError::from_code(code, task.draft) {
+                ReportError::ReportTooEarly => self.later.push(report),
+                error => self.count(error.label()),
+            },
+            (VerifyResult::Finish, Awaits::Message(_)) => {
+                return Err(JobError::retry("the helper finished a report that was not at its end"));
+            }
+            (_, Awaits::Refusal) => {
+                return Err(JobError::retry("the helper took a report that nobody can open"));
+            }
+            (VerifyResult::Continue(_), Awaits::Finish(_)) => {
+                return Err(JobError::retry("the helper continued a report that was at its end"));
+            }
+        }
+        Ok(())
+    }
+
+    /// One bad message costs its own report and no other.
+    fn advance(&mut self, task: &Task, report: Report, state: VerifyState, message: &[u8]) {
+        let parameter = &task.aggregation_parameter;
+        let (awaits, message) = match task.vdaf.leader_continued(&task.context, parameter, state, message) {
+            Ok(LeaderStep::Finished(output)) => return self.finish(&report, output),
+            Ok(LeaderStep::Continued { state, message }) => (Awaits::Message(state), message),
+            Ok(LeaderStep::FinishedWithOutbound { output, message }) => (Awaits::Finish(output), message),
+            Err(_) => return self.count(ReportError::VdafVerifyError.label()),
+        };
+        self.waiting.push(Waiting { report, awaits, message });
+    }
+
+    fn finish(&mut self, report: &Report, output: OutputShare) {
+        self.verified.push(Verified { id: report.metadata.report_id, time: report.metadata.time, output });
+        self.count(finish::AGGREGATED);
+    }
+
+    fn count(&mut self, outcome: &'static str) {
+        *self.tallies.entry(outcome).or_default() += 1;
+    }
+
+    /// The sums of a job in which no report waits any more.
+    ///
+    /// # Errors
+    /// When the shares cannot be added up.
+    pub(super) fn settle(self, task: &Task, batch: Option<BatchId>) -> Result<Settlement, JobError> {
+        let deltas =
+            finish::sum(task, batch, &self.verified).map_err(|fault| JobError::retry(fault.to_string()))?;
+        Ok(Settlement { deltas, tallies: self.tallies, later: self.later })
+    }
+}

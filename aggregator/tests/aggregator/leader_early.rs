@@ -1,0 +1,81 @@
+//! Reports that the helper finds to be too early: they come again in another job, when their time has come.
+
+use mica_dap::aggregation::AggregationJobInitReq;
+use mica_service::testing::{databases, sqlite};
+
+use crate::support::{NOW, PRECISION, World};
+
+const JOBS: &str = "/aggregation_jobs";
+
+/// How many reports are in each request.
+fn sent(world: &World) -> Vec<usize> {
+    let count = |body: &bytes::Bytes| {
+        AggregationJobInitReq::decode_limited(body, 100).expect("a job").verify_inits.len()
+    };
+    world.helper.posted(JOBS).iter().map(count).collect()
+}
+
+/// S70.
+#[tokio::test]
+async fn a_report_that_is_too_early_for_the_helper_comes_again_in_another_job_and_not_before_its_time() {
+    for database in databases().await {
+        let world = World::plain(&database).await;
+        // Five minutes ahead, in the next hour: the leader takes it.
+        let start = NOW - NOW % PRECISION + PRECISION;
+        world.leader.clock.set(start - 200);
+        world.helper.honest().finds_early(&[1, 3]);
+        let mut reports = world.reports(&[1, 2, 3, 4]);
+        reports[1] = world.report_at(2, start + 10);
+        assert_eq!(world.upload(&reports).await, []);
+        while world.leader.counted().await < 2 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        assert_eq!(world.leader.unsettled().await, (1, 0), "{}", database.kind);
+        assert_eq!(world.leader.next_try().await, Some(start), "not sooner than the clock says");
+        world.leader.clock.set(start - 1);
+        tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+        assert_eq!(sent(&world), [4]);
+        world.settled().await;
+        assert_eq!(sent(&world), [4, 3], "a blank makes it another job in any case");
+        assert_eq!((world.leader.counted().await, world.helper.honest().counted()), (4, 4));
+        assert_eq!(world.leader.tallies().await, [("aggregated".to_owned(), 4), ("uploaded".to_owned(), 4)]);
+        assert_eq!(world.total(&world.collected().await), (3, 8), "the other is of the next hour");
+    }
+}
+
+/// S70.
+#[tokio::test]
+async fn a_report_that_is_too_early_for_ever_is_refused_in_the_end() {
+    let database = sqlite();
+    let world = World::plain(&database).await;
+    (0..100).for_each(|_| world.helper.honest().finds_early(&[0]));
+    assert_eq!(world.upload(&world.reports(&[1])).await, []);
+    world.settled().await;
+    let bodies = world.helper.posted(JOBS);
+    assert!(bodies.iter().enumerate().all(|(at, body)| !bodies[..at].contains(body)), "each is another job");
+    let tries = bodies.len();
+    assert!((2..=61).contains(&tries), "{tries}");
+    assert!(world.leader.clock.now() >= NOW - NOW % PRECISION + 3_600);
+    let tallies = [("report_too_early".to_owned(), 1), ("uploaded".to_owned(), 1)];
+    assert_eq!(world.leader.tallies().await, tallies);
+}
+
+/// S78.
+#[tokio::test]
+async fn a_report_whose_batch_was_collected_meanwhile_is_not_sent() {
+    for database in databases().await {
+        let world = World::plain(&database).await;
+        world.helper.honest().finds_early(&[2]);
+        assert_eq!(world.upload(&world.reports(&[1, 2, 3])).await, []);
+        while world.leader.counted().await < 2 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        // The helper finds it too early again and again; a collection does not wait for it for ever.
+        (0..2).for_each(|_| world.helper.honest().finds_early(&[0]));
+        assert_eq!(world.total(&world.collected().await), (2, 3), "{}", database.kind);
+        world.settled().await;
+        assert_eq!(sent(&world), [3, 2, 2]);
+        let tallies = [("aggregated", 2), ("batch_collected", 1), ("uploaded", 3)];
+        assert_eq!(world.leader.tallies().await, tallies.map(|(name, n)| (name.to_owned(), n)));
+    }
+}

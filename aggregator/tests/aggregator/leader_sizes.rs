@@ -1,0 +1,95 @@
+//! Jobs as large as the helper takes them, and no larger: cut where nothing can be in doubt, and never else.
+
+use mica_aggregator::shared::Limits;
+use mica_dap::vdaf::Measurement;
+use mica_dap::vdaf_config::VdafConfig;
+use mica_service::testing::{databases, sqlite};
+
+use crate::support::task::Kind;
+use crate::support::{Act, NOW, World};
+
+const JOBS: &str = "/aggregation_jobs";
+
+#[tokio::test]
+async fn a_leader_learns_how_large_jobs_may_be_and_forms_them_so() {
+    for database in databases().await {
+        let world = World::plain(&database).await;
+        world.helper.takes_at_most(1_000);
+        let values: Vec<u64> = (1..=12).collect();
+        assert_eq!(world.upload(&world.reports(&values)).await, []);
+        world.settled().await;
+        let refused = world.helper.posted(JOBS).iter().filter(|body| body.len() > 1_000).count();
+        assert!(refused >= 1, "{}", database.kind);
+        // One segment larger than a job, and some that could share one.
+        assert_eq!(world.upload(&world.reports(&values)).await, []);
+        for value in &values {
+            assert_eq!(world.upload(&world.reports(&[*value])).await, []);
+        }
+        world.settled().await;
+        let posted = world.helper.posted(JOBS);
+        let too_large = posted.iter().filter(|body| body.len() > 1_000).count();
+        assert_eq!(too_large, refused, "{}: what was learnt is not asked again", database.kind);
+        assert_eq!((world.leader.counted().await, world.helper.honest().counted()), (36, 36));
+        // A day later the helper may have more room.
+        world.helper.takes_at_most(usize::MAX);
+        world.leader.clock.advance(86_400);
+        let later: Vec<_> = values.iter().map(|value| world.report_at(*value, NOW)).collect();
+        assert_eq!(world.upload(&later).await, []);
+        world.settled().await;
+        assert!(world.helper.posted(JOBS).iter().skip(posted.len()).any(|body| body.len() > 1_000));
+        assert_eq!(world.total(&world.collected().await), (48, 4 * 78));
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_the_helper_may_have_counted_is_never_cut_in_two() {
+    for database in databases().await {
+        let world = World::plain(&database).await;
+        world.helper.will([Act::LoseAnswer, Act::busy(503, 1), Act::status(413)]);
+        assert_eq!(world.upload(&world.reports(&[1, 2, 3, 4])).await, []);
+        world.until("refusal", async || world.helper.posted(JOBS).len() >= 3).await;
+        let (why, _) = world.put_off().await;
+        assert!(why.contains("may have counted"), "{}: {why}", database.kind);
+        assert_eq!(world.leader.reasons().await, ["too_large"]);
+        world.settled().await;
+        let posted = world.helper.posted(JOBS);
+        assert!(posted.len() == 4 && posted.iter().all(|body| *body == posted[0]));
+        assert_eq!((world.leader.counted().await, world.helper.honest().counted()), (4, 4));
+        assert_eq!(world.total(&world.collected().await), (4, 10));
+    }
+}
+
+#[tokio::test]
+async fn a_job_larger_than_the_leaders_own_limit_is_cut_before_it_is_sent() {
+    let database = sqlite();
+    let world = World::plain(&database).await;
+    // One commit, hence one segment; then the operator lowers the limit.
+    world.helper.will([Act::busy(503, 600)]);
+    assert_eq!(world.upload(&world.reports(&[1])).await, []);
+    world.put_off().await;
+    let limits = Limits { job_bytes: 700, ..Limits::default() };
+    let small =
+        crate::support::Server::limited(mica_aggregator::Role::Leader, &world.task, &database, limits).await;
+    small.clock.set(world.leader.clock.now());
+    assert_eq!(world.upload_to(&small, &world.reports(&[2, 3, 4, 5, 6, 7])).await, []);
+    world.settled().await;
+    assert!(world.helper.posted(JOBS).iter().all(|body| body.len() <= 700));
+    assert_eq!(world.total(&world.collected().await), (7, 28));
+}
+
+#[tokio::test]
+async fn reports_of_megabytes_are_verified_one_by_one() {
+    let database = sqlite();
+    let vdaf = VdafConfig::sum_vec(65_536, 1);
+    let limits = Limits { job_bytes: 1 << 20, ..Limits::default() };
+    let world = World::limited(Kind { vdaf, ..Kind::default() }, &database, limits).await;
+    let mut ones = vec![0; 65_536];
+    ones[0] = 1;
+    for _ in 0..3 {
+        let report = world.builder.report(&Measurement::Vector(ones.clone()), NOW).expect("a report");
+        assert_eq!(world.upload(&[report]).await, []);
+    }
+    world.settled().await;
+    assert_eq!(world.helper.posted(JOBS).len(), 3, "each is larger than a job, and a job by itself");
+    assert_eq!(world.total(&world.collected().await), (3, 3));
+}
