@@ -66,13 +66,18 @@ async fn a_leader_of_another_make_is_served_by_our_helper() {
     }
 }
 
-/// Our client uploads to whoever leads, and our collector asks it for the total.
+/// Our client uploads to whoever leads, and our collector asks it for the total of what can be aggregated.
 async fn whole_way(task: &Task, plan: &TaskPlan) {
     let from = task.current_time();
     let sample = Sample::of(task.vdaf(), REPORTS);
     let builder = task.builder().await;
     let reports = sample.measurements.iter().map(|one| builder.report(one, now()).expect("a report"));
-    let body = UploadRequest { reports: reports.collect() }.encoded();
+    let mut reports: Vec<_> = reports.collect();
+    // One that the helper cannot open, in the midst of the others: it must cost itself and no other.
+    let mut damaged = builder.report(&sample.measurements[0], now()).expect("a report");
+    damaged.helper_encrypted_input_share.payload[0] ^= 1;
+    reports.insert(5, damaged);
+    let body = UploadRequest { reports }.encoded();
     let reply = Wire::default().post(&task.reports_url(), Media::UploadReq, body).await;
     assert!((200..300).contains(&reply.status) && reply.body.is_empty(), "{reply:?}");
     let collector = task.collector();
