@@ -15,6 +15,7 @@ use mica_service::http::PeerError;
 use mica_service::store::StoreError;
 
 use crate::forge::{BUCKETS, FIRST, PRECISION};
+use crate::gate;
 use crate::model::{Asked, Fate, Sent, Violation};
 use crate::plan::{Action, Flaw, Party, Sending};
 use crate::world::{Doing, World};
@@ -47,6 +48,10 @@ pub(crate) fn begin(world: &mut World, action: &Action) -> Option<Doing> {
             let (party, leader) = (Party::Leader(*leader), world.leaders[*leader].aggregator.clone());
             Some(Box::pin(async move { Done::Stepped(party, leader.collect().await) }))
         }
+        Action::Answer => {
+            let helper = world.helper.aggregator.clone();
+            Some(Box::pin(async move { Done::Stepped(Party::Helper, helper.answer_deferred().await) }))
+        }
         Action::Ask { start, units, .. } => {
             let interval = Interval::new(Time(FIRST + start), Duration(*units)).expect("an interval");
             Some(ask(world, interval))
@@ -57,9 +62,7 @@ pub(crate) fn begin(world: &mut World, action: &Action) -> Option<Doing> {
         }
         Action::Delete { which, .. } => {
             let at = which.checked_rem(world.model.asked.len())?;
-            world.model.asked[at].deleted = true;
-            let (collector, collection) = (world.collector.clone(), world.model.asked[at].collection.clone());
-            Some(Box::pin(async move { Done::Deleted(at, collector.delete(&collection).await) }))
+            Some(delete(world, at))
         }
         Action::Arrive { which } => {
             let (to, request) = world.around.wires.take_late(*which)?;
@@ -134,6 +137,13 @@ pub(crate) fn ask(world: &mut World, interval: Interval) -> Doing {
     Box::pin(async move { Done::Asked(Some(interval), collector.collect(interval).await) })
 }
 
+/// The collector gives up a collection, or has its result in safety.
+pub(crate) fn delete(world: &mut World, at: usize) -> Doing {
+    world.model.asked[at].deleted = true;
+    let (collector, collection) = (world.collector.clone(), world.model.asked[at].collection.clone());
+    Box::pin(async move { Done::Deleted(at, collector.delete(&collection).await) })
+}
+
 /// The collector asks how far a collection is.
 pub(crate) fn poll(world: &World, at: usize) -> Doing {
     let (collector, collection) = (world.collector.clone(), world.model.asked[at].collection.clone());
@@ -158,19 +168,13 @@ pub(crate) fn conclude(world: &mut World, done: Done) {
             excuse(world, &format!("polling collection {at}"), &error, deleted);
         }
         Done::Deleted(at, Err(error)) => excuse(world, &format!("deleting collection {at}"), &error, true),
-        Done::Stepped(party, Err(error)) => {
-            let alive = match party {
-                Party::Helper => world.helper.is_alive(),
-                Party::Leader(leader) => world.leaders[leader].is_alive(),
-            };
-            if alive && error != StoreError::Database("this process has died".to_owned()) {
-                let detail = format!("a step of {party:?} failed: {error}");
-                world.model.violations.push(Violation::Answer(detail));
-            }
+        Done::Stepped(party, Err(error)) if !gate::is_ours(&error) => {
+            let detail = format!("a step of {party:?} failed: {error}");
+            world.model.violations.push(Violation::Answer(detail));
         }
         Done::Polled(_, Ok(Poll::Waiting { .. }))
         | Done::Deleted(_, Ok(()))
-        | Done::Stepped(_, Ok(_))
+        | Done::Stepped(..)
         | Done::Nothing => {}
     }
 }

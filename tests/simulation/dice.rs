@@ -39,10 +39,13 @@ impl Dice {
 
     /// What is simulated under this seed.
     pub(crate) fn setting(&mut self) -> Setting {
+        let min_batch_size = 1 + self.below(4);
         Setting {
             draft: self.one_of(&Draft::ALL),
             batch_mode: BatchMode::TimeInterval,
-            min_batch_size: 1 + self.below(4),
+            min_batch_size,
+            target_size: min_batch_size + self.below(4),
+            deferred: self.percent(50),
             leaders: self.one_of(&[1, 1, 2]),
             vectors: self.percent(30),
             job_reports: self.one_of(&[2, 5, 100]),
@@ -66,7 +69,7 @@ impl Dice {
         };
         let stop = self.percent(stopping).then(|| {
             let edge = u32::try_from(self.below(16)).expect("a small number");
-            Stop { edge, how: self.one_of(&[How::Dies, How::HeldUp]) }
+            Stop { edge, how: self.one_of(&[How::Dies, How::HeldUp, How::Breaks]) }
         });
         Step { action, faults, stop }
     }
@@ -75,7 +78,9 @@ impl Dice {
         let leader = self.index(setting.leaders);
         match self.below(100) {
             0..28 => Action::Upload { leader, reports: self.reports() },
-            28..53 => Action::Aggregate { leader },
+            28..48 => Action::Aggregate { leader },
+            48..53 if setting.deferred => Action::Answer,
+            48..53 => Action::Aggregate { leader },
             53..67 => Action::Collect { leader },
             67..74 => Action::Ask { leader, start: self.below(6), units: 1 + self.below(3) },
             74..79 => Action::Poll { leader, which: self.index(8) },

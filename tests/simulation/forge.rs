@@ -13,7 +13,7 @@ use mica_dap::hpke::HpkeKeypair;
 use mica_dap::hpke_config::HpkeConfig;
 use mica_dap::id::{ReportId, TaskId};
 use mica_dap::report::Report;
-use mica_dap::task::{TaskConfiguration, TaskParameters};
+use mica_dap::task::{BatchMode, TaskConfiguration, TaskParameters};
 use mica_dap::time::{Duration, Interval, Time, TimePrecision};
 use mica_dap::vdaf::{Measurement, Vdaf, vdaf_context};
 use mica_dap::vdaf_config::VdafConfig;
@@ -42,6 +42,7 @@ pub(crate) struct Task {
     pub(crate) collector: HpkeKeypair,
     pub(crate) vdaf: Arc<dyn Vdaf>,
     verify_key: [u8; 32],
+    target_size: Option<u64>,
 }
 
 impl Task {
@@ -72,6 +73,7 @@ impl Task {
             configuration,
             collector: HpkeKeypair::generate(7, &mut rng),
             verify_key: rand::random(),
+            target_size: (setting.batch_mode == BatchMode::LeaderSelected).then_some(setting.target_size),
         }
     }
 
@@ -96,7 +98,7 @@ impl Task {
             configuration: self.configuration.clone(),
             verify_key: Zeroizing::new(self.verify_key),
             verification_key_id: 0,
-            batch_target_size: None,
+            batch_target_size: self.target_size.filter(|_| role == Role::Leader),
             collector: self.collector.config.clone(),
             tokens,
         }

@@ -50,6 +50,14 @@ impl Gate {
     }
 }
 
+/// Whether an error is one of those that are made here.
+pub(crate) fn is_ours(error: &StoreError) -> bool {
+    matches!(error, StoreError::Database(why) | StoreError::Unreachable(why) if [DEAD, BROKEN].contains(&why.as_str()))
+}
+
+const DEAD: &str = "this process has died";
+const BROKEN: &str = "the simulated database has failed";
+
 /// At which edges of which transactions somebody has died, in all runs of this process.
 static DEATHS: Mutex<BTreeSet<(&'static str, Moment)>> = Mutex::new(BTreeSet::new());
 
@@ -77,6 +85,9 @@ impl Watcher {
                 self.alive.store(false, Ordering::SeqCst);
                 self.living()
             }
+            Some(How::Breaks) if moment == Moment::Begin => Err(StoreError::Database(BROKEN.to_owned())),
+            // At the commit nothing is left of it, after the commit all of it is: from here both look alike.
+            Some(How::Breaks) => Err(StoreError::Unreachable(BROKEN.to_owned())),
             Some(How::HeldUp) => {
                 let (word, go_on) = oneshot::channel();
                 let _ = self.gate.held.send(word);
@@ -92,7 +103,7 @@ impl Watcher {
         if self.alive.load(Ordering::SeqCst) {
             return Ok(());
         }
-        Err(StoreError::Database("this process has died".to_owned()))
+        Err(StoreError::Database(DEAD.to_owned()))
     }
 }
 

@@ -42,7 +42,7 @@ fn every_accepted_report_is_counted_once_on_postgres() {
 }
 
 #[test]
-fn a_seed_stands_for_the_same_plan_for_ever() {
+fn a_seed_stands_for_one_plan() {
     let (setting, steps) = run::plan(7);
     assert_eq!((setting, steps), run::plan(7));
 }

@@ -11,6 +11,8 @@ const SETTING: Setting = Setting {
     draft: Draft::V18,
     batch_mode: BatchMode::TimeInterval,
     min_batch_size: 2,
+    target_size: 2,
+    deferred: false,
     leaders: 1,
     vectors: false,
     job_reports: 100,

@@ -198,10 +198,11 @@ fn question(request: &Request<Bytes>) -> Option<Vec<u8>> {
     (request.method() == Method::POST && of_helper).then(|| request.body().to_vec())
 }
 
+/// For longer than a collector would wait in real time.
 fn busy() -> Response<Bytes> {
     Response::builder()
         .status(StatusCode::SERVICE_UNAVAILABLE)
-        .header(http::header::RETRY_AFTER, "3")
+        .header(http::header::RETRY_AFTER, "90")
         .body(Bytes::new())
         .expect("a response")
 }

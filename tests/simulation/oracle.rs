@@ -3,11 +3,11 @@
 //! It opens the shares of every release that the two databases hold, whether the collector ever saw it or not. Each report
 //! has a bucket of its own, so a sum tells which reports are in it and how often.
 
-use mica_collector::Outcome;
 use mica_dap::batch::Checksum;
 use mica_dap::codec::Decode as _;
 use mica_dap::hpke::{self, AggregateShareAad, Label, Role};
 use mica_dap::hpke_config::HpkeCiphertext;
+use mica_dap::time::Interval;
 
 use crate::forge::Task;
 use crate::model::{Fate, Model, Sent, Violation};
@@ -23,6 +23,7 @@ pub(crate) async fn judge(world: &World) -> Vec<Violation> {
     let releases = records::released(leader).await;
     let of_helper = records::released(helper).await;
     found.extend(agreement(&releases, &of_helper));
+    let mut opened = Vec::new();
     let mut counted = vec![0_u32; world.model.reports.len()];
     for release in &releases {
         let Some(other) = of_helper.iter().find(|other| other.batch_key == release.batch_key) else {
@@ -31,11 +32,12 @@ pub(crate) async fn judge(world: &World) -> Vec<Violation> {
         match open(&world.around.task, release, other) {
             Ok(values) => {
                 found.extend(check_sum(&world.model, release, &values, &mut counted));
-                found.extend(check_outcomes(&world.model, release, &values));
+                opened.push((release.interval(), release.report_count, values));
             }
             Err(why) => found.push(Violation::Wrong(why)),
         }
     }
+    found.extend(check_outcomes(&world.model, &opened));
     found.extend(once_each(&world.model.reports, &counted));
     let total = releases.iter().map(|release| release.report_count).sum();
     found.extend(check_tallies(world, total).await);
@@ -121,13 +123,21 @@ fn check_sum(model: &Model, release: &Released, values: &[i128], counted: &mut [
     found
 }
 
-/// What the collector was told is what was released.
-fn check_outcomes(model: &Model, release: &Released, values: &[i128]) -> Vec<Violation> {
-    let told = |outcome: &&Outcome| outcome.values != values || outcome.report_count != release.report_count;
-    let asked =
-        model.asked.iter().filter(|asked| asked.interval.is_some() && asked.interval == release.interval());
-    let wrong = asked.filter_map(|asked| asked.outcome.as_ref()).filter(told);
-    wrong.map(|_| Violation::Contradiction("the collector was told another result".to_owned())).collect()
+/// What the collector was told of an interval is what was released. Where the leader selects it is one of the releases.
+fn check_outcomes(model: &Model, releases: &[(Option<Interval>, u64, Vec<i128>)]) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for (at, asked) in model.asked.iter().enumerate() {
+        let Some(outcome) = &asked.outcome else { continue };
+        let same = |(interval, count, values): &(Option<Interval>, u64, Vec<i128>)| {
+            *interval == asked.interval && *count == outcome.report_count && *values == outcome.values
+        };
+        if !releases.iter().any(same) {
+            let detail =
+                format!("the collector was told something about collection {at} that was not released");
+            found.push(Violation::Contradiction(detail));
+        }
+    }
+    found
 }
 
 /// Whatever was accepted is in one release, of each name at most one report, and nothing is in two.

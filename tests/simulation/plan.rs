@@ -12,10 +12,14 @@ pub(crate) struct Setting {
     pub(crate) batch_mode: BatchMode,
     /// No smaller batch is released.
     pub(crate) min_batch_size: u64,
+    /// Whether the helper answers later.
+    pub(crate) deferred: bool,
     /// How many leaders share one database.
     pub(crate) leaders: usize,
     /// Whether the VDAF sums vectors; it counts into a histogram otherwise.
     pub(crate) vectors: bool,
+    /// How many reports the leader puts in a batch, where it selects.
+    pub(crate) target_size: u64,
     /// The most reports in one aggregation job: small, so that there are many.
     pub(crate) job_reports: usize,
 }
@@ -37,7 +41,10 @@ pub(crate) enum Action {
     Aggregate { leader: usize },
     /// A leader takes one step with each collection.
     Collect { leader: usize },
-    /// The collector asks for a batch: units from the first, and how many of them.
+    /// The helper works on what it has promised an answer to.
+    Answer,
+    /// The collector asks for a batch: units from the first, and how many of them; or for the next, where the leader
+    /// selects.
     Ask { leader: usize, start: u64, units: u64 },
     /// The collector asks how far one of its collections is.
     Poll { leader: usize, which: usize },
@@ -121,6 +128,8 @@ pub(crate) enum How {
     Dies,
     /// It stands still until it is told to go on.
     HeldUp,
+    /// The database fails; of a commit it stays open whether it happened.
+    Breaks,
 }
 
 /// Defects made on purpose.

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use mica_aggregator::aggregator::Options;
+use mica_aggregator::config::Answers;
 use mica_aggregator::shared::Limits;
 use mica_aggregator::{Aggregator, ByHand, Role, store};
 use mica_dap::codec::Decode as _;
@@ -51,7 +52,11 @@ impl Process {
             http: around.wires.client(&alive),
             policy: Task::policy(),
             tasks: vec![around.task.file(role)],
-            limits: Limits { job_reports: around.setting.job_reports, ..Limits::default() },
+            limits: Limits {
+                job_reports: around.setting.job_reports,
+                answers: if around.setting.deferred { Answers::Deferred } else { Answers::AtOnce },
+                ..Limits::default()
+            },
         };
         let aggregator = Aggregator::build(options).await.expect("a task that it can serve");
         let list = HpkeConfigList::decoded(aggregator.hpke_configs()).expect("its own list");

@@ -16,19 +16,23 @@ pub(crate) async fn settle(world: &mut World) -> Result<(), Violation> {
     world.heal().await;
     send_again(world).await;
     quiet(world).await?;
+    take_intervals(world).await
+}
+
+/// Collects one interval after the other until no accepted report is left.
+async fn take_intervals(world: &mut World) -> Result<(), Violation> {
     for _ in 0..SWEEPS {
         let released = records::released(&world.records.leader).await;
-        let Some((gap, missing)) = gap(world, &released) else { return learn_results(world).await };
+        let Some((gap, missing)) = gap(world, &released) else {
+            learn_results(world, 0).await;
+            return Ok(());
+        };
         fill(world, gap, missing).await;
         let known = world.model.asked.len();
         let doing = actions::ask(world, gap);
         world.drive(doing).await;
         quiet(world).await?;
-        // Also what was refused because another collection was faster.
-        for at in known..world.model.asked.len() {
-            let doing = actions::poll(world, at);
-            world.drive(doing).await;
-        }
+        learn_results(world, known).await;
     }
     let left = gap(world, &records::released(&world.records.leader).await);
     Err(Violation::Stuck(format!("after {SWEEPS} collections there is still something left: {left:?}")))
@@ -53,8 +57,9 @@ async fn quiet(world: &mut World) -> Result<(), Violation> {
         // What was just asked for is due after what was just looked at.
         world.around.clock.advance(1);
         for leader in 0..world.leaders.len() {
+            let aggregate = || Action::Aggregate { leader };
             for action in
-                [Action::Aggregate { leader }, Action::Aggregate { leader }, Action::Collect { leader }]
+                [aggregate(), Action::Answer, aggregate(), Action::Answer, Action::Collect { leader }]
             {
                 world.take(&Step { action, faults: Vec::new(), stop: None }).await;
             }
@@ -94,13 +99,12 @@ async fn fill(world: &mut World, gap: Interval, missing: u64) {
     }
 }
 
-/// The collector looks at everything that it may still look at.
-async fn learn_results(world: &mut World) -> Result<(), Violation> {
-    for at in 0..world.model.asked.len() {
+/// The collector looks at its collections, from this one on.
+async fn learn_results(world: &mut World, from: usize) {
+    for at in from..world.model.asked.len() {
         let doing = actions::poll(world, at);
         world.drive(doing).await;
     }
-    Ok(())
 }
 
 /// More than any backoff there is, so that each round everything is due.
