@@ -45,7 +45,12 @@ pub struct TokenHash([u8; 32]);
 impl TokenHash {
     /// The hash of `token`.
     pub fn of(token: &str) -> Self {
-        Self(Sha256::digest(token.as_bytes()).into())
+        Self::of_bytes(token.as_bytes())
+    }
+
+    /// The hash of a token as it came.
+    pub(crate) fn of_bytes(token: &[u8]) -> Self {
+        Self(Sha256::digest(token).into())
     }
 
     /// The hash with these bytes.
@@ -83,7 +88,7 @@ impl TokenHash {
 }
 
 /// The one bearer token of a request; the name of the scheme is free in case (RFC 9110 11.1).
-fn presented(headers: &HeaderMap) -> Option<&[u8]> {
+pub(crate) fn presented(headers: &HeaderMap) -> Option<&[u8]> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next().filter(|_| values.next().is_none())?.as_bytes();
     let (scheme, token) = value.split_at_checked(SCHEME.len())?;

@@ -1,7 +1,7 @@
 //! What a handler needs of a request, read strictly and in the order in which it may be refused: the task, then the
 //! token, then the media type, then the length, then the bytes.
 //!
-//! A handler that takes [`Authorized`] cannot be reached without the token of the task.
+//! A handler that takes [`Authorized`] cannot be reached without the credential of the task.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use mica_dap::problem::Problem;
 use mica_dap::resource;
 use mica_service::room::{Place, Refused};
 
+use crate::credential::Presented;
 use crate::error::{Abort, ServerError};
 use crate::shared::Shared;
 use crate::task::Task;
@@ -26,7 +27,7 @@ use crate::task::Task;
 /// The task that the URL names. Anyone may address it.
 pub(crate) struct Addressed(pub(crate) Arc<Task>);
 
-/// The task that the URL names, and a caller that has shown its token.
+/// The task that the URL names, and a caller that has shown its credential.
 pub(crate) struct Authorized(pub(crate) Arc<Task>);
 
 /// The identifier that the URL holds in its last part, `{id}`.
@@ -48,9 +49,28 @@ impl FromRequestParts<Arc<Shared>> for Authorized {
     type Rejection = ServerError;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, ServerError> {
-        let Addressed(task) = Addressed::from_request_parts(parts, shared).await?;
-        task.expected_token().check(&parts.headers).map_err(|abort| abort.in_task(&task.id))?;
-        Ok(Self(task))
+        let id: Option<TaskId> = path_part(parts, "task").await;
+        let shown = Presented::of(parts).map_err(|abort| about(abort, id))?;
+        let known = || {
+            let task = id.and_then(|id| shared.tasks.by_id(&id));
+            task.filter(|task| task.expected().is_shown(&shown))
+        };
+        if let Some(task) = known() {
+            return Ok(Self(task));
+        }
+        // Somebody else may have added the task a moment ago. From here on each step is the same whether there is such a
+        // task or not: whoever has shown nothing that is known here learns nothing.
+        shared.tasks.look_again().await?;
+        if let Some(task) = known() {
+            return Ok(Self(task));
+        }
+        let is_a_peer = shared.tasks.all().iter().any(|task| task.expected().is_shown(&shown));
+        let abort = if is_a_peer {
+            Abort::new(Problem::UnrecognizedTask, "there is no such task here for this caller")
+        } else {
+            Abort::plain(StatusCode::FORBIDDEN, "the token or certificate is not known here")
+        };
+        Err(about(abort, id))
     }
 }
 

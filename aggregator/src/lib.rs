@@ -11,6 +11,7 @@ pub mod auth;
 #[cfg(feature = "testing")]
 mod by_hand;
 pub mod config;
+pub mod credential;
 pub mod enrol;
 pub mod error;
 mod extract;

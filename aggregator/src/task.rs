@@ -15,7 +15,8 @@ use mica_dap::vdaf::{ShareLengths, Vdaf, VerifyKey, vdaf_context};
 use mica_dp::{Contribution, Decision, Policy, TaskFacts, parse_task_info};
 use thiserror::Error;
 
-use crate::auth::{Bearer, TokenHash};
+use crate::auth::Bearer;
+use crate::credential::Credential;
 pub use crate::store::tasks::{Origin, Role};
 use crate::task_file::{TaskFile, Tokens};
 
@@ -120,8 +121,8 @@ impl Task {
         self.retired_at.store(retired_at.map_or(0, |at| at.max(1)), Ordering::Relaxed);
     }
 
-    /// What is known of the token that callers must present: the collector's at the leader, the leader's at the helper.
-    pub fn expected_token(&self) -> &TokenHash {
+    /// What callers must show: the collector at the leader, the leader at the helper.
+    pub fn expected(&self) -> &Credential {
         match &self.tokens {
             Tokens::Leader { of_collector, .. } => of_collector,
             Tokens::Helper { of_leader } => of_leader,

@@ -17,6 +17,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::Role;
 use crate::auth::{Bearer, TokenHash};
+use crate::credential::{Credential, KnownCertificate};
 use crate::store::tasks::{NewTask, Origin};
 
 /// The `schema` line every task file begins with.
@@ -45,7 +46,7 @@ pub struct TaskFile {
     pub batch_target_size: Option<u64>,
 }
 
-/// The tokens of a task as each side holds them: a secret to present, or only the hash of one to expect.
+/// The tokens of a task as each side holds them: a secret to present, or only what is expected of a peer.
 #[derive(Clone)]
 pub enum Tokens {
     /// Leader: the token it presents to the helper, and the hash of the collector's.
@@ -53,13 +54,23 @@ pub enum Tokens {
         /// Sent to the helper.
         to_helper: Bearer,
         /// Expected of the collector.
-        of_collector: TokenHash,
+        of_collector: Credential,
     },
     /// Helper: the hash of the leader's token.
     Helper {
         /// Expected of the leader.
-        of_leader: TokenHash,
+        of_leader: Credential,
     },
+}
+
+impl Tokens {
+    /// The token for the helper, what is expected of the leader, what is expected of the collector.
+    fn parts(&self) -> (Option<&Bearer>, Option<&Credential>, Option<&Credential>) {
+        match self {
+            Self::Leader { to_helper, of_collector } => (Some(to_helper), None, Some(of_collector)),
+            Self::Helper { of_leader } => (None, Some(of_leader), None),
+        }
+    }
 }
 
 /// What a task file says, word for word. It holds secrets.
@@ -91,6 +102,12 @@ pub struct TaskText {
     /// Leader: SHA-256 of the token it expects from the collector, hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     collector_token_sha256: Option<String>,
+    /// Helper: the certificates it knows the leader by, `sha256:HEX` or `name:NAME`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    peer_certificates: Vec<String>,
+    /// Leader: the certificates it knows the collector by, `sha256:HEX` or `name:NAME`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    collector_certificates: Vec<String>,
     /// Leader of a leader-selected task: how many reports it puts into a batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     batch_target_size: Option<u64>,
@@ -148,13 +165,13 @@ impl TaskFile {
             .map_err(|_| "the number of its verification key is above 255".to_owned())?;
         let collector = HpkeConfig::decoded(&row.collector_hpke_config)
             .map_err(|_| "the collector's HPKE configuration does not decode".to_owned())?;
-        let tokens = match (row.role, row.peer_token, row.peer_token_hash, row.collector_token_hash) {
-            (Role::Leader, Some(token), _, Some(of_collector)) => Bearer::new(&token)
-                .map(|to_helper| Tokens::Leader { to_helper, of_collector: TokenHash::new(of_collector) }),
-            (Role::Helper, _, Some(of_leader), _) => {
-                Some(Tokens::Helper { of_leader: TokenHash::new(of_leader) })
-            }
-            _ => None,
+        let tokens = match (row.role, row.peer_token) {
+            (Role::Leader, Some(token)) => Bearer::new(&token)
+                .zip(stored(row.collector_token_hash, row.collector_certificates.as_deref()))
+                .map(|(to_helper, of_collector)| Tokens::Leader { to_helper, of_collector }),
+            (Role::Leader, None) => None,
+            (Role::Helper, _) => stored(row.peer_token_hash, row.peer_certificates.as_deref())
+                .map(|of_leader| Tokens::Helper { of_leader }),
         };
         Ok(Self {
             role: row.role,
@@ -171,12 +188,9 @@ impl TaskFile {
 
     /// The row of the database that holds the task.
     pub(crate) fn to_row(&self, origin: Origin, expires_at: Option<u64>, now: u64) -> NewTask {
-        let (peer_token, peer_token_hash, collector_token_hash) = match &self.tokens {
-            Tokens::Leader { to_helper, of_collector } => {
-                (Some(Zeroizing::new(to_helper.expose().to_owned())), None, Some(*of_collector.as_bytes()))
-            }
-            Tokens::Helper { of_leader } => (None, Some(*of_leader.as_bytes()), None),
-        };
+        let (peer_token, of_leader, of_collector) = self.tokens.parts();
+        let hash = |expected: Option<&Credential>| expected?.token().map(|hash| *hash.as_bytes());
+        let certificates = |expected: Option<&Credential>| expected?.certificates_text();
         NewTask {
             task_id: self.task_id,
             role: self.role,
@@ -185,9 +199,11 @@ impl TaskFile {
             verify_key: Zeroizing::new(self.verify_key.to_vec()),
             verification_key_id: u64::from(self.verification_key_id),
             collector_hpke_config: self.collector.encoded(),
-            peer_token,
-            peer_token_hash,
-            collector_token_hash,
+            peer_token: peer_token.map(|token| Zeroizing::new(token.expose().to_owned())),
+            peer_token_hash: hash(of_leader),
+            collector_token_hash: hash(of_collector),
+            peer_certificates: certificates(of_leader),
+            collector_certificates: certificates(of_collector),
             batch_target_size: self.batch_target_size,
             origin,
             expires_at,
@@ -213,11 +229,10 @@ impl TaskFile {
     /// What the file says.
     #[must_use]
     pub fn to_text(&self) -> TaskText {
-        let (peer_token, peer_hash, collector_hash) = match &self.tokens {
-            Tokens::Leader { to_helper, of_collector } => {
-                (Some(to_helper.expose().to_owned()), None, Some(of_collector.to_hex()))
-            }
-            Tokens::Helper { of_leader } => (None, Some(of_leader.to_hex()), None),
+        let (peer_token, of_leader, of_collector) = self.tokens.parts();
+        let hash = |expected: Option<&Credential>| expected?.token().map(TokenHash::to_hex);
+        let certificates = |expected: Option<&Credential>| {
+            expected.map_or(&[][..], Credential::certificates).iter().map(ToString::to_string).collect()
         };
         TaskText {
             schema: SCHEMA.to_owned(),
@@ -228,9 +243,11 @@ impl TaskFile {
             verify_key: to_base64url(&*self.verify_key),
             verification_key_id: self.verification_key_id,
             collector_hpke_config: to_base64url(&self.collector.encoded()),
-            peer_token,
-            peer_token_sha256: peer_hash,
-            collector_token_sha256: collector_hash,
+            peer_token: peer_token.map(|token| token.expose().to_owned()),
+            peer_token_sha256: hash(of_leader),
+            collector_token_sha256: hash(of_collector),
+            peer_certificates: certificates(of_leader),
+            collector_certificates: certificates(of_collector),
             batch_target_size: self.batch_target_size,
         }
     }
@@ -239,7 +256,7 @@ impl TaskFile {
     #[must_use]
     pub fn for_helper(&self) -> Option<Self> {
         let Tokens::Leader { to_helper, .. } = &self.tokens else { return None };
-        let of_leader = TokenHash::of(to_helper.expose());
+        let of_leader = TokenHash::of(to_helper.expose()).into();
         let tokens = Tokens::Helper { of_leader };
         Some(Self { role: Role::Helper, tokens, batch_target_size: None, ..self.clone() })
     }
@@ -303,11 +320,6 @@ fn batch_target_size(
 }
 
 fn tokens(raw: &TaskText, role: Role) -> Result<Tokens, Wrong> {
-    let hash = |key, text: &Option<String>| {
-        text.as_deref()
-            .and_then(TokenHash::from_hex)
-            .ok_or_else(|| wrong(key, "must be 64 hexadecimal digits"))
-    };
     match role {
         Role::Leader => Ok(Tokens::Leader {
             to_helper: raw
@@ -315,10 +327,35 @@ fn tokens(raw: &TaskText, role: Role) -> Result<Tokens, Wrong> {
                 .as_deref()
                 .and_then(Bearer::new)
                 .ok_or_else(|| wrong("peer_token", "is missing, or cannot be a bearer token"))?,
-            of_collector: hash("collector_token_sha256", &raw.collector_token_sha256)?,
+            of_collector: credential(
+                ("collector_token_sha256", raw.collector_token_sha256.as_deref()),
+                ("collector_certificates", &raw.collector_certificates),
+            )?,
         }),
-        Role::Helper => Ok(Tokens::Helper { of_leader: hash("peer_token_sha256", &raw.peer_token_sha256)? }),
+        Role::Helper => Ok(Tokens::Helper {
+            of_leader: credential(
+                ("peer_token_sha256", raw.peer_token_sha256.as_deref()),
+                ("peer_certificates", &raw.peer_certificates),
+            )?,
+        }),
     }
+}
+
+fn credential(
+    (token_key, token): (&'static str, Option<&str>),
+    (certificates_key, certificates): (&'static str, &[String]),
+) -> Result<Credential, Wrong> {
+    let must = || wrong(token_key, "must be 64 hexadecimal digits");
+    let token = token.map(|text| TokenHash::from_hex(text).ok_or_else(must)).transpose()?;
+    let certificates: Option<_> = certificates.iter().map(|text| text.parse().ok()).collect();
+    let certificates = certificates
+        .ok_or_else(|| wrong(certificates_key, "has an entry that is neither sha256:HEX nor name:NAME"))?;
+    Credential::new(token, certificates).ok_or_else(must)
+}
+
+/// What a row says of a peer.
+fn stored(token: Option<[u8; 32]>, certificates: Option<&str>) -> Option<Credential> {
+    Credential::new(token.map(TokenHash::new), KnownCertificate::list(certificates.unwrap_or_default())?)
 }
 
 fn finding(name: &str, what: &str, fix: &str) -> Diagnostic {

@@ -87,9 +87,9 @@ impl Task {
         let tokens = match role {
             Role::Leader => Tokens::Leader {
                 to_helper: Bearer::new("leader-token").expect("plain letters"),
-                of_collector: TokenHash::of("collector-token"),
+                of_collector: TokenHash::of("collector-token").into(),
             },
-            Role::Helper => Tokens::Helper { of_leader: TokenHash::of("leader-token") },
+            Role::Helper => Tokens::Helper { of_leader: TokenHash::of("leader-token").into() },
         };
         TaskFile {
             role,

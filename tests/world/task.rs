@@ -175,9 +175,9 @@ impl Task {
         let tokens = match role {
             Role::Leader => Tokens::Leader {
                 to_helper: Bearer::new(&self.leader_to_helper).expect("plain letters"),
-                of_collector: TokenHash::of(&self.collector_to_leader),
+                of_collector: TokenHash::of(&self.collector_to_leader).into(),
             },
-            Role::Helper => Tokens::Helper { of_leader: TokenHash::of(&self.leader_to_helper) },
+            Role::Helper => Tokens::Helper { of_leader: TokenHash::of(&self.leader_to_helper).into() },
         };
         TaskFile {
             role,

@@ -20,6 +20,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower::Service;
 
+use crate::explain::durable;
 use crate::{Peers, TlsError, is_plain};
 
 /// Opens connections for an HTTP client. Refuses plain HTTP to other machines.
@@ -139,7 +140,7 @@ impl Read for PeerStream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(context, buffer),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(context, buffer).map_err(durable),
         }
     }
 }

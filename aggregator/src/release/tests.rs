@@ -52,7 +52,7 @@ pub(crate) fn task() -> Arc<Task> {
         collector: HpkeKeypair::generate(1, &mut rand::rng()).config,
         tokens: Tokens::Leader {
             to_helper: Bearer::new("a").expect("a token"),
-            of_collector: TokenHash::of("b"),
+            of_collector: TokenHash::of("b").into(),
         },
         batch_target_size: None,
     };

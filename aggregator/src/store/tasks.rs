@@ -55,6 +55,10 @@ pub struct NewTask {
     pub peer_token_hash: Option<[u8; 32]>,
     /// Leader: SHA-256 of the bearer token it expects from the collector.
     pub collector_token_hash: Option<[u8; 32]>,
+    /// Helper: the certificates it knows the leader by.
+    pub peer_certificates: Option<String>,
+    /// Leader: the certificates it knows the collector by.
+    pub collector_certificates: Option<String>,
     /// Leader, where it selects the batches: how many reports it puts in one.
     pub batch_target_size: Option<u64>,
     /// How the task came; not compared when it is given again.
@@ -99,8 +103,8 @@ pub async fn insert_task(tx: &mut Tx, task: &NewTask) -> Result<Stored, StoreErr
         "-- insert_task
          INSERT INTO tasks (task_id, role, draft, configuration, verify_key, verification_key_id,
              collector_hpke_config, peer_token, peer_token_hash, collector_token_hash, origin, expires_at, created_at,
-             batch_target_size)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+             batch_target_size, peer_certificates, collector_certificates)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
          ON CONFLICT (task_id) DO NOTHING",
     )
     .bind(task.task_id.as_bytes().as_slice())
@@ -117,6 +121,8 @@ pub async fn insert_task(tx: &mut Tx, task: &NewTask) -> Result<Stored, StoreErr
     .bind(task.expires_at.map(signed).transpose()?)
     .bind(signed(task.created_at)?)
     .bind(task.batch_target_size.map(signed).transpose()?)
+    .bind(task.peer_certificates.as_deref())
+    .bind(task.collector_certificates.as_deref())
     .execute(tx.connection())
     .await?
     .rows_affected();
@@ -276,6 +282,8 @@ fn read(row: &AnyRow) -> Result<TaskRow, StoreError> {
         peer_token: fields.column::<Option<String>>("peer_token")?.map(Zeroizing::new),
         peer_token_hash: columns::optional_array(&fields, "peer_token_hash")?,
         collector_token_hash: columns::optional_array(&fields, "collector_token_hash")?,
+        peer_certificates: fields.column("peer_certificates")?,
+        collector_certificates: fields.column("collector_certificates")?,
         batch_target_size: fields.optional_unsigned("batch_target_size")?,
         origin: fields.parsed("origin")?,
         expires_at: fields.optional_unsigned("expires_at")?,

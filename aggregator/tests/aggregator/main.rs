@@ -2,6 +2,7 @@
 
 mod admin;
 mod admission;
+mod credentials;
 mod helper_aggregation;
 mod helper_crash;
 mod helper_deferred;

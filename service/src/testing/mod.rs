@@ -1,5 +1,6 @@
-//! A fresh database of each kind for a test, and a network inside of one process. Behind the feature `testing`; no server carries it.
+//! A fresh database of each kind for a test, certificates, and a network inside of one process. Behind the feature `testing`; no server carries it.
 
+mod authority;
 mod network;
 
 use std::env;
@@ -9,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use sqlx::migrate::{MigrateDatabase as _, Migrator};
 use tempfile::TempDir;
 
+pub use self::authority::{Authority, Folder, Issued, restrict};
 pub use self::network::{Carried, Network};
 use crate::store::{Store, StoreError, StoreOptions};
 

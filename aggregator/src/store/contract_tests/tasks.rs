@@ -29,6 +29,8 @@ fn new_task(number: u8) -> NewTask {
         peer_token_hash: Some([1; 32]),
         batch_target_size: None,
         collector_token_hash: None,
+        peer_certificates: Some("name:leader.example".to_owned()),
+        collector_certificates: None,
         origin: Origin::Operator,
         expires_at: None,
         created_at: 1_000,
@@ -45,6 +47,8 @@ async fn a_stored_task_comes_back_as_it_was() {
             peer_token: Some(Zeroizing::new("secret".to_owned())),
             peer_token_hash: None,
             collector_token_hash: Some([2; 32]),
+            peer_certificates: None,
+            collector_certificates: Some("name:collector.example".to_owned()),
             ..new_task(2)
         };
         let first = commit!(store, |tx| insert_task(tx, helper)).key;

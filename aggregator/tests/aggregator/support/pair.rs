@@ -125,11 +125,14 @@ impl Task {
 
     fn leader_file(&self) -> TaskFile {
         let to_helper = Bearer::new("leader-token").expect("plain letters");
-        self.file(Role::Leader, Tokens::Leader { to_helper, of_collector: TokenHash::of("collector-token") })
+        self.file(
+            Role::Leader,
+            Tokens::Leader { to_helper, of_collector: TokenHash::of("collector-token").into() },
+        )
     }
 
     fn helper_file(&self) -> TaskFile {
-        self.file(Role::Helper, Tokens::Helper { of_leader: TokenHash::of("leader-token") })
+        self.file(Role::Helper, Tokens::Helper { of_leader: TokenHash::of("leader-token").into() })
     }
 
     fn file(&self, role: Role, tokens: Tokens) -> TaskFile {

@@ -103,9 +103,9 @@ impl TestTask {
         let tokens = match role {
             Role::Leader => Tokens::Leader {
                 to_helper: Bearer::new(LEADER_TOKEN).expect("a token"),
-                of_collector: TokenHash::of(COLLECTOR_TOKEN),
+                of_collector: TokenHash::of(COLLECTOR_TOKEN).into(),
             },
-            Role::Helper => Tokens::Helper { of_leader: TokenHash::of(LEADER_TOKEN) },
+            Role::Helper => Tokens::Helper { of_leader: TokenHash::of(LEADER_TOKEN).into() },
         };
         TaskFile {
             role,
