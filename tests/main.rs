@@ -5,6 +5,7 @@
 //! * `faults`: power cuts and broken networks lose and double nothing;
 //! * `scenarios`: what a hostile or broken peer sends hurts nobody but itself;
 //! * `interop`: parties of another make can take any role;
+//! * `tls`: the same over TLS, with the certificate of each hop checked;
 //! * `privacy`: what a run leaves behind says nothing about who measured what.
 
 mod budget;
@@ -13,3 +14,4 @@ mod interop;
 mod journey;
 mod privacy;
 mod scenarios;
+mod tls;

@@ -66,6 +66,14 @@ impl Process {
         self.end();
     }
 
+    /// Sends it a signal, such as `HUP`.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent =
+            Command::new("kill").args([&format!("-{name}"), &pid]).status().expect("there is a `kill`");
+        assert!(sent.success(), "{} is gone already", self.name);
+    }
+
     /// Asks it to end and waits until it has.
     pub fn terminate(mut self, patience: Duration) -> ExitStatus {
         let pid = self.child.id().to_string();

@@ -2,6 +2,7 @@
 
 mod collecting;
 mod configuration;
+mod encryption;
 mod policies;
 mod registry;
 mod servers;

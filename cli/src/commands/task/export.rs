@@ -10,10 +10,11 @@ use mica_dap::id::{TaskId, from_base64url};
 use mica_dap::task::TaskConfiguration;
 use mica_envelope::KeyConfigList;
 use mica_service::http::Peer;
+use mica_service::tls::Peers;
 
 use super::at::At;
 use super::known::Known;
-use crate::args::PeerArgs;
+use crate::args::IdentityArgs;
 use crate::exit::{Exit, Failure};
 use crate::{files, print};
 
@@ -40,6 +41,8 @@ pub(crate) struct Args {
     out: Option<PathBuf>,
     #[command(flatten)]
     at: At,
+    #[command(flatten)]
+    identity: IdentityArgs,
 }
 
 /// Whose task file is written.
@@ -58,7 +61,7 @@ pub(super) async fn run(args: &Args) -> Result<(), Failure> {
     };
     let (task_id, draft, configuration) = public(args).await?;
     Peer::parse(relay).map_err(Failure::usage)?;
-    let ohttp_keys = keys(ohttp_keys, &args.at.peers).await?;
+    let ohttp_keys = keys(ohttp_keys, || args.at.peers.peers_as(&args.identity)).await?;
     let relay = relay.clone();
     print::lines(&TaskBundle { task_id, draft, configuration, relay, ohttp_keys }.to_json())
 }
@@ -104,9 +107,9 @@ async fn write_file(args: &Args) -> Result<(), Failure> {
     files::create_private(out, &file.to_toml())
 }
 
-async fn keys(given: &str, peers: &PeerArgs) -> Result<KeyConfigList, Failure> {
+async fn keys(given: &str, peers: impl FnOnce() -> Result<Peers, Failure>) -> Result<KeyConfigList, Failure> {
     if given.contains("://") {
-        return Ok(fetch_ohttp_keys(given, &peers.peers()?).await?);
+        return Ok(fetch_ohttp_keys(given, &peers()?).await?);
     }
     let bytes = match given.strip_prefix('@') {
         Some(path) => std::fs::read(path).map_err(|error| {
