@@ -1,20 +1,23 @@
 //! A leader that does exactly what a test tells it.
 
+use std::time::Duration as RealTime;
+
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
-use mica_dap::aggregation::{AggregationJobInitReq, AggregationJobResp, VerifyResult};
+use mica_dap::aggregation::{
+    AggregationJobContinueReq, AggregationJobInitReq, AggregationJobResp, VerifyContinue, VerifyResult,
+};
 use mica_dap::batch::Checksum;
 use mica_dap::codec::{Decode as _, Encode as _};
 use mica_dap::collection::{AggregateShare, AggregateShareReq, BatchSelector, CollectionJobReq, Query};
 use mica_dap::hpke::{AggregateShareAad, Label, Role, open};
-use mica_dap::id::ReportId;
+use mica_dap::id::{BatchId, ReportId};
 use mica_dap::media::Media;
 use mica_dap::report_error::ReportError;
 use mica_dap::time::{Duration, Interval, Time};
 use mica_dap::vdaf::{Measurement, OutputShare};
 use mica_service::http::{HttpClient, HttpOptions, PeerError};
 use serde_json::Value;
-use std::time::Duration as RealTime;
 use tokio::time::{Instant, sleep};
 
 use super::task::LEADER_TOKEN;
@@ -88,6 +91,17 @@ impl ScriptedLeader {
         Crafted::new(&self.task, &self.hpke_configs, &Measurement::Integer(value), time, flaw)
     }
 
+    /// A good report that is looked at under this aggregation parameter.
+    pub(crate) fn report_under(&self, measurement: &Measurement, parameter: &[u8]) -> Crafted {
+        Crafted::under(&self.task, &self.hpke_configs, measurement, (now(), Flaw::None), parameter)
+    }
+
+    /// A good report under an identifier that another has too.
+    pub(crate) fn report_of_id(&self, id: ReportId, value: u64, time: Time) -> Crafted {
+        let what = (time, Flaw::None);
+        Crafted::of_id(&self.task, &self.hpke_configs, &Measurement::Integer(value), what, (id, &[]))
+    }
+
     pub(crate) fn flawed(&self, flaw: Flaw) -> Crafted {
         self.report_at(50, now(), flaw)
     }
@@ -109,6 +123,19 @@ impl ScriptedLeader {
     pub(crate) async fn post(&self, resource: &str, media: Media, body: Vec<u8>) -> Reply {
         let url = format!("{}/{resource}", self.base);
         self.send(Method::POST, &url, Some(media.header()), body).await.expect("the helper answers")
+    }
+
+    /// Goes on with the job at `location`.
+    pub(crate) async fn post_step(&self, location: &str, step: u16, reports: &[VerifyContinue]) -> Reply {
+        let body = AggregationJobContinueReq { step, verify_continues: reports.to_vec() }.encoded();
+        self.post_next(location, body).await
+    }
+
+    /// Sends any bytes to go on with the job at `location`.
+    pub(crate) async fn post_next(&self, location: &str, body: Vec<u8>) -> Reply {
+        let url = format!("{}{location}", self.origin);
+        let media = Media::AggregationJobContinueReq.header();
+        self.send(Method::POST, &url, Some(media), body).await.expect("the helper answers")
     }
 
     /// Asks for what a `Location` names.
@@ -169,8 +196,7 @@ impl ScriptedLeader {
         verdicts
             .iter()
             .map(|verdict| match verdict {
-                VerifyResult::Continue(_) => None,
-                VerifyResult::Finish => panic!("Prio3 says continue with its last message"),
+                VerifyResult::Continue(_) | VerifyResult::Finish => None,
                 VerifyResult::Reject(code) => Some(ReportError::from_code(*code, self.task.draft)),
             })
             .collect()
@@ -199,11 +225,23 @@ impl ScriptedLeader {
         request: &AggregateShareReq,
         outputs: &[OutputShare],
     ) -> Vec<i128> {
+        self.unshard_under(&[], share, request, outputs)
+    }
+
+    /// The same where the shares were made under an aggregation parameter.
+    pub(crate) fn unshard_under(
+        &self,
+        parameter: &[u8],
+        share: &[u8],
+        request: &AggregateShareReq,
+        outputs: &[OutputShare],
+    ) -> Vec<i128> {
         let vdaf = self.task.configuration.vdaf().instantiate().expect("the VDAF of a test");
-        let leader =
-            vdaf.aggregate(&[], None, &outputs.iter().collect::<Vec<_>>()).expect("shares of one task");
+        let outputs: Vec<&OutputShare> = outputs.iter().collect();
+        let leader = vdaf.aggregate(parameter, None, &outputs).expect("shares of one task");
         let helper = self.open(share, request);
-        vdaf.unshard_signed(&[], &leader, &helper, request.report_count).expect("both are aggregate shares")
+        vdaf.unshard_signed(parameter, &leader, &helper, request.report_count)
+            .expect("both are aggregate shares")
     }
 
     /// Opens the helper's share as the collector.
@@ -247,8 +285,24 @@ pub(crate) fn request(reports: &[Crafted]) -> AggregationJobInitReq {
     }
 }
 
+/// The encoded job that adds these reports to a batch of the leader's choice.
+pub(crate) fn job_in(batch: BatchId, reports: &[Crafted]) -> Vec<u8> {
+    let extensions = AggregationJobInitReq::extensions_for(Some(batch));
+    AggregationJobInitReq { extensions, ..request(reports) }.encoded()
+}
+
 pub(crate) fn ids(reports: &[Crafted]) -> Vec<ReportId> {
     reports.iter().map(|report| report.id).collect()
+}
+
+/// Asks for the share of a batch of the leader's choice.
+pub(crate) fn share_of(batch: BatchId, reports: &[ReportId]) -> AggregateShareReq {
+    AggregateShareReq {
+        collection_job_req: CollectionJobReq::new(Query::leader_selected(), Vec::new()),
+        batch_selector: BatchSelector::leader_selected(batch),
+        report_count: reports.len() as u64,
+        checksum: reports.iter().map(Checksum::of).collect(),
+    }
 }
 
 /// Asks for the share of these reports, of so many units of time from `start`.

@@ -128,6 +128,17 @@ impl Server {
         tallies.await.expect("the database answers")
     }
 
+    /// Whether anything is kept of the reports of a job for its next step.
+    pub(crate) async fn keeps_states_of(&self, location: &str) -> bool {
+        let id =
+            location.rsplit('/').next().expect("a path has parts").parse().expect("the identifier of a job");
+        let kept = self.store.read("states", move |mut tx| async move {
+            let kept = store::helper_states::of_job(&mut tx, &id).await?;
+            Ok((tx, kept.is_some()))
+        });
+        kept.await.expect("the database answers")
+    }
+
     /// How many requests wait at a helper, or are being worked on.
     pub(crate) async fn waiting_work(&self) -> u64 {
         let waiting = self.store.read("waiting", |mut tx| async move {

@@ -38,6 +38,9 @@ pub(crate) struct Kind {
     pub(crate) epsilon: Option<&'static str>,
     pub(crate) task_interval: Option<Interval>,
     pub(crate) helper_url: String,
+    pub(crate) batch_mode: BatchMode,
+    /// The length of one unit of time in seconds.
+    pub(crate) precision: u64,
 }
 
 impl Default for Kind {
@@ -49,6 +52,8 @@ impl Default for Kind {
             epsilon: None,
             task_interval: None,
             helper_url: "https://helper.example/api/dap".to_owned(),
+            batch_mode: BatchMode::TimeInterval,
+            precision: PRECISION,
         }
     }
 }
@@ -79,9 +84,9 @@ impl TestTask {
             task_info,
             leader_url: "https://leader.example/api/dap/".to_owned(),
             helper_url: kind.helper_url.clone(),
-            time_precision: TimePrecision::new(PRECISION).expect("not zero"),
+            time_precision: TimePrecision::new(kind.precision).expect("not zero"),
             min_batch_size: kind.min_batch_size,
-            batch_mode: BatchMode::TimeInterval,
+            batch_mode: kind.batch_mode,
             vdaf: kind.vdaf.clone(),
             task_interval: kind.task_interval,
         };
