@@ -4,12 +4,14 @@
 //! * `budget`: noise once, charged once;
 //! * `faults`: power cuts and broken networks lose and double nothing;
 //! * `scenarios`: what a hostile or broken peer sends hurts nobody but itself;
+//! * `helper_alone`: a helper against a leader that says what a test tells it to;
 //! * `interop`: parties of another make can take any role;
 //! * `tls`: the same over TLS, with the certificate of each hop checked;
 //! * `privacy`: what a run leaves behind says nothing about who measured what.
 
 mod budget;
 mod faults;
+mod helper_alone;
 mod interop;
 mod journey;
 mod privacy;

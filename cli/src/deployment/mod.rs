@@ -14,6 +14,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use mica_aggregator::TaskFile;
+use mica_aggregator::config::Answers;
 use mica_dap::id::TaskId;
 use mica_dp::Policy;
 use mica_service::clock::Clock;
@@ -42,6 +43,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) compute: ComputePool,
     /// The one task that is served.
     pub(crate) task_id: TaskId,
+    /// When the helper answers the leader.
+    pub(crate) answers: Answers,
 }
 
 /// What the aggregators that run here are told of the task.

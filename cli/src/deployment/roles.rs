@@ -48,7 +48,7 @@ pub(super) async fn aggregator(
         http: HttpClient::new(options),
         policy,
         tasks: vec![task],
-        limits: Limits::default(),
+        limits: Limits { answers: setting.answers, ..Limits::default() },
     };
     let built = Aggregator::build(options).instrument(role_span(&role.to_string())).await?;
     Ok(Built { aggregator: built, store })

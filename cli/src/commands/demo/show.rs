@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use mica_aggregator::config::Answers;
 use mica_client::TaskBundle;
 use mica_collector::{Collector, CollectorTask, Estimate, Outcome};
 use mica_dap::Draft;
@@ -119,6 +120,7 @@ async fn open(
         clock: Clock::system(),
         compute: compute.clone(),
         task_id,
+        answers: Answers::AtOnce,
     };
     let aggregators = Aggregators { leader: Some(leader), helper: Some(helper), policy: policy.clone() };
     let running = deployment::start(sockets, &setting, aggregators).await?;

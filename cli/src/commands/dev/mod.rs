@@ -10,6 +10,7 @@ mod state;
 
 use std::path::PathBuf;
 
+use mica_aggregator::config::Answers;
 use mica_dap::Draft;
 use mica_dp::{Decision, Policy, TaskFacts};
 use mica_service::clock::Clock;
@@ -76,6 +77,9 @@ pub(crate) struct Args {
     /// Keep everything: sqlite:PATH, or postgres://.. for three databases on that server
     #[arg(long, value_name = "URL")]
     database: Option<String>,
+    /// Have the helper take requests in and answer them when the leader asks again
+    #[arg(long)]
+    deferred: bool,
     /// Print one JSON object with every address, key and token
     #[arg(long)]
     json: bool,
@@ -97,13 +101,14 @@ and the keys in $XDG_STATE_HOME/mica.";
 /// When the deployment cannot be started.
 pub(crate) async fn run(args: Args, global: &Global) -> Result<(), Failure> {
     let options = Options::of(&args)?;
+    let answers = if args.deferred { Answers::Deferred } else { Answers::AtOnce };
     let format = global.log_format.parse().map_err(Failure::usage)?;
     let logs = telemetry::init(format, &global.log, std::io::stderr())?;
     let shutdown = Shutdown::on_signal()?;
     let place = Place::of(args.database.as_deref())?;
     let as_json = args.json || global.output == Format::Json;
     let served = tokio::select! {
-        running = open(options, &place, &logs) => match running {
+        running = open(options, answers, &place, &logs) => match running {
             Ok((running, sheet)) => serve(running, &sheet, &place, as_json, &shutdown).await,
             Err(failure) => Err(failure),
         },
@@ -135,6 +140,7 @@ async fn serve(
 /// Finds the task that was kept, or makes one, and starts the servers.
 async fn open(
     options: Options,
+    answers: Answers,
     place: &Place,
     logs: &telemetry::LogRoutes,
 ) -> Result<(Running, Sheet), Failure> {
@@ -170,6 +176,7 @@ async fn open(
         clock: Clock::system(),
         compute: ComputePool::new(),
         task_id: state.leader.task_id,
+        answers,
     };
     let aggregators = Aggregators {
         leader: state.task_file(Only::Leader)?,
