@@ -63,6 +63,7 @@ function send(target, method, headers, body) {
 const plain = (headers) => Object.fromEntries(Object.entries(headers).filter(([name]) => !HOPS.includes(name)));
 
 createServer(async (request, response) => {
+  if (!URL.canParse(request.url, base)) return response.writeHead(400).end("not a request for a proxy\n");
   const asked = new URL(request.url, base);
   let [method, path, body] = [request.method, asked.pathname, await read(request)];
   const [, all, kind, id] = path.match(RESOURCE) ?? [];
