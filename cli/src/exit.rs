@@ -229,7 +229,9 @@ impl From<ClientError> for Failure {
             | ClientError::Certificate { .. }
             | ClientError::Relay(_)
             | ClientError::Refused { status: 429 | 500.., .. } => Exit::Unreachable,
-            ClientError::Refused { status: 401 | 403, .. } => Exit::Unauthorized,
+            ClientError::Refused { status: 401 | 403, .. } | ClientError::NotAccepted { .. } => {
+                Exit::Unauthorized
+            }
             ClientError::Refused { .. } => Exit::Refused,
             ClientError::Answer(_) | ClientError::NoUsableKey(_) => Exit::Unexpected,
         };

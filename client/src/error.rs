@@ -28,6 +28,14 @@ pub enum ClientError {
         /// Why, and what to do.
         why: String,
     },
+    /// The relay or the gateway does not accept our certificate, or that we have none.
+    #[error("{origin} does not let us in: {why}")]
+    NotAccepted {
+        /// Scheme, host and port.
+        origin: String,
+        /// Why, and what to do.
+        why: String,
+    },
     /// The relay or the gateway may not be asked like this: one sentence.
     #[error("{0}")]
     Unusable(String),

@@ -16,15 +16,17 @@ use crate::ClientError;
 #[derive(Clone)]
 pub(crate) struct Transport {
     client: Client<Connector, Full<Bytes>>,
+    connector: Connector,
 }
 
 impl Transport {
     pub(crate) fn new(peers: &Peers) -> Self {
+        let connector = peers.connector(PATIENCE);
         let client = Client::builder(TokioExecutor::new())
             .retry_canceled_requests(false)
             .pool_timer(TokioTimer::new())
-            .build(peers.connector(PATIENCE));
-        Self { client }
+            .build(connector.clone());
+        Self { client, connector }
     }
 
     /// Posts `body` and returns the whole answer.
@@ -50,7 +52,7 @@ impl Transport {
         let unreachable = |why: &str| ClientError::Unreachable { origin: origin(url), why: why.to_owned() };
         let request = request.map_err(|_| unreachable("this is not a URL"))?;
         let exchange = async {
-            let response = self.client.request(request).await.map_err(|error| explain(url, &error))?;
+            let response = self.client.request(request).await.map_err(|error| self.explain(url, &error))?;
             let (parts, body) = response.into_parts();
             let body = Limited::new(body, LARGEST_ANSWER)
                 .collect()
@@ -63,19 +65,18 @@ impl Transport {
             Err(_) => Err(unreachable("no answer in time")),
         }
     }
-}
 
-/// What went wrong, without the address that lower layers like to add.
-fn explain(url: &str, error: &hyper_util::client::legacy::Error) -> ClientError {
-    let unreachable = |why: String| ClientError::Unreachable { origin: origin(url), why };
-    match mica_tls::reason(error) {
-        Some(Reason::Certificate(why)) => {
-            let host = url.parse::<Uri>().ok().and_then(|uri| uri.authority().map(ToString::to_string));
-            ClientError::Certificate { host: host.unwrap_or_default(), why }
+    /// What went wrong, without the address that lower layers like to add.
+    fn explain(&self, url: &str, error: &hyper_util::client::legacy::Error) -> ClientError {
+        let origin = origin(url);
+        let host = origin.split_once("://").map_or(origin.as_str(), |(_, host)| host).to_owned();
+        match self.connector.reason(&host, error) {
+            Some(Reason::Certificate(why)) => ClientError::Certificate { host, why },
+            Some(Reason::NotAccepted(why)) => ClientError::NotAccepted { origin, why },
+            Some(Reason::Unusable(why)) => ClientError::Unusable(why),
+            Some(Reason::Other(why)) => ClientError::Unreachable { origin, why },
+            None => ClientError::Unreachable { origin, why: "no connection".to_owned() },
         }
-        Some(Reason::Unusable(why)) => ClientError::Unusable(why),
-        Some(Reason::NotAccepted(why) | Reason::Other(why)) => unreachable(why),
-        None => unreachable("no connection".to_owned()),
     }
 }
 

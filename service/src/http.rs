@@ -15,7 +15,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use thiserror::Error;
 
-use crate::tls::{self, Connector, Peers, RELOAD_INTERVAL, Reason, is_plain};
+use crate::tls::{Connector, Peers, RELOAD_INTERVAL, Reason, is_plain};
 
 /// How a client behaves.
 #[derive(Debug, Clone)]
@@ -124,6 +124,7 @@ impl Peer {
 pub struct HttpClient {
     plain: Client<Connector, Full<Bytes>>,
     tls: Client<Connector, Full<Bytes>>,
+    connector: Connector,
     options: HttpOptions,
     #[cfg(feature = "testing")]
     instead: Option<crate::testing::Network>,
@@ -144,10 +145,11 @@ impl HttpClient {
             .http2_initial_stream_window_size(STREAM_WINDOW)
             .http2_initial_connection_window_size(CONNECTION_WINDOW);
         let tls = builder.build(connector.clone());
-        let plain = builder.http2_only(options.h2_prior_knowledge).build(connector);
+        let plain = builder.http2_only(options.h2_prior_knowledge).build(connector.clone());
         Self {
             plain,
             tls,
+            connector,
             options,
             #[cfg(feature = "testing")]
             instead: None,
@@ -186,7 +188,7 @@ impl HttpClient {
         let limit = self.options.max_response;
         let client = if is_plain(request.uri()) { &self.plain } else { &self.tls };
         let response = client.request(request.map(Full::new)).await;
-        let (head, body) = response.map_err(|error| explain(origin, &error))?.into_parts();
+        let (head, body) = response.map_err(|error| self.explain(origin, &error))?.into_parts();
         if body.size_hint().lower() > limit as u64 {
             return Err(too_large());
         }
@@ -196,6 +198,22 @@ impl HttpClient {
             Err(_) => Err(broken()),
         }
     }
+
+    /// The kind of failure, without the address that lower layers like to add.
+    fn explain(&self, origin: &str, error: &hyper_util::client::legacy::Error) -> PeerError {
+        let host = origin.split_once("://").map_or(origin, |(_, host)| host).to_owned();
+        let origin = origin.to_owned();
+        match self.connector.reason(&host, error) {
+            Some(Reason::Certificate(why)) => PeerError::Certificate { host, why },
+            Some(Reason::NotAccepted(why)) => PeerError::NotAccepted { origin, why },
+            Some(Reason::Unusable(why)) => PeerError::BadUrl(why),
+            Some(Reason::Other(why)) => PeerError::Unreachable { origin, why },
+            None if error.is_connect() => PeerError::Unreachable { origin, why: "no connection".to_owned() },
+            None => {
+                PeerError::Unreachable { origin, why: "the connection broke before the answer".to_owned() }
+            }
+        }
+    }
 }
 
 fn origin_of(uri: &Uri) -> Result<String, PeerError> {
@@ -203,22 +221,6 @@ fn origin_of(uri: &Uri) -> Result<String, PeerError> {
     match (uri.scheme_str(), host) {
         (Some(scheme @ ("http" | "https")), Some(host)) => Ok(format!("{scheme}://{host}")),
         _ => Err(PeerError::BadUrl("the URL of a peer starts with https:// and a host".to_owned())),
-    }
-}
-
-/// The kind of failure, without the address that lower layers like to add.
-fn explain(origin: &str, error: &hyper_util::client::legacy::Error) -> PeerError {
-    let origin = origin.to_owned();
-    match tls::reason(error) {
-        Some(Reason::Certificate(why)) => {
-            let host = origin.split_once("://").map_or(origin.as_str(), |(_, host)| host).to_owned();
-            PeerError::Certificate { host, why }
-        }
-        Some(Reason::NotAccepted(why)) => PeerError::NotAccepted { origin, why },
-        Some(Reason::Unusable(why)) => PeerError::BadUrl(why),
-        Some(Reason::Other(why)) => PeerError::Unreachable { origin, why },
-        None if error.is_connect() => PeerError::Unreachable { origin, why: "no connection".to_owned() },
-        None => PeerError::Unreachable { origin, why: "the connection broke before the answer".to_owned() },
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
@@ -52,12 +53,30 @@ impl Acceptor {
         &self,
         stream: TcpStream,
     ) -> io::Result<(ServerStream, Option<Arc<ClientCertificate>>)> {
-        let stream = TlsAcceptor::from(self.config.current()).accept(stream).await?;
+        let accepted = TlsAcceptor::from(self.config.current()).accept(stream).into_fallible().await;
+        let stream = match accepted {
+            Ok(stream) => stream,
+            Err((error, stream)) => {
+                dismiss(stream).await;
+                return Err(error);
+            }
+        };
         let (_, connection) = stream.get_ref();
         let leaf = connection.peer_certificates().and_then(|chain| chain.first());
         let client = leaf.map(|leaf| Arc::new(ClientCertificate::of(leaf)));
         Ok((stream, client))
     }
+}
+
+/// Lets the client read why it was turned away: a connection that is closed with bytes unread takes the alert with it.
+async fn dismiss(mut stream: TcpStream) {
+    let farewell = async {
+        stream.shutdown().await?;
+        let mut unread = (&mut stream).take(MOST_UNREAD);
+        tokio::io::copy(&mut unread, &mut tokio::io::sink()).await
+    };
+    // Whoever does not leave by itself is left.
+    let _ = tokio::time::timeout(FAREWELL, farewell).await;
 }
 
 fn build(listen: &ListenTls) -> Result<ServerConfig, TlsError> {
@@ -94,4 +113,7 @@ fn build(listen: &ListenTls) -> Result<ServerConfig, TlsError> {
     Ok(config)
 }
 
+/// How long, and over how many bytes, a client that was turned away is listened to.
+const FAREWELL: Duration = Duration::from_secs(1);
+const MOST_UNREAD: u64 = 64 << 10;
 const CLIENT_ROOTS: &str = "tls.client_roots";

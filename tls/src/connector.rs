@@ -20,8 +20,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower::Service;
 
-use crate::explain::durable;
-use crate::{Peers, TlsError, is_plain};
+use crate::refusals::Refusals;
+use crate::{Peers, Reason, TlsError, is_plain, reason};
 
 /// Opens connections for an HTTP client. Refuses plain HTTP to other machines.
 #[derive(Clone, Debug)]
@@ -29,6 +29,7 @@ pub struct Connector {
     tcp: HttpConnector,
     peers: Peers,
     timeout: Duration,
+    refusals: Refusals,
 }
 
 /// Why there is no connection. Names nobody.
@@ -59,7 +60,26 @@ pub enum PeerStream {
     /// Without TLS.
     Plain(TokioIo<TcpStream>),
     /// Inside TLS.
-    Tls(Box<TokioIo<TlsStream<TcpStream>>>),
+    Tls(Box<TlsPeer>),
+}
+
+/// A connection inside TLS, and where to note that the peer breaks it off because of who we are.
+pub struct TlsPeer {
+    stream: TokioIo<TlsStream<TcpStream>>,
+    host: String,
+    refusals: Refusals,
+}
+
+impl TlsPeer {
+    fn poll_read(&mut self, context: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if let Poll::Ready(Err(error)) = &read
+            && let Some(Reason::NotAccepted(why)) = reason(error)
+        {
+            self.refusals.note(&self.host, why);
+        }
+        read
+    }
 }
 
 impl Connector {
@@ -68,7 +88,16 @@ impl Connector {
         tcp.set_nodelay(true);
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(timeout));
-        Self { tcp, peers, timeout }
+        Self { tcp, peers, timeout, refusals: Refusals::default() }
+    }
+
+    /// Why a request to `host`, which is host and port, failed with `error`.
+    pub fn reason(&self, host: &str, error: &(dyn std::error::Error + 'static)) -> Option<Reason> {
+        let refused = self.refusals.take(host).map(Reason::NotAccepted);
+        match reason(error) {
+            None | Some(Reason::Other(_)) if refused.is_some() => refused,
+            found => found,
+        }
     }
 }
 
@@ -85,6 +114,8 @@ impl Service<Uri> for Connector {
         let (allowed, plain) = (self.peers.allow(&uri), is_plain(&uri));
         let peers = self.peers.clone();
         let name = server_name(&uri);
+        let host = uri.authority().map(ToString::to_string).unwrap_or_default();
+        let refusals = self.refusals.clone();
         let (timeout, tcp) = (self.timeout, self.tcp.call(uri));
         let connect = async move {
             allowed.map_err(ConnectError::Plain)?;
@@ -93,7 +124,8 @@ impl Service<Uri> for Connector {
             }
             let (name, config) = (name.ok_or(ConnectError::Name)?, peers.current()?);
             let stream = tcp.await.map_err(|error| ConnectError::Tcp(error.into()))?;
-            handshake(config, name, stream.into_inner()).await
+            let stream = handshake(config, name, stream.into_inner()).await?;
+            Ok(PeerStream::Tls(Box::new(TlsPeer { stream, host, refusals })))
         };
         Box::pin(
             async move { tokio::time::timeout(timeout, connect).await.unwrap_or(Err(ConnectError::Timeout)) },
@@ -105,9 +137,9 @@ async fn handshake(
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
     stream: TcpStream,
-) -> Result<PeerStream, ConnectError> {
+) -> Result<TokioIo<TlsStream<TcpStream>>, ConnectError> {
     let stream = TlsConnector::from(config).connect(name, stream).await.map_err(ConnectError::Tls)?;
-    Ok(PeerStream::Tls(Box::new(TokioIo::new(stream))))
+    Ok(TokioIo::new(stream))
 }
 
 fn server_name(uri: &Uri) -> Option<ServerName<'static>> {
@@ -124,7 +156,7 @@ impl Connection for PeerStream {
         match self {
             Self::Plain(_) => Connected::new(),
             Self::Tls(stream) => {
-                let (_, connection) = stream.inner().get_ref();
+                let (_, connection) = stream.stream.inner().get_ref();
                 let connected = Connected::new();
                 if connection.alpn_protocol() == Some(b"h2") { connected.negotiated_h2() } else { connected }
             }
@@ -140,7 +172,7 @@ impl Read for PeerStream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(context, buffer).map_err(durable),
+            Self::Tls(stream) => stream.poll_read(context, buffer),
         }
     }
 }
@@ -149,28 +181,28 @@ impl Write for PeerStream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(&mut stream.stream).poll_write(context, bytes),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(context),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(context),
+            Self::Tls(stream) => Pin::new(&mut stream.stream).poll_flush(context),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(&mut stream.stream).poll_shutdown(context),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.stream.is_write_vectored(),
         }
     }
 
@@ -181,7 +213,7 @@ impl Write for PeerStream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, buffers),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(context, buffers),
+            Self::Tls(stream) => Pin::new(&mut stream.stream).poll_write_vectored(context, buffers),
         }
     }
 }

@@ -32,26 +32,12 @@ pub fn reason(error: &(dyn Error + 'static)) -> Option<Reason> {
             return Some(of_tls(tls));
         }
         if let Some(io) = error.downcast_ref::<io::Error>() {
-            return Some(match io.get_ref() {
-                Some(why) if io.kind() == NOT_ACCEPTED => Reason::NotAccepted(why.to_string()),
-                _ => Reason::Other(io.kind().to_string()),
-            });
+            return Some(Reason::Other(io.kind().to_string()));
         }
         cause = error.source();
     }
     None
 }
-
-/// An error of an open connection in a form that outlives HTTP/2, which keeps of an error its kind and its words. In TLS
-/// 1.3 a client learns only from its first read that its certificate was not accepted.
-pub(crate) fn durable(error: io::Error) -> io::Error {
-    match reason(&error) {
-        Some(Reason::NotAccepted(why)) => io::Error::new(NOT_ACCEPTED, why),
-        _ => error,
-    }
-}
-
-const NOT_ACCEPTED: io::ErrorKind = io::ErrorKind::PermissionDenied;
 
 fn of_connect(error: &ConnectError) -> Option<Reason> {
     match error {

@@ -16,12 +16,13 @@ mod explain;
 mod files;
 mod peers;
 mod plain;
+mod refusals;
 mod reload;
 
 pub use acceptor::{Acceptor, ServerStream};
 pub use certificate::ClientCertificate;
 pub use config::{ListenTls, PeerTls};
-pub use connector::{ConnectError, Connector, PeerStream};
+pub use connector::{ConnectError, Connector, PeerStream, TlsPeer};
 pub use error::TlsError;
 pub use explain::{Reason, reason};
 pub use peers::Peers;
