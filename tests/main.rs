@@ -5,6 +5,7 @@
 //! * `faults`: power cuts and broken networks lose and double nothing;
 //! * `scenarios`: what a hostile or broken peer sends hurts nobody but itself;
 //! * `helper_alone`: a helper against a leader that says what a test tells it to;
+//! * `leader_selected`: batches of the leader's choice, one after the other;
 //! * `interop`: parties of another make can take any role;
 //! * `tls`: the same over TLS, with the certificate of each hop checked;
 //! * `privacy`: what a run leaves behind says nothing about who measured what.
@@ -14,6 +15,7 @@ mod faults;
 mod helper_alone;
 mod interop;
 mod journey;
+mod leader_selected;
 mod privacy;
 mod scenarios;
 mod tls;

@@ -19,6 +19,7 @@ use crate::auth::TokenHash;
 use crate::enrol::{EnrolError, Rules, enrol};
 use crate::helper::work;
 use crate::hpke_keys::KeyRing;
+use crate::jobs::Looks;
 use crate::leader::segment_writer::{SegmentWriter, Writing};
 use crate::pace::Paces;
 use crate::registry::Tasks;
@@ -95,7 +96,9 @@ impl Aggregator {
             SegmentWriter::new(store.clone(), clock.clone(), limits.clone(), Arc::clone(&paces));
         let tasks = Tasks::load(store.clone(), clock.clone(), role, policy).await?;
         let room = limits.room(role);
-        let shared = Shared { role, store, clock, compute, http, tasks, keys, limits, room, paces, uploads };
+        let looks = Looks::default();
+        let shared =
+            Shared { role, store, clock, compute, http, tasks, keys, limits, room, paces, looks, uploads };
         Ok(Self { shared: Arc::new(shared), writing, tls: None })
     }
 

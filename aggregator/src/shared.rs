@@ -11,6 +11,7 @@ use mica_service::wake::Wake;
 
 use crate::config::Answers;
 use crate::hpke_keys::KeyRing;
+use crate::jobs::Looks;
 use crate::leader::segment_writer::SegmentWriter;
 use crate::pace::Paces;
 use crate::registry::Tasks;
@@ -38,6 +39,8 @@ pub struct Shared {
     pub room: Room,
     /// How long work takes here.
     pub paces: Arc<Paces>,
+    /// Which collections were looked at and have nothing to do.
+    pub(crate) looks: Looks,
     /// Where the leader's uploads are written.
     pub uploads: SegmentWriter,
 }

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use mica_dap::task::BatchMode;
 use mica_service::tls::{PeerTls, Peers};
+use serde::{Deserialize, Serialize};
 
 use crate::commands::{collect, config, demo, dev, policy, report, task};
 use crate::exit::Failure;
@@ -149,3 +151,25 @@ const LONG: &str = "Examples:
 
 Exit codes: 0 ok, 1 unexpected, 2 usage, 3 configuration or policy invalid, 4 refused by policy or
 budget, 5 not ready yet, 6 peer unreachable, 7 not authorised.";
+
+/// How reports are put into batches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Mode {
+    /// By the time of the report
+    #[default]
+    #[value(name = "time_interval")]
+    TimeInterval,
+    /// By the leader
+    #[value(name = "leader_selected")]
+    LeaderSelected,
+}
+
+impl From<Mode> for BatchMode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::TimeInterval => Self::TimeInterval,
+            Mode::LeaderSelected => Self::LeaderSelected,
+        }
+    }
+}

@@ -155,7 +155,7 @@ impl From<CollectError> for Failure {
                 Exit::NotReady
             }
             CollectError::Refused(_) => Exit::Refused,
-            CollectError::Failed(_) => Exit::Unreachable,
+            CollectError::Failed(_) | CollectError::Busy(_) => Exit::Unreachable,
             CollectError::Task(_) => Exit::Invalid,
             CollectError::Answer(_) | CollectError::Share(_) | CollectError::Sum(_) => Exit::Unexpected,
         };

@@ -41,6 +41,8 @@ pub(crate) struct TaskSpec {
     pub(crate) min_batch_size: u64,
     /// How reports are put into batches.
     pub(crate) batch_mode: BatchMode,
+    /// Where the leader selects the batches: how many reports it puts in one, if not the minimum.
+    pub(crate) batch_target_size: Option<u64>,
     /// When reports are taken, if that is limited; in units of the time precision.
     pub(crate) task_interval: Option<Interval>,
 }
@@ -85,7 +87,7 @@ pub(crate) fn provision(spec: &TaskSpec, policy: &Policy) -> Result<Provisioned,
         verification_key_id,
         collector: keypair.config.clone(),
         tokens,
-        batch_target_size: None,
+        batch_target_size: spec.batch_target_size.filter(|_| role == Role::Leader),
     };
     let to_helper =
         Bearer::new(leader_to_helper.expose()).expect("base64url has only letters a bearer token may have");
@@ -118,7 +120,21 @@ fn check(spec: &TaskSpec) -> Result<(), Failure> {
         ));
     }
     spec.vdaf.instantiate().map_err(Failure::usage)?;
-    Ok(())
+    check_target(spec)
+}
+
+fn check_target(spec: &TaskSpec) -> Result<(), Failure> {
+    match spec.batch_target_size {
+        Some(_) if spec.batch_mode != BatchMode::LeaderSelected => Err(Failure::usage(
+            "--batch-target-size is for --batch-mode leader_selected; a batch of time has the reports of that time",
+        )),
+        Some(target) if target < spec.min_batch_size => Err(Failure::usage(format!(
+            "a batch of {target} reports would never be released; --batch-target-size must be at least the minimum \
+             batch size, {}",
+            spec.min_batch_size
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// The `task_info` that ties the task to its release statement, and the noise that follows from it.

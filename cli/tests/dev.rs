@@ -194,10 +194,9 @@ async fn the_leader_of_this_binary_works_with_a_helper_that_runs_alone() {
 
 #[test]
 fn flags_that_contradict_each_other_are_refused_with_what_to_do() {
-    let cases: [(&[&str], i32, &str); 6] = [
+    let cases: [(&[&str], i32, &str); 5] = [
         (&["--only", "helper"], 2, "--leader-url"),
         (&["--helper-url", "http://127.0.0.1:9/"], 2, "--only leader"),
-        (&["--batch-mode", "leader_selected"], 2, "use time_interval"),
         (&["--vdaf", "count", "--length", "3"], 2, "takes no --length"),
         (&["--task-interval", "61:60"], 2, "whole units of 60 s"),
         (&["--database", "mysql://x"], 3, "sqlite: and the path"),

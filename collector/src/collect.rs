@@ -1,6 +1,6 @@
 //! Asking the leader (DAP 4.6.1), polling (DAP 3.1), opening and adding (DAP 4.6.6, 4.6.7).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -28,6 +28,8 @@ pub struct Collector {
 pub struct Collection {
     url: String,
     request: Vec<u8>,
+    /// What the leader said at once: it need not say it again (DAP 3.1).
+    answer: Option<Bytes>,
 }
 
 /// Where a collection is.
@@ -61,16 +63,31 @@ impl Collector {
     /// # Errors
     /// When the leader refuses or cannot be reached.
     pub async fn collect(&self, interval: Interval) -> Result<Collection, CollectError> {
-        let request = CollectionJobReq::new(Query::time_interval(interval), Vec::new()).bytes().to_vec();
+        self.ask(Query::time_interval(interval)).await
+    }
+
+    /// Asks for the next batch that the leader selects (DAP 5.2). All such requests are the same bytes, so that asking
+    /// again is the same collection; whoever has its result in safety deletes it, and then the next batch can be asked
+    /// for.
+    ///
+    /// # Errors
+    /// As [`Collector::collect`].
+    pub async fn collect_next(&self) -> Result<Collection, CollectError> {
+        self.ask(Query::leader_selected()).await
+    }
+
+    async fn ask(&self, query: Query) -> Result<Collection, CollectError> {
+        let request = CollectionJobReq::new(query, Vec::new()).bytes().to_vec();
         let url = Resource::CollectionJobs(self.task.task_id).url(self.task.configuration.leader_url());
-        let response = self.send(Method::POST, &url, request.clone()).await?;
+        let response = self.send_patiently(Method::POST, &url, request.clone()).await?;
         let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
         let url = location
             .and_then(|location| {
                 resource::follow(self.task.configuration.leader_url(), &self.task.task_id, location)
             })
             .ok_or_else(|| CollectError::Answer("it does not say where the collection is".to_owned()))?;
-        Ok(Collection { url, request })
+        let answer = (!response.body().is_empty()).then(|| checked(&response)).transpose()?;
+        Ok(Collection { url, request, answer })
     }
 
     /// Asks whether a collection is ready, and opens it if it is.
@@ -78,18 +95,20 @@ impl Collector {
     /// # Errors
     /// When it failed, and as [`Collector::collect`]. A failed collection can be asked for again later.
     pub async fn poll(&self, collection: &Collection) -> Result<Poll, CollectError> {
-        let response = self.send(Method::GET, &collection.url, Vec::new()).await?;
-        if response.body().is_empty() {
-            let seconds = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
-            let seconds = seconds.and_then(|seconds| seconds.parse().ok()).unwrap_or(1);
-            return Ok(Poll::Waiting { seconds });
-        }
-        let media = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        if !media.is_some_and(|media| Media::CollectionJobResp.matches(media)) {
-            return Err(CollectError::Answer("it has another media type than asked for".to_owned()));
-        }
-        let response = CollectionJobResp::decoded(response.body())
-            .map_err(|error| CollectError::Answer(error.to_string()))?;
+        let answer = if let Some(answer) = &collection.answer {
+            answer.clone()
+        } else {
+            let response = match self.send(Method::GET, &collection.url, Vec::new()).await {
+                Err(CollectError::Busy(seconds)) => return Ok(Poll::Waiting { seconds }),
+                other => other?,
+            };
+            if response.body().is_empty() {
+                return Ok(Poll::Waiting { seconds: retry_after(&response) });
+            }
+            checked(&response)?
+        };
+        let response =
+            CollectionJobResp::decoded(&answer).map_err(|error| CollectError::Answer(error.to_string()))?;
         self.open(collection, &response).map(Poll::Ready)
     }
 
@@ -122,7 +141,7 @@ impl Collector {
     /// # Errors
     /// As [`Collector::collect`].
     pub async fn delete(&self, collection: &Collection) -> Result<(), CollectError> {
-        self.send(Method::DELETE, &collection.url, Vec::new()).await.map(drop)
+        self.send_patiently(Method::DELETE, &collection.url, Vec::new()).await.map(drop)
     }
 
     /// Opens both shares with this collector's own view of the task and the request, and adds them.
@@ -149,6 +168,27 @@ impl Collector {
         Ok(Outcome { report_count: response.report_count, interval: response.interval, values })
     }
 
+    /// As [`Self::send`], again and again while the leader has too much to do, for a minute or so. Each request that is
+    /// sent this way has the same effect if it is sent twice.
+    async fn send_patiently(
+        &self,
+        method: Method,
+        url: &str,
+        body: Vec<u8>,
+    ) -> Result<Response<Bytes>, CollectError> {
+        let begun = Instant::now();
+        loop {
+            match self.send(method.clone(), url, body.clone()).await {
+                Err(CollectError::Busy(seconds))
+                    if begun.elapsed() + Duration::from_secs(seconds) < PATIENCE =>
+                {
+                    tokio::time::sleep(Duration::from_secs(seconds)).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
     async fn send(&self, method: Method, url: &str, body: Vec<u8>) -> Result<Response<Bytes>, CollectError> {
         let bearer = header::HeaderValue::from_str(&format!("Bearer {}", self.task.token.expose()));
         let mut bearer =
@@ -169,8 +209,26 @@ impl Collector {
     }
 }
 
+/// The body of a success that has one, if it is what was asked for.
+fn checked(response: &Response<Bytes>) -> Result<Bytes, CollectError> {
+    let media = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if media.is_some_and(|media| Media::CollectionJobResp.matches(media)) {
+        return Ok(response.body().clone());
+    }
+    Err(CollectError::Answer("it has another media type than asked for".to_owned()))
+}
+
+/// For how many seconds the leader wants to be left alone, within reason.
+fn retry_after(response: &Response<Bytes>) -> u64 {
+    let seconds = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+    seconds.and_then(|seconds| seconds.parse().ok()).unwrap_or(1).clamp(1, 3_600)
+}
+
 fn refusal(response: &Response<Bytes>) -> CollectError {
     let status = response.status();
+    if [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS].contains(&status) {
+        return CollectError::Busy(retry_after(response));
+    }
     let problem =
         ProblemDocument::from_json(response.body()).filter(|problem| problem.type_ != "about:blank");
     match problem {
@@ -205,6 +263,9 @@ fn check(
     Ok(request)
 }
 
+/// How long a leader that has too much to do is asked again.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 /// The first pauses between polls: a batch that is complete takes some milliseconds.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 
@@ -236,6 +297,10 @@ mod tests {
             assert_eq!(answered(400, nameless), CollectError::Failed(400));
         }
         assert_eq!(answered(401, expired), CollectError::Unauthorized);
+        assert_eq!(
+            (answered(503, b""), answered(429, expired)),
+            (CollectError::Busy(1), CollectError::Busy(1))
+        );
         assert_eq!(answered(500, expired), CollectError::Failed(500));
     }
 

@@ -16,6 +16,9 @@ pub enum CollectError {
     /// The leader, or the helper through it, refused.
     #[error("refused: {}", describe(.0))]
     Refused(Box<ProblemDocument>),
+    /// The leader has too much to do, and wants to be left alone for so many seconds.
+    #[error("the leader has too much to do; try again in {0} s")]
+    Busy(u64),
     /// The leader failed; it may pass.
     #[error("the leader answered {0}")]
     Failed(u16),

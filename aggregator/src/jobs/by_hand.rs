@@ -5,8 +5,8 @@ use std::sync::Arc;
 use mica_service::shutdown::Shutdown;
 use mica_service::store::StoreError;
 
-use super::Outcome;
 use super::driver::{self, Kind};
+use super::{Outcome, collections};
 use crate::shared::Shared;
 
 /// Takes up one aggregation job of each task that has one which is due, forming it if need be. Whether there was any.
@@ -21,8 +21,9 @@ pub(crate) async fn aggregate(shared: &Arc<Shared>) -> Result<bool, StoreError> 
 /// Steps every collection that is due once. Whether there was any task with one.
 pub(crate) async fn collect(shared: &Arc<Shared>) -> Result<bool, StoreError> {
     let tasks = driver::tasks_with_work(shared, Kind::Collection).await?;
+    shared.looks.woken();
     for task in &tasks {
-        driver::step_collections(shared, *task, &Shutdown::new()).await?;
+        collections::step_all(shared, *task, &Shutdown::new()).await?;
     }
     Ok(!tasks.is_empty())
 }

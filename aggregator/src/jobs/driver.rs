@@ -9,12 +9,11 @@ use mica_service::telemetry;
 
 use super::crew::Crew;
 use super::heartbeat::{Heartbeat, Lease};
-use super::{AGGREGATION, COLLECTION, Held, JobError, LEASE_SECONDS, Outcome, backoff};
-use crate::leader::{aggregate, collection, form_jobs};
+use super::{AGGREGATION, COLLECTION, Held, JobError, LEASE_SECONDS, Outcome, backoff, collections};
+use crate::leader::{aggregate, form_jobs};
 use crate::shared::Shared;
 use crate::store;
 use crate::store::aggregation_jobs::{Failure, JobRow};
-use crate::store::collection_jobs::CollectionJobRow;
 use crate::store::lease::{LeaseRequest, LeaseToken};
 
 /// Drives the leader's jobs until `shutdown`; what is under way is finished.
@@ -60,7 +59,11 @@ async fn drive_kind(kind: Kind, shared: Arc<Shared>, shutdown: Shutdown) {
             Err(error) => tracing::error!(%error, kind = name, "could not look for work"),
         }
         tokio::select! {
-            _ = sleeper.sleep(POLL) => {}
+            woken = sleeper.sleep(POLL) => {
+                if woken && matches!(kind, Kind::Collection) {
+                    shared.looks.woken();
+                }
+            }
             () = crew.next_done(crowded) => {}
             () = shutdown.wait() => {}
         }
@@ -86,7 +89,7 @@ pub(super) async fn tasks_with_work(shared: &Shared, kind: Kind) -> Result<Vec<i
 async fn work(kind: Kind, shared: Arc<Shared>, task: i64, shutdown: Shutdown) -> bool {
     let worked = match kind {
         Kind::Aggregation => step_aggregations(&shared, task, &shutdown).await,
-        Kind::Collection => step_collections(&shared, task, &shutdown).await,
+        Kind::Collection => collections::step_all(&shared, task, &shutdown).await,
     };
     worked.unwrap_or_else(|error| {
         tracing::error!(%error, "work on the jobs of a task failed");
@@ -164,67 +167,7 @@ async fn settle_aggregation(
         .await
 }
 
-/// Steps every collection of the task that is due, each once. Whether one came to its end.
-pub(super) async fn step_collections(
-    shared: &Arc<Shared>,
-    task: i64,
-    shutdown: &Shutdown,
-) -> Result<bool, StoreError> {
-    let mut stepped = Vec::new();
-    let mut settled = false;
-    while !shutdown.is_triggered() {
-        let request = lease_request(shared);
-        let leased = shared
-            .store
-            .tx("lease_collection_job", move |mut tx| async move {
-                let job = store::collection_jobs::lease(&mut tx, task, request).await?;
-                Ok((tx, job))
-            })
-            .await?;
-        let Some(row) = leased else { break };
-        let job = Held { row, token: request.token };
-        let again = stepped.contains(&job.row.id);
-        stepped.push(job.row.id);
-        let alive = Heartbeat::of(shared, Lease::Collection(job.row.id), job.token);
-        let done = collection::step(shared, &job).await;
-        drop(alive);
-        settled |= matches!(done, Ok(collection::Progress::Settled));
-        settle_collection(shared, &job, done).await?;
-        if again {
-            break;
-        }
-    }
-    Ok(settled)
-}
-
-async fn settle_collection(
-    shared: &Shared,
-    job: &Held<CollectionJobRow>,
-    done: Result<collection::Progress, JobError>,
-) -> Result<(), StoreError> {
-    let now = shared.clock.now();
-    let retry_at = match done {
-        Ok(collection::Progress::Settled) | Err(JobError::LeaseLost) => return Ok(()),
-        Ok(collection::Progress::Waiting) => None,
-        Err(error) => {
-            tracing::warn!(attempts = job.row.attempts, why = %error, "a collection is tried again later");
-            Some(now + wait(shared, &error, job.row.attempts))
-        }
-    };
-    let (id, token) = (&job.row.id, job.token);
-    shared
-        .store
-        .tx("retry_collection_job", move |mut tx| async move {
-            match retry_at {
-                Some(time) => store::collection_jobs::retry_at(&mut tx, id, token, time).await?,
-                None => store::collection_jobs::give_back(&mut tx, id, token, now).await?,
-            };
-            Ok((tx, ()))
-        })
-        .await
-}
-
-fn lease_request(shared: &Shared) -> LeaseRequest {
+pub(super) fn lease_request(shared: &Shared) -> LeaseRequest {
     LeaseRequest {
         now: shared.clock.now(),
         seconds: LEASE_SECONDS,
@@ -233,7 +176,7 @@ fn lease_request(shared: &Shared) -> LeaseRequest {
 }
 
 /// Seconds until the next try: what the peer asked for, or longer each time.
-fn wait(shared: &Shared, why: &JobError, attempts: u64) -> u64 {
+pub(super) fn wait(shared: &Shared, why: &JobError, attempts: u64) -> u64 {
     match why {
         JobError::Deferred(Some(seconds)) => *seconds,
         JobError::Retry { reason, .. } if reason.needs_a_person() => {

@@ -8,6 +8,7 @@
 mod backoff;
 #[cfg(feature = "testing")]
 pub(crate) mod by_hand;
+mod collections;
 mod crew;
 mod driver;
 mod heartbeat;
@@ -20,6 +21,7 @@ use mica_service::store::StoreError;
 
 use crate::store::LeaseToken;
 
+pub(crate) use collections::Looks;
 pub(crate) use crew::Crew;
 pub(crate) use driver::drive;
 pub(crate) use heartbeat::{Heartbeat, Lease};

@@ -1,7 +1,8 @@
 //! Collection jobs as the collector sees them (DAP 4.6.1 to 4.6.3): ask, poll, delete.
 //!
 //! The same bytes are the same job while it lives, so a collector that lost an answer asks again. A job that failed does
-//! not count as living: the batch may be complete by then.
+//! not count as living: the batch may be complete by then. Where the leader selects the batches all requests are the
+//! same bytes, and a collector gets to the next batch by deleting the job of the last.
 
 use std::sync::Arc;
 
@@ -14,8 +15,8 @@ use mica_dap::id::CollectionJobId;
 use mica_dap::media::Media;
 use mica_dap::problem::Problem;
 use mica_dap::resource;
-use mica_dap::time::Interval;
 
+use super::refusal;
 use crate::error::{Abort, ServerError};
 use crate::extract::{self, Authorized, Resource};
 use crate::jobs::COLLECTION;
@@ -32,9 +33,11 @@ pub(crate) async fn create(
     request: Request,
 ) -> Result<Response, ServerError> {
     let body = extract::body(request, Media::CollectionJobReq, LARGEST_REQUEST).await?;
-    let query = check(&task, &body)?;
+    let queried = check(&task, &body)?;
     let now = shared.clock.now();
-    open::check_end(&task, query, now)?;
+    if let QueriedBatch::TimeInterval(query) = queried {
+        open::check_end(&task, query, now)?;
+    }
     let fresh = CollectionJobId::random(&mut rand::rng());
     let (task_too, body) = (&task, &body);
     let found = shared
@@ -43,7 +46,9 @@ pub(crate) async fn create(
             if let Some(job) = collection_jobs::live_by_request(&mut tx, task_too.key, body).await? {
                 return Ok((tx, Some(job)));
             }
-            if closed_intervals::overlapping(&mut tx, task_too.key, query).await? {
+            if let QueriedBatch::TimeInterval(query) = queried
+                && closed_intervals::overlapping(&mut tx, task_too.key, query).await?
+            {
                 return Ok((tx, None));
             }
             let fence = segments::newest(&mut tx, task_too.key).await?;
@@ -59,7 +64,7 @@ pub(crate) async fn create(
         .await?;
     let job =
         found.ok_or_else(|| refuse(&task, Problem::BatchOverlap, "a part of this interval was collected"))?;
-    let mut response = answer(&job)?;
+    let mut response = answer(&shared, &job)?;
     let location =
         resource::Resource::CollectionJob(task.id, job.id).absolute_path(task.configuration.leader_url());
     let location = HeaderValue::from_str(&location).map_err(|_| {
@@ -83,10 +88,10 @@ pub(crate) async fn poll(
             Ok((tx, job))
         })
         .await?;
-    answer(&job.ok_or_else(|| unknown(&task))?)
+    answer(&shared, &job.ok_or_else(|| unknown(&task))?)
 }
 
-/// `DELETE /tasks/{task}/collection_jobs/{id}`. What was collected stays collected.
+/// `DELETE /tasks/{task}/collection_jobs/{id}`. What was collected stays collected; what was not is free for others.
 pub(crate) async fn delete(
     State(shared): State<Arc<Shared>>,
     Authorized(task): Authorized,
@@ -97,24 +102,19 @@ pub(crate) async fn delete(
         .store
         .tx("delete_collection_job", move |mut tx| async move {
             tasks::lock_task(&mut tx, key).await?;
-            if let Some(interval) = closing(task_too, collection_jobs::by_id(&mut tx, key, &id).await?) {
-                closed_intervals::withdraw(&mut tx, key, interval).await?;
+            if let Some(job) = collection_jobs::by_id(&mut tx, key, &id).await? {
+                refusal::withdraw(&mut tx, task_too, &job).await?;
             }
             let deleted = collection_jobs::delete(&mut tx, key, &id).await?;
+            tx.wake(COLLECTION);
             Ok((tx, deleted))
         })
         .await?;
     if deleted { Ok(StatusCode::OK.into_response()) } else { Err(unknown(&task).into()) }
 }
 
-/// The interval that a job has closed and has not released.
-fn closing(task: &Task, job: Option<CollectionJobRow>) -> Option<Interval> {
-    let job = job.filter(|job| job.state == CollectionState::Closing)?;
-    check(task, &job.request).ok()
-}
-
 /// The checks of DAP 4.6.1 that need no database, in its order.
-fn check(task: &Task, body: &[u8]) -> Result<Interval, ServerError> {
+fn check(task: &Task, body: &[u8]) -> Result<QueriedBatch, ServerError> {
     let request = CollectionJobReq::decoded(body).map_err(|error| {
         refuse(task, Problem::InvalidMessage, &format!("the request cannot be read: {error}"))
     })?;
@@ -123,24 +123,26 @@ fn check(task: &Task, body: &[u8]) -> Result<Interval, ServerError> {
         .queried(task.configuration.batch_mode())
         .map_err(|problem| refuse(task, problem, "the query does not fit the batch mode of the task"))?;
     task.vdaf.check_aggregation_parameter(request.agg_param()).map_err(|_| {
-        refuse(task, Problem::InvalidAggregationParameter, "this task takes no aggregation parameter")
+        refuse(task, Problem::InvalidAggregationParameter, "this task takes no such aggregation parameter")
     })?;
+    if request.agg_param() != task.aggregation_parameter {
+        let detail = "the reports of this task are aggregated under another parameter";
+        return Err(refuse(task, Problem::InvalidMessage, detail).into());
+    }
     request
         .check_extensions()
         .map_err(|problem| refuse(task, problem, "no extension of collection jobs is known here"))?;
-    match queried {
-        QueriedBatch::TimeInterval(interval) => Ok(interval),
-        QueriedBatch::LeaderSelected => {
-            Err(refuse(task, Problem::InvalidMessage, "leader-selected batches are not served").into())
-        }
-    }
+    Ok(queried)
 }
 
 /// The state of a job, as an answer.
-fn answer(job: &CollectionJobRow) -> Result<Response, ServerError> {
+fn answer(shared: &Shared, job: &CollectionJobRow) -> Result<Response, ServerError> {
     match job.state {
         CollectionState::Pending | CollectionState::Closing | CollectionState::Reserved => {
-            let retry_after = [(header::RETRY_AFTER, HeaderValue::from_static("1"))];
+            // As long as it takes otherwise, or until the helper is asked again.
+            let put_off = job.next_try_at.saturating_sub(shared.clock.now()).min(LONGEST_WAIT);
+            let seconds = shared.paces.collections.seconds_for(1).max(put_off);
+            let retry_after = [(header::RETRY_AFTER, HeaderValue::from(seconds))];
             Ok((StatusCode::OK, retry_after).into_response())
         }
         CollectionState::Released => {
@@ -169,6 +171,9 @@ fn unknown(task: &Task) -> Abort {
 fn refuse(task: &Task, problem: Problem, detail: &str) -> Abort {
     Abort::new(problem, detail.to_owned()).in_task(&task.id)
 }
+
+/// No collector is told to stay away for longer, in seconds: the helper may be back before.
+const LONGEST_WAIT: u64 = 60;
 
 /// A request is a query, a parameter and extensions: far less than this.
 const LARGEST_REQUEST: usize = 1 << 20;

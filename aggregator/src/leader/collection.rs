@@ -1,6 +1,7 @@
 //! Collection jobs as the leader works them off (DAP 4.6.1, 4.6.4): wait for the batch, reserve, ask the helper, settle.
 //!
-//! Reserving charges the ledger and draws the leader's noise in one transaction; from then on the job only repeats
+//! Where the leader selects the batches, one is picked first; it stays with the job until the job is at its end, and goes
+//! to another job if there was no release. Reserving charges the ledger and draws the leader's noise in one transaction; from then on the job only repeats
 //! itself towards the helper, with the same bytes, until the helper has answered or refused for good.
 
 use std::sync::Arc;
@@ -11,18 +12,19 @@ use mica_dap::collection::{
 };
 use mica_dap::hpke_config::HpkeCiphertext;
 use mica_dap::media::Media;
+use mica_dap::problem::Problem;
 use mica_dap::resource::Resource;
-use mica_dap::time::Interval;
 
 use super::complete;
 use super::peer::{self, Answer};
+use super::refusal;
 use crate::error::Abort;
-use crate::jobs::{Held, JobError};
+use crate::jobs::{Held, JobError, Reason};
 use crate::release::{self, Batch, ReleaseError};
 use crate::shared::Shared;
 use crate::store::collection_jobs::{self, CollectionJobRow, CollectionState};
 use crate::store::releases::{self, ReleaseRow};
-use crate::store::{StoreError, Tx, closed_intervals, tasks};
+use crate::store::{StoreError, Tx, batches, tasks};
 use crate::task::Task;
 
 /// How far a step came.
@@ -40,15 +42,39 @@ pub(crate) async fn step(shared: &Arc<Shared>, job: &Held<CollectionJobRow>) -> 
         .tasks
         .by_key(job.row.task)
         .ok_or_else(|| JobError::retry("its task is not among those that this process serves"))?;
-    let under_way = matches!(job.row.state, CollectionState::Reserved | CollectionState::Abandoned);
-    let release = match job.row.release.filter(|_| under_way) {
-        Some(release) => release,
-        None => match reserve(shared, &task, job).await? {
-            Reserved::Release(release) => release,
-            Reserved::Not(progress) => return Ok(progress),
-        },
-    };
-    ask(shared, &task, job, release).await
+    let asking = matches!(job.row.state, CollectionState::Reserved | CollectionState::Abandoned);
+    if let Some(release) = job.row.release.filter(|_| asking) {
+        return ask(shared, &task, job, release).await;
+    }
+    let Some(job) = &with_batch(shared, &task, job).await? else { return Ok(Progress::Waiting) };
+    match reserve(shared, &task, job).await? {
+        Reserved::Release(release) => ask(shared, &task, job, release).await,
+        Reserved::Not(progress) => Ok(progress),
+    }
+}
+
+/// Whether a job that is due has anything to do. One that waits for reports has not, and is not even taken up.
+pub(crate) async fn worth_a_step(shared: &Shared, job: &CollectionJobRow) -> Result<bool, StoreError> {
+    if !matches!(job.state, CollectionState::Pending | CollectionState::Closing) {
+        return Ok(true);
+    }
+    let Some(task) = shared.tasks.by_key(job.task) else { return Ok(false) };
+    complete::at_a_glance(shared, &task, job, queried(&task, &stored(job)?)?).await
+}
+
+/// The job with a batch, where the leader selects one. Nothing: none is ready.
+async fn with_batch(
+    shared: &Shared,
+    task: &Task,
+    job: &Held<CollectionJobRow>,
+) -> Result<Option<Held<CollectionJobRow>>, JobError> {
+    let mut job = Held { row: job.row.clone(), token: job.token };
+    if queried(task, &stored(&job.row)?)? == QueriedBatch::LeaderSelected && job.row.batch.is_none() {
+        let Some(batch) = complete::pick(shared, task, &job).await? else { return Ok(None) };
+        job.row.batch = Some(batch);
+        job.row.state = CollectionState::Closing;
+    }
+    Ok(Some(job))
 }
 
 enum Reserved {
@@ -63,7 +89,7 @@ async fn reserve(
     job: &Held<CollectionJobRow>,
 ) -> Result<Reserved, JobError> {
     let request = &stored(&job.row)?;
-    if !complete::at_a_glance(shared, task, job, query(task, request)?).await? {
+    if !complete::at_a_glance(shared, task, &job.row, queried(task, request)?).await? {
         return Ok(Reserved::Not(Progress::Waiting));
     }
     let outcome = shared
@@ -82,7 +108,7 @@ async fn reserve(
     match outcome {
         Ok(reserved) => Ok(reserved),
         Err(ReleaseError::Refused(refused)) => {
-            fail(shared, task, job, &refused.abort(task)).await?;
+            refusal::fail(shared, task, job, &refused.abort(task)).await?;
             Ok(Reserved::Not(Progress::Settled))
         }
         Err(error) => Err(JobError::retry(error.to_string())),
@@ -96,16 +122,14 @@ async fn try_reserve(
     job: &Held<CollectionJobRow>,
     request: &CollectionJobReq,
 ) -> Result<Reserved, ReleaseError> {
-    let query = query(task, request)?;
     tasks::lock_task(tx, task.key).await?;
-    if !complete::under_lock(tx, task, job, query).await? {
-        return Ok(Reserved::Not(Progress::Waiting));
-    }
-    let totals = release::totals(tx, &shared.compute, task, query, request.agg_param()).await?;
+    let complete = complete::under_lock(tx, task, job, queried(task, request)?).await?;
+    let Some(scope) = complete else { return Ok(Reserved::Not(Progress::Waiting)) };
+    let totals = release::totals(tx, &shared.compute, task, scope, request.agg_param()).await?;
     let Some(totals) = totals else { return Ok(Reserved::Not(Progress::Waiting)) };
     let batch = Batch {
         task,
-        closes: query.into(),
+        closes: scope,
         request,
         totals: &totals,
         now: shared.clock.now(),
@@ -136,24 +160,81 @@ async fn ask(
         .ok_or_else(|| StoreError::corrupt("collection_jobs", "release_id"))?;
     let collection_job_req = stored(&job.row)?;
     let request = AggregateShareReq {
-        batch_selector: BatchSelector::time_interval(query(task, &collection_job_req)?),
+        batch_selector: selector(task, &job.row, &collection_job_req)?,
         collection_job_req,
         report_count: row.release.report_count,
         checksum: row.release.checksum,
     };
-    let url = Resource::AggregateShares(task.id).url(task.configuration.helper_url());
-    let message = (Media::AggregateShareReq, request.encoded());
-    match peer::post(shared, task, &url, message, Media::AggregateShare).await? {
+    let answer = if let Some(location) = &job.row.helper_location {
+        peer::poll(shared, task, location, Media::AggregateShare).await
+    } else {
+        let url = Resource::AggregateShares(task.id).url(task.configuration.helper_url());
+        let message = (Media::AggregateShareReq, request.encoded());
+        peer::post(shared, task, &url, message, Media::AggregateShare).await
+    };
+    match patient(job.row.attempts, answer)? {
         Answer::Ready(body) => {
             let share = AggregateShare::decoded(&body)
                 .map_err(|error| JobError::retry(format!("the helper's aggregate share: {error}")))?;
             commit(shared, task, job, &row, share.encrypted_aggregate_share).await
         }
-        Answer::Refused(abort) => refund(shared, task, job, release, &abort).await,
-        Answer::Deferred { seconds, .. } => Err(JobError::Deferred(seconds)),
-        Answer::TooLarge | Answer::Gone => {
-            Err(JobError::retry("the helper does not take requests for shares there"))
+        Answer::Refused(abort) => refusal::refund(shared, task, job, release, &abort).await,
+        Answer::Deferred { location, seconds } => {
+            if location.is_some() {
+                remember(shared, job, location.as_deref()).await?;
+            }
+            Err(JobError::Deferred(seconds))
         }
+        Answer::Gone => {
+            // Posted again, the same bytes find what the helper made of them, or make it.
+            remember(shared, job, None).await?;
+            Err(JobError::retry("the helper does not know the aggregate share any more"))
+        }
+        Answer::TooLarge => Err(JobError::retry("the request for a share is larger than the helper takes")),
+    }
+}
+
+/// A helper that does not know the task may be told of it soon. After so many attempts it is taken at its word, and the
+/// collector is told the same (DAP 4.6.1).
+fn patient(attempts: u64, answer: Result<Answer, JobError>) -> Result<Answer, JobError> {
+    match answer {
+        Err(JobError::Retry { reason: Reason::UnknownTask, .. }) if attempts >= UNKNOWN_TASK_ATTEMPTS => {
+            let abort = Abort::new(Problem::UnrecognizedTask, "the helper does not know the task");
+            Ok(Answer::Refused(Box::new(abort)))
+        }
+        other => other,
+    }
+}
+
+/// Where the helper keeps its share, for the next attempt.
+async fn remember(
+    shared: &Shared,
+    job: &Held<CollectionJobRow>,
+    location: Option<&str>,
+) -> Result<(), JobError> {
+    if location == job.row.helper_location.as_deref() {
+        return Ok(());
+    }
+    shared
+        .store
+        .tx("set_share_location", move |mut tx| async move {
+            collection_jobs::set_location(&mut tx, &job.row.id, job.token, location).await?;
+            Ok((tx, ()))
+        })
+        .await?;
+    Ok(())
+}
+
+/// The batch that the helper is asked for.
+fn selector(
+    task: &Task,
+    row: &CollectionJobRow,
+    request: &CollectionJobReq,
+) -> Result<BatchSelector, StoreError> {
+    match (queried(task, request)?, row.batch) {
+        (QueriedBatch::TimeInterval(query), _) => Ok(BatchSelector::time_interval(query)),
+        (QueriedBatch::LeaderSelected, Some(batch)) => Ok(BatchSelector::leader_selected(batch)),
+        (QueriedBatch::LeaderSelected, None) => Err(StoreError::corrupt("collection_jobs", "batch_id")),
     }
 }
 
@@ -180,37 +261,21 @@ async fn commit(
             tx.abandon();
             return Ok((tx, Ok(())));
         }
+        if let Some(batch) = &job.row.batch {
+            batches::set_collected(&mut tx, task.key, batch).await?;
+        }
         let outcome = release::commit(&mut tx, task, release.id, now).await;
         Ok((tx, outcome))
     })
     .await
 }
 
-/// The helper refused for good: the charge is given back, the interval is open again, the collector gets the helper's
-/// own problem (DAP 4.6.1).
-async fn refund(
-    shared: &Shared,
-    task: &Task,
-    job: &Held<CollectionJobRow>,
-    release: i64,
-    abort: &Abort,
-) -> Result<Progress, JobError> {
-    let (problem, now) = (&abort.to_json(), shared.clock.now());
-    tracing::warn!(task = %task.id, problem = abort.known_type(), "the helper refused a release");
-    settle(shared, "refund_release", move |mut tx| async move {
-        tasks::lock_task(&mut tx, task.key).await?;
-        if !collection_jobs::set_failed(&mut tx, &job.row.id, job.token, problem).await? {
-            tx.abandon();
-            return Ok((tx, Ok(())));
-        }
-        let outcome = release::refund(&mut tx, task, release, now).await;
-        Ok((tx, outcome))
-    })
-    .await
-}
-
 /// Runs a settling transaction whose gate operations may fail by themselves; failures undo all of it.
-async fn settle<F, Fut>(shared: &Shared, name: &'static str, mut body: F) -> Result<Progress, JobError>
+pub(super) async fn settle<F, Fut>(
+    shared: &Shared,
+    name: &'static str,
+    mut body: F,
+) -> Result<Progress, JobError>
 where
     F: FnMut(Tx) -> Fut + Send,
     Fut: Future<Output = Result<(Tx, Result<(), ReleaseError>), StoreError>> + Send,
@@ -234,38 +299,16 @@ where
     outcome.map(|()| Progress::Settled).map_err(|error| JobError::retry(error.to_string()))
 }
 
-/// The job ends without a release; what it had closed is open again.
-async fn fail(
-    shared: &Shared,
-    task: &Task,
-    job: &Held<CollectionJobRow>,
-    abort: &Abort,
-) -> Result<(), JobError> {
-    let (problem, query) = (&abort.to_json(), query(task, &stored(&job.row)?)?);
-    shared
-        .store
-        .tx("fail_collection_job", move |mut tx| async move {
-            tasks::lock_task(&mut tx, task.key).await?;
-            if !collection_jobs::set_failed(&mut tx, &job.row.id, job.token, problem).await? {
-                tx.abandon();
-            } else if job.row.state == CollectionState::Closing {
-                closed_intervals::withdraw(&mut tx, task.key, query).await?;
-            }
-            Ok((tx, ()))
-        })
-        .await?;
-    Ok(())
-}
-
 /// The collector's request; checked when it came.
-fn stored(row: &CollectionJobRow) -> Result<CollectionJobReq, StoreError> {
+pub(super) fn stored(row: &CollectionJobRow) -> Result<CollectionJobReq, StoreError> {
     CollectionJobReq::decoded(&row.request).map_err(|_| StoreError::corrupt("collection_jobs", "request"))
 }
 
-/// The interval that a stored request asks for; checked when it came.
-fn query(task: &Task, request: &CollectionJobReq) -> Result<Interval, StoreError> {
-    match request.query().queried(task.configuration.batch_mode()) {
-        Ok(QueriedBatch::TimeInterval(interval)) => Ok(interval),
-        _ => Err(StoreError::corrupt("collection_jobs", "request")),
-    }
+/// What a stored request asks for; checked when it came.
+pub(super) fn queried(task: &Task, request: &CollectionJobReq) -> Result<QueriedBatch, StoreError> {
+    let queried = request.query().queried(task.configuration.batch_mode());
+    queried.map_err(|_| StoreError::corrupt("collection_jobs", "request"))
 }
+
+/// How often a helper that does not know the task is asked: for some minutes.
+const UNKNOWN_TASK_ATTEMPTS: u64 = 8;

@@ -14,9 +14,9 @@ use mica_service::store::{StoreError, Tx};
 
 use crate::jobs::AGGREGATION;
 use crate::shared::{Limits, Shared};
+use crate::store::aggregation_jobs;
 use crate::store::batches::{self, Room};
 use crate::store::segments::{self, NewSegment, SegmentHead};
-use crate::store::{aggregation_jobs, tasks};
 use crate::task::Task;
 
 /// Puts what waits in batches, up to [`JOBS`] jobs. False: nothing was waiting.
@@ -25,7 +25,6 @@ pub(super) async fn form_some(shared: &Shared, task: &Task) -> Result<bool, Stor
     shared
         .store
         .tx("form_jobs_of_batches", move |mut tx| async move {
-            tasks::share_task(&mut tx, task.key).await?;
             batches::lock_batches(&mut tx, task.key).await?;
             let waiting = segments::unassigned(&mut tx, task.key, now, SEGMENTS).await?;
             if waiting.is_empty() {

@@ -11,6 +11,7 @@ pub(crate) mod finish;
 pub(crate) mod form_jobs;
 mod included;
 pub(crate) mod peer;
+mod refusal;
 mod rounds;
 pub(crate) mod segment_writer;
 mod split;

@@ -6,7 +6,7 @@
 
 use std::str::FromStr;
 
-use mica_dap::id::CollectionJobId;
+use mica_dap::id::{BatchId, CollectionJobId};
 use mica_service::store::{Fields, StoreError, Tx, signed};
 use sha2::{Digest as _, Sha256};
 use sqlx::any::AnyRow;
@@ -61,6 +61,10 @@ pub struct CollectionJobRow {
     pub state: CollectionState,
     /// The newest segment that its batch waits for.
     pub fence: i64,
+    /// The batch that was picked for it, where the leader selects it.
+    pub batch: Option<BatchId>,
+    /// The path at which the helper keeps its share, once it said so.
+    pub helper_location: Option<String>,
     /// The release, once reserved.
     pub release: Option<i64>,
     /// The answer, encoded, once released.
@@ -146,10 +150,28 @@ pub async fn tasks_with_work(tx: &mut Tx, now: u64) -> Result<Vec<i64>, StoreErr
     rows.iter().map(|row| Fields::of("collection_jobs", row).integer("task")).collect()
 }
 
-/// Takes up the task's job that is due longest, if any is.
+/// The jobs of the task that are due, those that wait longest first; at most `limit`. Looking at them takes none of them
+/// up, and writes nothing.
+pub async fn due(tx: &mut Tx, task: i64, now: u64, limit: u64) -> Result<Vec<CollectionJobRow>, StoreError> {
+    let rows = sqlx::query(
+        "-- due_collection_jobs
+         SELECT * FROM collection_jobs
+         WHERE task = $1 AND state IN ('pending', 'closing', 'reserved', 'abandoned')
+           AND lease_until <= $2 AND next_try_at <= $2
+         ORDER BY next_try_at, created_at LIMIT $3",
+    )
+    .bind(task)
+    .bind(signed(now)?)
+    .bind(signed(limit)?)
+    .fetch_all(tx.connection())
+    .await?;
+    rows.iter().map(read).collect()
+}
+
+/// Takes up a job that is due. None when it is not, or somebody else has it.
 pub async fn lease(
     tx: &mut Tx,
-    task: i64,
+    id: &CollectionJobId,
     request: LeaseRequest,
 ) -> Result<Option<CollectionJobRow>, StoreError> {
     let query = columns::for_update_skip_locked(
@@ -157,8 +179,8 @@ pub async fn lease(
         "-- lease_collection_job
          UPDATE collection_jobs SET attempts = attempts + 1, lease_until = $1, lease_token = $2
          WHERE id = (SELECT id FROM collection_jobs
-                     WHERE task = $4 AND state IN ('pending', 'closing', 'reserved', 'abandoned') AND lease_until <= $3 AND next_try_at <= $3
-                     ORDER BY next_try_at, created_at LIMIT 1",
+                     WHERE id = $4 AND state IN ('pending', 'closing', 'reserved', 'abandoned')
+                       AND lease_until <= $3 AND next_try_at <= $3",
         ")
          RETURNING *",
     );
@@ -166,7 +188,7 @@ pub async fn lease(
         .bind(request.until()?)
         .bind(request.token.as_bytes().as_slice())
         .bind(signed(request.now)?)
-        .bind(task)
+        .bind(id.as_bytes().as_slice())
         .fetch_optional(tx.connection())
         .await?;
     row.as_ref().map(read).transpose()
@@ -189,6 +211,47 @@ pub async fn set_fence(
     .bind(token.as_bytes().as_slice())
     .bind(state.as_str())
     .bind(fence)
+    .execute(tx.connection())
+    .await?;
+    Ok(found(done.rows_affected()))
+}
+
+/// Notes the batch that was picked for a job, which waits for what is under way for it from now on. False when the lease
+/// is lost or the job has a batch.
+pub async fn set_batch(
+    tx: &mut Tx,
+    id: &CollectionJobId,
+    token: LeaseToken,
+    batch: &BatchId,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "-- set_collection_job_batch
+         UPDATE collection_jobs SET state = 'closing', batch_id = $3
+         WHERE id = $1 AND lease_token = $2 AND state = 'pending' AND batch_id IS NULL",
+    )
+    .bind(id.as_bytes().as_slice())
+    .bind(token.as_bytes().as_slice())
+    .bind(batch.as_bytes().as_slice())
+    .execute(tx.connection())
+    .await?;
+    Ok(found(done.rows_affected()))
+}
+
+/// Notes where the helper keeps its share. False when the lease is lost or the helper is not being asked.
+pub async fn set_location(
+    tx: &mut Tx,
+    id: &CollectionJobId,
+    token: LeaseToken,
+    location: Option<&str>,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "-- set_collection_job_location
+         UPDATE collection_jobs SET helper_location = $3
+         WHERE id = $1 AND lease_token = $2 AND state IN ('reserved', 'abandoned')",
+    )
+    .bind(id.as_bytes().as_slice())
+    .bind(token.as_bytes().as_slice())
+    .bind(location)
     .execute(tx.connection())
     .await?;
     Ok(found(done.rows_affected()))
@@ -365,6 +428,8 @@ fn read(row: &AnyRow) -> Result<CollectionJobRow, StoreError> {
         request: fields.bytes("request")?,
         state: fields.parsed("state")?,
         fence: fields.integer("fence")?,
+        batch: columns::optional_array(&fields, "batch_id")?.map(BatchId::new),
+        helper_location: fields.column("helper_location")?,
         release: fields.column("release_id")?,
         response: fields.optional_bytes("response")?,
         problem: fields.column("problem")?,

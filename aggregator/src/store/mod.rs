@@ -26,8 +26,8 @@
 //! * [`job_limits`] - `learn`, `of_task`
 //! * `buckets` - `add`, `report_count`, `totals`, `scrub`
 //! * [`tallies`] - `add`, `of_task`
-//! * [`collection_jobs`] - `insert`, `by_id`, `live_by_request`, `lease`, `renew`, `set_fence`, `set_reserved`, `set_released`,
-//!   `set_failed`, `delete`, `retry_at`, `give_back`, `release_all_leases`
+//! * [`collection_jobs`] - `insert`, `by_id`, `live_by_request`, `due`, `lease`, `renew`, `set_fence`, `set_batch`,
+//!   `set_reserved`, `set_location`, `set_released`, `set_failed`, `delete`, `retry_at`, `give_back`, `release_all_leases`
 //! * [`releases`] - `insert`, `by_id`, `by_batch_key`, `by_digest`, `by_share_id`, `set_state`, `replace_refunded`,
 //!   `forget_share`
 //! * [`closed_intervals`] - `close`, `withdraw`, `reopen`, `overlapping`, `closed_times`

@@ -94,6 +94,20 @@ async fn a_helper_that_does_not_know_the_task_yet_is_asked_again() {
     }
 }
 
+/// L43.
+#[tokio::test]
+async fn a_helper_that_never_gets_to_know_the_task_fails_the_collection_in_the_end() {
+    let database = sqlite();
+    let world = World::noised(&database).await;
+    assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
+    world.settled().await;
+    world.helper.will((0..8).map(|_| Act::problem(Problem::UnrecognizedTask)));
+    assert_eq!(world.collected().await.problem(), "unrecognizedTask");
+    assert_eq!(world.helper.posted(SHARES).len(), 8);
+    assert_eq!(world.leader.entries().await, [Charge, Refund], "it costs nothing");
+    assert_eq!(world.total(&world.collected().await).0, 2, "and can be asked for again");
+}
+
 #[tokio::test]
 async fn a_share_that_takes_a_while_or_is_no_share_is_waited_for() {
     for database in databases().await {
@@ -101,13 +115,14 @@ async fn a_share_that_takes_a_while_or_is_no_share_is_waited_for() {
         assert_eq!(world.upload(&world.reports(&[4, 5])).await, []);
         world.settled().await;
         world.helper.will([
-            Act::defer(30),
+            Act::defer_share(30),
             Act::change(|answer| answer.media = Some("text/plain".to_owned())),
             Act::change(|answer| answer.body.push(0)),
             Act::change(|answer| answer.status = 202),
         ]);
         assert_eq!(world.total(&world.collected().await), (2, 9), "{}", database.kind);
-        assert_eq!(world.helper.posted(SHARES).len(), 4);
+        assert_eq!(world.helper.posted(SHARES).len(), 1, "it is asked for where the helper keeps it");
+        assert_eq!(world.helper.received().len(), 1 + 4);
         assert_eq!(world.leader.releases().await, ["committed"]);
         assert_eq!(world.leader.entries().await, [], "a release without noise costs nothing");
     }

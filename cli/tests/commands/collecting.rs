@@ -54,6 +54,17 @@ fn collect(folder: &Folder, file: &str) -> Ran {
 }
 
 #[test]
+fn a_batch_of_time_must_be_named_and_there_is_no_next_one() {
+    let folder = Folder::with_task(free_port(), 2);
+    let file = "task/collector.task.json";
+    let ran = folder.mica(&["collect", file]);
+    assert!(ran.one_line(2).contains("add --last 24h"), "{}", ran.err);
+    for next in [&["collect", file, "--next"][..], &["collect", file, "--keep", "--last", "1h"]] {
+        assert!(folder.mica(next).one_line(2).contains("are intervals of time"));
+    }
+}
+
+#[test]
 fn a_leader_that_does_not_answer_is_unreachable() {
     let folder = Folder::with_task(free_port(), 2);
     let ran = collect(&folder, "task/collector.task.json");

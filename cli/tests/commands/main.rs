@@ -1,5 +1,6 @@
 //! What `mica` says and how it ends, as somebody at a terminal meets it: the built program, its output, its exit code.
 
+mod batch_modes;
 mod collecting;
 mod configuration;
 mod encryption;

@@ -41,10 +41,10 @@ fn a_server_without_a_configuration_is_a_usage_error() {
 fn a_batch_must_be_named_in_one_way() {
     let when = "2026-11-20T00:00Z";
     for args in [
-        &["collect", "x"][..],
-        &["collect", "x", "--from", when],
+        &["collect", "x", "--from", when][..],
         &["collect", "x", "--to", when],
         &["collect", "x", "--last", "1h", "--from", when, "--to", when],
+        &["collect", "x", "--next", "--last", "1h"],
     ] {
         assert_eq!(Folder::new().mica(args).code, 2, "{args:?}");
     }

@@ -1,7 +1,7 @@
 //! Collection jobs and releases.
 
 use mica_dap::batch::Checksum;
-use mica_dap::id::{AggregateShareId, CollectionJobId};
+use mica_dap::id::{AggregateShareId, BatchId, CollectionJobId};
 
 use super::{at_once, attempt, commit, interval, lease, stores, token};
 use crate::store::StoreError;
@@ -80,9 +80,9 @@ async fn a_job_passes_its_states_in_order_and_only_for_the_lease_holder() {
         let new = &job(1, b"a");
         let id = &new.id;
         commit!(store, |tx| jobs::insert(tx, new));
-        assert!(commit!(store, |tx| jobs::lease(tx, 1, lease(99, 1))).is_none());
-        assert_eq!(commit!(store, |tx| jobs::lease(tx, 1, lease(100, 1))).unwrap().attempts, 1);
-        assert!(commit!(store, |tx| jobs::lease(tx, 1, lease(114, 2))).is_none());
+        assert!(commit!(store, |tx| jobs::lease(tx, id, lease(99, 1))).is_none());
+        assert_eq!(commit!(store, |tx| jobs::lease(tx, id, lease(100, 1))).unwrap().attempts, 1);
+        assert!(commit!(store, |tx| jobs::lease(tx, id, lease(114, 2))).is_none());
         assert!(!commit!(store, |tx| jobs::set_reserved(tx, id, token(2), 7)));
         assert!(!commit!(store, |tx| jobs::set_released(tx, id, token(1), b"early")));
         assert!(commit!(store, |tx| jobs::set_reserved(tx, id, token(1), 7)));
@@ -91,14 +91,14 @@ async fn a_job_passes_its_states_in_order_and_only_for_the_lease_holder() {
         assert!(commit!(store, |tx| jobs::retry_at(tx, id, token(1), 120)));
         assert!(!commit!(store, |tx| jobs::set_released(tx, id, token(1), b"lost")));
 
-        assert!(commit!(store, |tx| jobs::lease(tx, 1, lease(119, 2))).is_none());
-        let again = commit!(store, |tx| jobs::lease(tx, 1, lease(120, 2))).unwrap();
+        assert!(commit!(store, |tx| jobs::lease(tx, id, lease(119, 2))).is_none());
+        let again = commit!(store, |tx| jobs::lease(tx, id, lease(120, 2))).unwrap();
         assert_eq!((again.state, again.release, again.attempts), (CollectionState::Reserved, Some(7), 2));
         assert!(commit!(store, |tx| jobs::set_released(tx, id, token(2), b"answer")));
         assert!(!commit!(store, |tx| jobs::set_failed(tx, id, token(2), "{}")));
         let released = commit!(store, |tx| jobs::by_id(tx, 1, id)).unwrap();
         assert_eq!(released.response.as_deref(), Some(b"answer".as_slice()));
-        assert!(commit!(store, |tx| jobs::lease(tx, 1, lease(9_999, 3))).is_none());
+        assert!(commit!(store, |tx| jobs::lease(tx, id, lease(9_999, 3))).is_none());
     }
 }
 
@@ -108,10 +108,51 @@ async fn a_job_that_only_waits_has_not_tried() {
         let new = &job(1, b"a");
         commit!(store, |tx| jobs::insert(tx, new));
         for _ in 0..5 {
-            assert_eq!(commit!(store, |tx| jobs::lease(tx, 1, lease(100, 1))).unwrap().attempts, 1);
+            assert_eq!(commit!(store, |tx| jobs::lease(tx, &new.id, lease(100, 1))).unwrap().attempts, 1);
             assert!(!commit!(store, |tx| jobs::give_back(tx, &new.id, token(2), 100)));
             assert!(commit!(store, |tx| jobs::give_back(tx, &new.id, token(1), 100)));
         }
+    }
+}
+
+#[tokio::test]
+async fn who_looks_at_what_is_due_takes_nothing_up() {
+    for (_database, store) in stores().await {
+        let (one, two, other) = (&job(1, b"a"), &job(2, b"b"), &NewCollectionJob { task: 2, ..job(3, b"c") });
+        for new in [one, two, other] {
+            commit!(store, |tx| jobs::insert(tx, new));
+        }
+        let due = async |now| {
+            let due = commit!(store, |tx| jobs::due(tx, 1, now, 9));
+            due.iter().map(|job| (job.id, job.attempts)).collect::<Vec<_>>()
+        };
+        assert_eq!(due(99).await, []);
+        assert_eq!(due(100).await.len(), 2);
+        commit!(store, |tx| jobs::lease(tx, &one.id, lease(100, 1))).unwrap();
+        assert_eq!(due(100).await, [(two.id, 0)]);
+        assert!(commit!(store, |tx| jobs::retry_at(tx, &one.id, token(1), 130)));
+        assert_eq!(due(130).await, [(two.id, 0), (one.id, 1)], "who waits longest is first");
+        assert_eq!(commit!(store, |tx| jobs::due(tx, 1, 130, 1)).len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_collection_gets_one_batch_and_a_place_at_the_helper_only_when_it_is_asked() {
+    for (_database, store) in stores().await {
+        let new = &job(1, b"a");
+        let (id, batch) = (&new.id, &BatchId::new([9; 32]));
+        commit!(store, |tx| jobs::insert(tx, new));
+        assert!(!commit!(store, |tx| jobs::set_batch(tx, id, token(1), batch)), "it is not leased");
+        commit!(store, |tx| jobs::lease(tx, id, lease(100, 1))).unwrap();
+        assert!(commit!(store, |tx| jobs::set_batch(tx, id, token(1), batch)));
+        assert!(!commit!(store, |tx| jobs::set_batch(tx, id, token(1), batch)), "it has one");
+        assert!(!commit!(store, |tx| jobs::set_location(tx, id, token(1), Some("/there"))));
+        assert!(commit!(store, |tx| jobs::set_reserved(tx, id, token(1), 7)));
+        assert!(commit!(store, |tx| jobs::set_location(tx, id, token(1), Some("/there"))));
+        let row = commit!(store, |tx| jobs::by_id(tx, 1, id)).unwrap();
+        assert_eq!((row.batch.as_ref(), row.helper_location.as_deref()), (Some(batch), Some("/there")));
+        assert!(commit!(store, |tx| jobs::set_location(tx, id, token(1), None)));
+        assert_eq!(commit!(store, |tx| jobs::by_id(tx, 1, id)).unwrap().helper_location, None);
     }
 }
 
@@ -120,7 +161,7 @@ async fn a_failed_job_makes_room_for_the_same_request() {
     for (_database, store) in stores().await {
         let (first, second) = (&job(1, b"a"), &job(2, b"a"));
         commit!(store, |tx| jobs::insert(tx, first));
-        commit!(store, |tx| jobs::lease(tx, 1, lease(100, 1))).unwrap();
+        commit!(store, |tx| jobs::lease(tx, &first.id, lease(100, 1))).unwrap();
         assert!(!commit!(store, |tx| jobs::set_failed(tx, &first.id, token(2), "{}")));
         assert!(commit!(store, |tx| jobs::set_failed(tx, &first.id, token(1), "{}")));
         let failed = commit!(store, |tx| jobs::by_id(tx, 1, &first.id)).unwrap();
@@ -134,11 +175,11 @@ async fn a_deleted_job_is_lost_to_whoever_works_on_it() {
     for (_database, store) in stores().await {
         let new = &job(1, b"a");
         commit!(store, |tx| jobs::insert(tx, new));
-        commit!(store, |tx| jobs::lease(tx, 1, lease(100, 1))).unwrap();
+        commit!(store, |tx| jobs::lease(tx, &new.id, lease(100, 1))).unwrap();
         assert!(commit!(store, |tx| jobs::delete(tx, 1, &new.id)));
         assert!(!commit!(store, |tx| jobs::set_reserved(tx, &new.id, token(1), 7)));
         assert!(!commit!(store, |tx| jobs::retry_at(tx, &new.id, token(1), 0)));
-        assert!(commit!(store, |tx| jobs::lease(tx, 1, lease(9_999, 2))).is_none());
+        assert!(commit!(store, |tx| jobs::lease(tx, &new.id, lease(9_999, 2))).is_none());
     }
 }
 
@@ -147,13 +188,13 @@ async fn a_reserved_job_that_is_deleted_is_hidden_and_driven_to_its_end() {
     for (_database, store) in stores().await {
         let new = &job(1, b"a");
         commit!(store, |tx| jobs::insert(tx, new));
-        commit!(store, |tx| jobs::lease(tx, 1, lease(100, 1))).unwrap();
+        commit!(store, |tx| jobs::lease(tx, &new.id, lease(100, 1))).unwrap();
         commit!(store, |tx| jobs::set_reserved(tx, &new.id, token(1), 7));
         assert!(commit!(store, |tx| jobs::delete(tx, 1, &new.id)));
         assert!(!commit!(store, |tx| jobs::delete(tx, 1, &new.id)), "it is deleted already");
         assert!(commit!(store, |tx| jobs::live_by_request(tx, 1, b"a")).is_none());
         commit!(store, |tx| jobs::retry_at(tx, &new.id, token(1), 0));
-        let again = commit!(store, |tx| jobs::lease(tx, 1, lease(9_999, 2))).unwrap();
+        let again = commit!(store, |tx| jobs::lease(tx, &new.id, lease(9_999, 2))).unwrap();
         assert_eq!((again.state, again.release), (CollectionState::Abandoned, Some(7)));
         assert!(commit!(store, |tx| jobs::set_released(tx, &new.id, token(2), b"answer")));
         let over = commit!(store, |tx| jobs::by_id(tx, 1, &new.id)).unwrap();
@@ -167,10 +208,10 @@ async fn a_process_that_is_alone_looks_at_every_open_job_at_once() {
         let (one, two) = (&job(1, b"a"), &job(2, b"b"));
         commit!(store, |tx| jobs::insert(tx, one));
         commit!(store, |tx| jobs::insert(tx, two));
-        commit!(store, |tx| jobs::lease(tx, 1, lease(100, 1))).unwrap();
+        commit!(store, |tx| jobs::lease(tx, &one.id, lease(100, 1))).unwrap();
         assert_eq!(commit!(store, |tx| jobs::release_all_leases(tx)), 2);
-        assert!(commit!(store, |tx| jobs::lease(tx, 1, lease(1, 2))).is_some());
-        assert!(commit!(store, |tx| jobs::lease(tx, 1, lease(1, 2))).is_some());
+        assert!(commit!(store, |tx| jobs::lease(tx, &one.id, lease(1, 2))).is_some());
+        assert!(commit!(store, |tx| jobs::lease(tx, &two.id, lease(1, 2))).is_some());
     }
 }
 

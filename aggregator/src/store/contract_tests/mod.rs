@@ -1,6 +1,7 @@
 //! The contract of the store, held on SQLite and on PostgreSQL: what is unique, what is guarded, and what happens
 //! when several want the same.
 
+mod batches;
 mod budgets;
 mod collecting;
 mod helper;

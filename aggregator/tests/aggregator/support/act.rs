@@ -71,6 +71,11 @@ impl Act {
         Self::change(move |answer| answer.defer(retry_after))
     }
 
+    /// Does its part of a share, and says that it takes a while.
+    pub(crate) fn defer_share(retry_after: u64) -> Self {
+        Self::change(move |answer| answer.defer_at(retry_after, ""))
+    }
+
     /// Does its part of a job, and tells something else about it.
     pub(crate) fn tamper(tamper: impl FnOnce(&mut Vec<VerifyResp>) + Send + 'static) -> Self {
         Self::change(|answer| {
@@ -83,10 +88,14 @@ impl Act {
 
 impl Answer {
     pub(crate) fn defer(&mut self, retry_after: u64) {
+        self.defer_at(retry_after, "?step=0");
+    }
+
+    fn defer_at(&mut self, retry_after: u64, query: &str) {
         self.body.clear();
         self.media = None;
         self.retry_after = Some(retry_after);
-        self.location = self.location.take().map(|location| format!("{location}?step=0"));
+        self.location = self.location.take().map(|location| format!("{location}{query}"));
     }
 }
 

@@ -161,6 +161,14 @@ impl Shared {
             let resource = Resource::AggregationJob(self.task.id, job_id(*at), Some(0));
             received.method == Method::GET && received.target == resource.absolute_path(endpoint)
         });
+        let share = (0..=u8::MAX).find(|at| {
+            let id = AggregateShareId::new(*job_id(usize::from(*at)).as_bytes());
+            let resource = Resource::AggregateShare(self.task.id, id);
+            received.method == Method::GET && received.target == resource.absolute_path(endpoint)
+        });
+        if let Some(body) = share.and_then(|at| honest.given_share(usize::from(at))) {
+            return Answer::ready(Media::AggregateShare, body, String::new());
+        }
         match found.and_then(|at| honest.job(at)) {
             Some(body) => Answer::ready(Media::AggregationJobResp, body, String::new()),
             None => Answer { status: 404, ..Answer::default() },

@@ -12,7 +12,7 @@ use mica_dap::collection::{AggregateShare, AggregateShareReq, SelectedBatch};
 use mica_dap::hpke::{
     AggregateShareAad, HpkeKeypair, InputShareAad, Label, NoisedShare, Role, open, seal_aggregate_share,
 };
-use mica_dap::id::ReportId;
+use mica_dap::id::{BatchId, ReportId};
 use mica_dap::problem::Problem;
 use mica_dap::report::PlaintextInputShare;
 use mica_dap::report_error::ReportError;
@@ -51,6 +51,7 @@ struct Exchange {
 struct Counted {
     id: ReportId,
     time: Time,
+    batch: Option<BatchId>,
     output: OutputShare,
 }
 
@@ -77,6 +78,23 @@ impl Honest {
         self.counted.len() as u64
     }
 
+    /// How many reports it counts in each batch, in the order in which the first of each came.
+    pub(crate) fn batches(&self) -> Vec<(BatchId, u64)> {
+        let mut batches: Vec<(BatchId, u64)> = Vec::new();
+        for batch in self.counted.iter().filter_map(|report| report.batch) {
+            match batches.iter_mut().find(|(known, _)| *known == batch) {
+                Some((_, reports)) => *reports += 1,
+                None => batches.push((batch, 1)),
+            }
+        }
+        batches
+    }
+
+    /// The aggregate share that it gave.
+    pub(crate) fn given_share(&self, at: usize) -> Option<Vec<u8>> {
+        self.shares.get(at).map(|share| share.response.clone())
+    }
+
     /// How many different jobs it has seen.
     pub(crate) fn jobs(&self) -> usize {
         self.jobs.len()
@@ -88,11 +106,13 @@ impl Honest {
             return (at, self.jobs[at].response.clone());
         }
         let job = AggregationJobInitReq::decode_limited(request, 10_000).expect("a job that can be read");
-        assert_eq!((job.verification_key_id, job.agg_param.len(), job.extensions.len()), (0, 0, 0));
+        assert_eq!((job.verification_key_id, job.agg_param.len()), (0, 0));
+        let batch =
+            job.batch_id(self.task.configuration.batch_mode()).expect("the extensions of its batch mode");
         assert!(!job.repeats_a_report());
         let early = self.early.pop_front().unwrap_or_default();
         let inits = job.verify_inits.iter().enumerate();
-        let verify_resps = inits.map(|(at, init)| self.verify(init, early.contains(&at))).collect();
+        let verify_resps = inits.map(|(at, init)| self.verify(init, batch, early.contains(&at))).collect();
         let response = AggregationJobResp { verify_resps }.encoded();
         self.jobs.push(Exchange { request: request.to_vec(), response: response.clone() });
         (self.jobs.len() - 1, response)
@@ -110,9 +130,11 @@ impl Honest {
         }
         let asked = AggregateShareReq::decoded(request).expect("a request that can be read");
         let (_, batch) = asked.batch(self.task.configuration.batch_mode())?;
-        let SelectedBatch::TimeInterval(interval) = batch else { return Err(Problem::BatchInvalid) };
-        let batch: Vec<&Counted> =
-            self.counted.iter().filter(|report| interval.contains(report.time)).collect();
+        let selected = |report: &&Counted| match batch {
+            SelectedBatch::TimeInterval(interval) => interval.contains(report.time),
+            SelectedBatch::LeaderSelected(batch) => report.batch == Some(batch),
+        };
+        let batch: Vec<&Counted> = self.counted.iter().filter(selected).collect();
         let checksum: Checksum = batch.iter().map(|report| Checksum::of(&report.id)).collect();
         if (asked.report_count, asked.checksum) != (batch.len() as u64, checksum) {
             return Err(Problem::BatchMismatch);
@@ -133,9 +155,9 @@ impl Honest {
         Ok((self.shares.len() - 1, response))
     }
 
-    fn verify(&mut self, init: &VerifyInit, early: bool) -> VerifyResp {
+    fn verify(&mut self, init: &VerifyInit, batch: Option<BatchId>, early: bool) -> VerifyResp {
         let report_id = init.report_share.metadata.report_id;
-        let counted = if early { Err(ReportError::ReportTooEarly) } else { self.count(init) };
+        let counted = if early { Err(ReportError::ReportTooEarly) } else { self.count(init, batch) };
         let result = match counted {
             Ok(message) => VerifyResult::Continue(message),
             Err(error) => VerifyResult::Reject(error.code(self.task.draft)),
@@ -143,7 +165,7 @@ impl Honest {
         VerifyResp { report_id, result }
     }
 
-    fn count(&mut self, init: &VerifyInit) -> Result<Vec<u8>, ReportError> {
+    fn count(&mut self, init: &VerifyInit, batch: Option<BatchId>) -> Result<Vec<u8>, ReportError> {
         let share = &init.report_share;
         let id = share.metadata.report_id;
         let aad = InputShareAad {
@@ -165,7 +187,7 @@ impl Honest {
         let context = vdaf_context(self.task.draft, &self.task.id);
         match self.vdaf.helper_init(&key, &context, &[], &input, &init.payload) {
             Ok(HelperStep::Finished { output, message }) => {
-                self.counted.push(Counted { id, time: share.metadata.time, output });
+                self.counted.push(Counted { id, time: share.metadata.time, batch, output });
                 Ok(message)
             }
             _ => Err(ReportError::VdafVerifyError),

@@ -1,6 +1,6 @@
 //! What the database of a leader holds, read the way an operator would.
 
-use mica_aggregator::store;
+use mica_aggregator::store::{self, batches::BatchState};
 use mica_dp::EntryKind;
 use sqlx::Row as _;
 
@@ -72,6 +72,20 @@ impl Server {
             Ok((tx, row.get::<Vec<u8>, _>(0)))
         });
         share.await.expect("the database answers")
+    }
+
+    /// The batches, the oldest first: their states, how often each was refused, and how many reports are verified in it.
+    pub(crate) async fn batches(&self) -> Vec<(BatchState, u64, u64)> {
+        let batches = self.store.read("batches", |mut tx| async move {
+            let task = store::tasks::all_tasks(&mut tx).await?[0].key;
+            let mut batches = Vec::new();
+            for row in store::batches::of_task(&mut tx, task, 1_000).await? {
+                let reports = store::report_count(&mut tx, task, row.batch).await?;
+                batches.push((row.state, row.refusals, reports));
+            }
+            Ok((tx, batches))
+        });
+        batches.await.expect("the database answers")
     }
 
     /// How many buckets still hold a share.

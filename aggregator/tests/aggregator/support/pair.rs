@@ -11,7 +11,7 @@ use mica_aggregator::shared::Limits;
 use mica_aggregator::task_file::Tokens;
 use mica_aggregator::{Aggregator, Role, TaskFile, store};
 use mica_client::{ReportBuilder, TaskBundle};
-use mica_collector::{CollectError, Collector, CollectorTask, Outcome};
+use mica_collector::{CollectError, Collection, Collector, CollectorTask, Outcome};
 use mica_dap::Draft;
 use mica_dap::codec::{Decode as _, Encode as _};
 use mica_dap::hpke::HpkeKeypair;
@@ -68,17 +68,23 @@ pub(crate) struct Setting {
     pub(crate) vdaf: VdafConfig,
     pub(crate) draft: Draft,
     pub(crate) policy: String,
+    pub(crate) batch_mode: BatchMode,
 }
 
 impl Setting {
     pub(crate) fn without_noise(vdaf: VdafConfig) -> Self {
         let policy = Policy::for_release_without_dp("a test compares exact totals", "2099-01-01");
-        Self { vdaf, draft: Draft::V18, policy }
+        Self { vdaf, draft: Draft::V18, policy, batch_mode: BatchMode::TimeInterval }
+    }
+
+    /// Of the same kind, with batches of the leader's choice.
+    pub(crate) fn by_leader(self) -> Self {
+        Self { batch_mode: BatchMode::LeaderSelected, ..self }
     }
 
     pub(crate) fn with_noise(vdaf: VdafConfig, epsilon: &str) -> Self {
         let policy = Policy::for_demo(LABEL, &vdaf, MIN_BATCH, epsilon);
-        Self { vdaf, draft: Draft::V18, policy }
+        Self { vdaf, draft: Draft::V18, policy, batch_mode: BatchMode::TimeInterval }
     }
 }
 
@@ -113,7 +119,7 @@ impl Task {
             helper_url: url(helper),
             time_precision: TimePrecision::new(60).expect("not zero"),
             min_batch_size: MIN_BATCH,
-            batch_mode: BatchMode::TimeInterval,
+            batch_mode: setting.batch_mode,
             vdaf: setting.vdaf.clone(),
             task_interval: None,
         };
@@ -281,8 +287,16 @@ impl Pair {
         Interval::new(now, Duration(1)).expect("one unit")
     }
 
+    /// Asks for all there is, or for the next batch.
+    pub(crate) async fn begin(&self) -> Result<Collection, CollectError> {
+        match self.configuration.batch_mode() {
+            BatchMode::TimeInterval => self.collector.collect(self.all()).await,
+            BatchMode::LeaderSelected => self.collector.collect_next().await,
+        }
+    }
+
     pub(crate) async fn collect(&self) -> Result<Outcome, CollectError> {
-        let collection = self.collector.collect(self.all()).await?;
+        let collection = self.begin().await?;
         let waiting = self.collector.wait(&collection, || {});
         tokio::time::timeout(std::time::Duration::from_secs(20), waiting).await.expect("a batch in time")
     }

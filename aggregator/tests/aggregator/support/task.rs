@@ -25,6 +25,7 @@ pub(crate) struct TestTask {
     pub(crate) configuration: TaskConfiguration,
     pub(crate) verify_key: [u8; 32],
     pub(crate) collector: HpkeKeypair,
+    pub(crate) batch_target_size: Option<u64>,
     /// The text of the policy that covers the task.
     pub(crate) policy: String,
 }
@@ -41,6 +42,8 @@ pub(crate) struct Kind {
     pub(crate) batch_mode: BatchMode,
     /// The length of one unit of time in seconds.
     pub(crate) precision: u64,
+    /// Where the leader selects the batches: how many reports it puts in one.
+    pub(crate) batch_target_size: Option<u64>,
 }
 
 impl Default for Kind {
@@ -54,6 +57,7 @@ impl Default for Kind {
             helper_url: "https://helper.example/api/dap".to_owned(),
             batch_mode: BatchMode::TimeInterval,
             precision: PRECISION,
+            batch_target_size: None,
         }
     }
 }
@@ -96,6 +100,7 @@ impl TestTask {
             configuration: parameters.build(kind.draft).expect("the configuration of a test is valid"),
             verify_key: rand::random(),
             collector: HpkeKeypair::generate(7, &mut rand::rng()),
+            batch_target_size: kind.batch_target_size,
             policy,
         }
     }
@@ -121,7 +126,7 @@ impl TestTask {
             verification_key_id: 0,
             collector: self.collector.config.clone(),
             tokens,
-            batch_target_size: None,
+            batch_target_size: self.batch_target_size.filter(|_| role == Role::Leader),
         }
     }
 }

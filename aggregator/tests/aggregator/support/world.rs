@@ -14,6 +14,7 @@ use mica_dap::hpke_config::{HpkeCiphertext, HpkeConfigList};
 use mica_dap::media::Media;
 use mica_dap::report::{Report, UploadErrors, UploadRequest};
 use mica_dap::report_error::ReportError;
+use mica_dap::task::BatchMode;
 use mica_dap::time::{Duration, Interval};
 use mica_dap::vdaf::Measurement;
 use mica_envelope::{GatewayKey, GatewayKeys, Kem, KeyConfigList};
@@ -106,9 +107,18 @@ impl World {
     }
 
     pub(crate) async fn collect_from(&self, leader: &Server, interval: Interval) -> Reply {
-        let body = request(interval).encoded();
+        let body = self.request(interval).encoded();
         let media = Some(Media::CollectionJobReq);
         self.send(Method::POST, &self.url(leader, "collection_jobs"), media, body).await
+    }
+
+    /// What the collector of the task asks for; its interval does not matter where the leader selects the batches.
+    fn request(&self, interval: Interval) -> CollectionJobReq {
+        let query = match self.task.configuration.batch_mode() {
+            BatchMode::TimeInterval => Query::time_interval(interval),
+            BatchMode::LeaderSelected => Query::leader_selected(),
+        };
+        CollectionJobReq::new(query, Vec::new())
     }
 
     pub(crate) async fn follow(&self, method: Method, location: &str) -> Reply {
@@ -139,7 +149,7 @@ impl World {
         assert_eq!(reply.media.as_deref(), Some(Media::CollectionJobResp.header()));
         let answer = CollectionJobResp::decoded(&reply.body).expect("an answer");
         assert_eq!(answer.interval, hour());
-        let request = request(hour());
+        let request = self.request(hour());
         let open = |role, sealed: &HpkeCiphertext| {
             let aad = AggregateShareAad {
                 task_id: &self.task.id,
@@ -231,10 +241,6 @@ const TOKEN: &str = "Bearer shown-by-the-collector";
 /// The hour in which every test begins.
 pub(crate) fn hour() -> Interval {
     Interval::new(now(), Duration(1)).expect("one unit")
-}
-
-fn request(interval: Interval) -> CollectionJobReq {
-    CollectionJobReq::new(Query::time_interval(interval), Vec::new())
 }
 
 /// What clients are told; these tests upload without relay and gateway.

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use mica_collector::{Collection, Collector, CollectorTask, Estimate, Outcome, Poll};
+use mica_dap::task::{BatchMode, TaskConfiguration};
+use mica_dap::time::Interval;
 use mica_service::clock::Clock;
 use mica_service::config::parse_duration;
 use mica_service::http::{HttpClient, HttpOptions};
@@ -23,14 +25,18 @@ use crate::screen::{Progress, Signs};
 #[command(after_help = "Examples:
   mica collect page-load/collector.task.json --last 24h
   mica collect page-load/collector.task.json --from 2026-11-20T00:00Z --to 2026-11-21T00:00Z -o json
+  mica collect page-load/collector.task.json --next                 batches that the leader selects
 
 Times are widened to whole units of the task's time precision. A batch is released once: a part of it
-cannot be collected again under another interval.")]
+cannot be collected again under another interval.
+
+Where the leader selects the batches, each run prints the next one. It is deleted at the leader after it was
+printed, and not before: a run that is interrupted until then prints the same batch when it is repeated.")]
 pub(crate) struct Args {
     /// The collector's task file, collector.task.json
     file: PathBuf,
     /// The time up to now, such as 30m, 24h or 7d
-    #[arg(long, value_name = "TIME", required_unless_present = "from", conflicts_with_all = ["from", "to"])]
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["from", "to"])]
     last: Option<String>,
     /// The beginning: 2026-11-20T00:00Z, or seconds since 1970
     #[arg(long, value_name = "WHEN", requires = "to")]
@@ -38,6 +44,12 @@ pub(crate) struct Args {
     /// The end, which is not part of the batch
     #[arg(long, value_name = "WHEN", requires = "from")]
     to: Option<String>,
+    /// The next batch that the leader selects; what is meant when the task is one of those and nothing is said
+    #[arg(long, conflicts_with_all = ["last", "from", "to"])]
+    next: bool,
+    /// With --next: leave the batch at the leader, so that the next run prints it again
+    #[arg(long)]
+    keep: bool,
     /// Ask once and end with exit code 5 when the result is not ready
     #[arg(long)]
     no_wait: bool,
@@ -53,18 +65,16 @@ pub(crate) struct Args {
 /// Does what the command line says.
 pub(super) async fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     let task = CollectorTask::from_json(&files::read(&args.file, "collector's task file")?)?;
-    let precision = task.configuration.time_precision();
-    let interval = match (&args.last, &args.from, &args.to) {
-        (Some(last), ..) => interval::last(last, Clock::system().now(), precision)?,
-        (None, Some(from), Some(to)) => interval::between(from, to, precision)?,
-        _ => return Err(Failure::usage("which batch? add --last 24h, or --from and --to")),
-    };
+    let wanted = args.wanted(&task.configuration)?;
     let patience = parse_duration(&args.timeout).map_err(Failure::usage)?;
     let estimate = Estimate::of(task.mechanism.as_ref(), CONFIDENCE);
     let configuration = task.configuration.clone();
     let peers = args.peers.peers_as(&args.identity)?;
     let collector = Collector::new(task, HttpClient::new(HttpOptions { peers, ..HttpOptions::default() }));
-    let collection = collector.collect(interval).await?;
+    let collection = match wanted {
+        Wanted::Interval(interval) => collector.collect(interval).await?,
+        Wanted::Next => collector.collect_next().await?,
+    };
     let outcome = if args.no_wait {
         match collector.poll(&collection).await? {
             Poll::Ready(outcome) => outcome,
@@ -76,7 +86,48 @@ pub(super) async fn run(args: &Args, global: &Global) -> Result<(), Failure> {
             .map_err(|_| not_ready("the same command asks again for the same batch"))??
     };
     let noised = collector.task().mechanism.is_some();
-    Released { configuration: &configuration, outcome: &outcome, estimate, noised }.print(global.output)
+    Released { configuration: &configuration, outcome: &outcome, estimate, noised }.print(global.output)?;
+    // Only now: a result that was deleted before it was printed would be lost.
+    if wanted == Wanted::Next && !args.keep {
+        advance(&collector, &collection).await;
+    }
+    Ok(())
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Interval(Interval),
+    Next,
+}
+
+impl Args {
+    fn wanted(&self, task: &TaskConfiguration) -> Result<Wanted, Failure> {
+        let by_leader = task.batch_mode() == BatchMode::LeaderSelected;
+        let precision = task.time_precision();
+        match (&self.last, &self.from, &self.to) {
+            (None, None, None) if by_leader => Ok(Wanted::Next),
+            _ if by_leader => Err(Failure::usage(
+                "the leader of this task selects its batches, whatever their time; ask for --next",
+            )),
+            _ if self.next || self.keep => Err(Failure::usage(
+                "the batches of this task are intervals of time; leave out --next and --keep, and add --last 24h, or \
+                 --from and --to",
+            )),
+            (Some(last), ..) => interval::last(last, Clock::system().now(), precision).map(Wanted::Interval),
+            (None, Some(from), Some(to)) => interval::between(from, to, precision).map(Wanted::Interval),
+            _ => Err(Failure::usage("which batch? add --last 24h, or --from and --to")),
+        }
+    }
+}
+
+/// Deletes a collection whose result is printed, so that the next run gets the next batch.
+async fn advance(collector: &Collector, collection: &Collection) {
+    if let Err(error) = collector.delete(collection).await {
+        eprintln!(
+            "the batch could not be deleted at the leader ({error}); the next run may print this same batch again"
+        );
+    }
 }
 
 /// Polls until there is a result, with a sign of life on a terminal.

@@ -108,6 +108,7 @@ async fn open(
         time_precision_seconds: HOUR,
         min_batch_size,
         batch_mode: BatchMode::TimeInterval,
+        batch_target_size: None,
         task_interval: None,
     };
     let made = provision(&spec, policy)?;

@@ -18,11 +18,11 @@ use mica_service::compute::ComputePool;
 use mica_service::shutdown::Shutdown;
 use mica_service::telemetry;
 
-use self::options::{Kind, Mode, Only, Options};
+use self::options::{Kind, Only, Options};
 use self::place::{Place, policy_text};
 use self::sheet::Sheet;
 use self::state::State;
-use crate::args::{Format, Global};
+use crate::args::{Format, Global, Mode};
 use crate::deployment::{self, Aggregators, Ports, Running, Setting, Sockets};
 use crate::exit::Failure;
 use crate::provision::provision;

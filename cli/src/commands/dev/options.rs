@@ -5,12 +5,12 @@
 
 use clap::ValueEnum;
 use mica_dap::Draft;
-use mica_dap::task::BatchMode;
 use mica_dap::time::{Duration, Interval, Time};
 use mica_dap::vdaf_config::VdafConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::args::Mode;
 use crate::deployment::{Addresses, Cast};
 use crate::exit::Failure;
 use crate::provision::TaskSpec;
@@ -34,17 +34,6 @@ pub(super) enum Kind {
     Poplar1,
 }
 
-/// How reports are put into batches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Mode {
-    /// By the time of the report
-    #[value(name = "time_interval")]
-    TimeInterval,
-    /// By the leader
-    #[value(name = "leader_selected")]
-    LeaderSelected,
-}
-
 /// Which aggregator runs here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -60,6 +49,8 @@ pub(super) enum Only {
 pub(super) struct Options {
     pub(super) label: String,
     pub(super) vdaf: Vdaf,
+    #[serde(default)]
+    pub(super) batch_mode: Mode,
     pub(super) draft: String,
     pub(super) time_precision: u64,
     pub(super) min_batch_size: u64,
@@ -95,11 +86,6 @@ impl Options {
     /// # Errors
     /// When flags contradict each other, or ask for what is not there yet.
     pub(super) fn of(args: &Args) -> Result<Self, Failure> {
-        if args.batch_mode == Mode::LeaderSelected {
-            return Err(Failure::usage(
-                "--batch-mode leader_selected is not in this version; use time_interval, or leave it out",
-            ));
-        }
         let needed = match args.only {
             Some(Only::Leader) => (args.helper_url.is_some(), args.leader_url.is_none(), "--helper-url"),
             Some(Only::Helper) => (args.leader_url.is_some(), args.helper_url.is_none(), "--leader-url"),
@@ -121,6 +107,7 @@ impl Options {
         Ok(Self {
             label: args.label.clone(),
             vdaf: vdaf(args)?,
+            batch_mode: args.batch_mode,
             draft: args.draft.to_string(),
             time_precision: args.time_precision,
             min_batch_size: args.min_batch_size,
@@ -171,7 +158,8 @@ impl Options {
             vdaf: self.vdaf.config(),
             time_precision_seconds: self.time_precision,
             min_batch_size: self.min_batch_size,
-            batch_mode: BatchMode::TimeInterval,
+            batch_mode: self.batch_mode.into(),
+            batch_target_size: None,
             task_interval,
         })
     }

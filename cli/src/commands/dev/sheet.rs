@@ -137,7 +137,7 @@ impl Sheet {
             None => "WITHOUT noise: totals are exact and nothing is private".to_owned(),
         };
         format!(
-            "relay     {}\ngateway   {gateway}\nleader    {}\nhelper    {}\ntask      {}\n          {}, batches by \
+            "relay     {}\ngateway   {gateway}\nleader    {}\nhelper    {}\ntask      {}\n          {}, {}, \
              time in units of {} s, at least {} reports\nreleases  {released}\nlogs      {}\n\nAll roles run in ONE \
              process, without TLS: for development only. With --json everything is printed, keys and tokens \
              included.\nPress Ctrl-C to stop.",
@@ -146,6 +146,7 @@ impl Sheet {
             endpoint(&self.helper),
             self.task.id,
             self.task.vdaf.config().name(),
+            if self.task.batch_mode == "time_interval" { "batches by time" } else { "batches by the leader" },
             self.task.time_precision,
             self.task.min_batch_size,
             logs.display(),

@@ -3,14 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use mica_dap::Draft;
-use mica_dap::task::BatchMode;
 use mica_dap::time::{Duration, Interval, Time};
 use mica_dp::parse_task_info;
 use mica_service::config::parse_duration;
 use serde_json::json;
 
 use super::vdaf::VdafArgs;
-use crate::args::{Format, Global};
+use crate::args::{Format, Global, Mode};
 use crate::exit::Failure;
 use crate::provision::{Provisioned, TaskSpec, provision};
 use crate::{files, print};
@@ -43,6 +42,12 @@ pub(crate) struct Args {
     /// The length of one unit of time, such as 1h: the smallest batch, and all that a report says of its time
     #[arg(long, value_name = "TIME")]
     time_precision: String,
+    /// How reports are put into batches
+    #[arg(long, value_enum, default_value_t = Mode::TimeInterval)]
+    batch_mode: Mode,
+    /// With --batch-mode leader_selected: how many reports the leader puts in a batch; the fewest when left out
+    #[arg(long, value_name = "N")]
+    batch_target_size: Option<u64>,
     /// The draft of DAP that the task speaks
     #[arg(long, value_name = "18|19", default_value = "18")]
     draft: Draft,
@@ -75,7 +80,8 @@ impl Args {
             vdaf: self.vdaf.config()?,
             time_precision_seconds,
             min_batch_size: self.min_batch_size,
-            batch_mode: BatchMode::TimeInterval,
+            batch_mode: self.batch_mode.into(),
+            batch_target_size: self.batch_target_size,
             task_interval,
         })
     }

@@ -1,0 +1,172 @@
+//! The collections of a task, stepped. Most of them wait for reports, some for days: one that waits is looked at when
+//! something has happened and seldom otherwise, and looking writes nothing.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use mica_dap::id::CollectionJobId;
+use mica_service::shutdown::Shutdown;
+use mica_service::store::StoreError;
+
+use super::driver::{lease_request, wait};
+use super::heartbeat::{Heartbeat, Lease};
+use super::{Held, JobError};
+use crate::leader::collection::{self, Progress};
+use crate::shared::Shared;
+use crate::store::collection_jobs::{self, CollectionJobRow};
+
+/// Steps every collection of the task that is due and has something to do, each once. Whether one came to its end.
+pub(super) async fn step_all(
+    shared: &Arc<Shared>,
+    task: i64,
+    shutdown: &Shutdown,
+) -> Result<bool, StoreError> {
+    let mut settled = false;
+    for row in due(shared, task).await? {
+        if shutdown.is_triggered() {
+            break;
+        }
+        // Before the look, so that what happens during it makes the next look worth while.
+        let now = shared.looks.now();
+        if shared.looks.was_looked_at(&row.id, now) {
+            continue;
+        }
+        if collection::worth_a_step(shared, &row).await? {
+            settled |= step(shared, &row.id).await?;
+        } else {
+            shared.looks.looked_at(row.id, now);
+        }
+    }
+    Ok(settled)
+}
+
+async fn due(shared: &Shared, task: i64) -> Result<Vec<CollectionJobRow>, StoreError> {
+    let now = shared.clock.now();
+    shared
+        .store
+        .read("due_collection_jobs", move |mut tx| async move {
+            let due = collection_jobs::due(&mut tx, task, now, MOST).await?;
+            Ok((tx, due))
+        })
+        .await
+}
+
+/// Takes a collection as far as it goes, unless somebody else has it. Whether it came to its end.
+async fn step(shared: &Arc<Shared>, id: &CollectionJobId) -> Result<bool, StoreError> {
+    let request = lease_request(shared);
+    let leased = shared
+        .store
+        .tx("lease_collection_job", move |mut tx| async move {
+            let job = collection_jobs::lease(&mut tx, id, request).await?;
+            Ok((tx, job))
+        })
+        .await?;
+    let Some(row) = leased else { return Ok(false) };
+    let (job, began) = (Held { row, token: request.token }, Instant::now());
+    let alive = Heartbeat::of(shared, Lease::Collection(job.row.id), job.token);
+    let done = collection::step(shared, &job).await;
+    drop(alive);
+    let settled = matches!(done, Ok(Progress::Settled));
+    if settled {
+        shared.paces.collections.measure(1, began.elapsed());
+    }
+    settle(shared, &job, done).await?;
+    Ok(settled)
+}
+
+async fn settle(
+    shared: &Shared,
+    job: &Held<CollectionJobRow>,
+    done: Result<Progress, JobError>,
+) -> Result<(), StoreError> {
+    let now = shared.clock.now();
+    let retry_at = match done {
+        Ok(Progress::Settled) | Err(JobError::LeaseLost) => return Ok(()),
+        Ok(Progress::Waiting) => None,
+        Err(error) => {
+            tracing::warn!(attempts = job.row.attempts, why = %error, "a collection is tried again later");
+            Some(now + wait(shared, &error, job.row.attempts))
+        }
+    };
+    let (id, token) = (&job.row.id, job.token);
+    shared
+        .store
+        .tx("retry_collection_job", move |mut tx| async move {
+            match retry_at {
+                Some(time) => collection_jobs::retry_at(&mut tx, id, token, time).await?,
+                None => collection_jobs::give_back(&mut tx, id, token, now).await?,
+            };
+            Ok((tx, ()))
+        })
+        .await
+}
+
+/// When each waiting collection was looked at last, in this process.
+#[derive(Default)]
+pub(crate) struct Looks {
+    /// How often something has happened.
+    events: AtomicU64,
+    last: Mutex<HashMap<CollectionJobId, Look>>,
+}
+
+/// A moment, in the time of a clock and in what had happened until then.
+#[derive(Clone, Copy)]
+struct Look {
+    at: Instant,
+    events: u64,
+}
+
+impl Looks {
+    /// Something has happened: everything is worth a look.
+    pub(super) fn woken(&self) {
+        self.events.fetch_add(1, Ordering::SeqCst);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.clear();
+    }
+
+    fn now(&self) -> Look {
+        Look { at: Instant::now(), events: self.events.load(Ordering::SeqCst) }
+    }
+
+    fn looked_at(&self, id: CollectionJobId, look: Look) {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).insert(id, look);
+    }
+
+    /// Whether another look would find what the last one found. Other processes on the same database are not heard of, so
+    /// that this never lasts.
+    fn was_looked_at(&self, id: &CollectionJobId, now: Look) -> bool {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.get(id).is_some_and(|last| {
+            last.events == now.events && now.at.saturating_duration_since(last.at) < BETWEEN_LOOKS
+        })
+    }
+}
+
+/// The most collections of a task that one round steps; the others have their turn in the next.
+const MOST: u64 = 1_000;
+
+/// How long a waiting collection is left alone while nothing is heard.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_collection_that_waits_is_left_alone_until_something_happens_or_time_has_passed() {
+        let looks = Looks::default();
+        let (one, other) = (CollectionJobId::new([1; 16]), CollectionJobId::new([2; 16]));
+        let began = looks.now();
+        looks.looked_at(one, began);
+        assert!(looks.was_looked_at(&one, looks.now()));
+        assert!(!looks.was_looked_at(&other, looks.now()));
+        let later = Look { at: began.at + BETWEEN_LOOKS, ..looks.now() };
+        assert!(!looks.was_looked_at(&one, later));
+        looks.woken();
+        assert!(!looks.was_looked_at(&one, looks.now()));
+        looks.looked_at(one, began);
+        assert!(!looks.was_looked_at(&one, looks.now()), "it was looked at before that happened");
+    }
+}
