@@ -27,6 +27,7 @@ use crate::shared::{Limits, Shared};
 use crate::store::{aggregation_jobs, collection_jobs, helper_work};
 use crate::task::Role;
 use crate::task_file::TaskFile;
+use crate::taskprov::Taskprov;
 use crate::{jobs, router};
 
 /// The parts an aggregator is built from.
@@ -100,6 +101,15 @@ impl Aggregator {
         let shared =
             Shared { role, store, clock, compute, http, tasks, keys, limits, room, paces, looks, uploads };
         Ok(Self { shared: Arc::new(shared), writing, tls: None })
+    }
+
+    /// Takes part in tasks that come with a request, under these terms.
+    #[must_use]
+    pub fn with_taskprov(mut self, taskprov: Option<Taskprov>) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.tasks.set_taskprov(taskprov);
+        }
+        self
     }
 
     /// Listens inside TLS.

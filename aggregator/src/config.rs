@@ -8,6 +8,7 @@ use mica_service::tls::{ListenTls, PeerTls};
 use serde::Deserialize;
 
 use crate::shared::Limits;
+use crate::taskprov::TaskprovConfig;
 
 /// `leader.toml` or `helper.toml`. Paths are taken from the folder of the file.
 #[derive(Clone, Debug, Deserialize)]
@@ -26,6 +27,9 @@ pub struct Config {
     /// What is asked of new tasks.
     #[serde(default)]
     pub limits: TaskLimits,
+    /// Takes part in tasks that come with a request.
+    #[serde(default)]
+    pub taskprov: Option<TaskprovConfig>,
     /// Where the operator's admin API listens, if anywhere: on loopback, or inside the TLS of `[tls]`.
     #[serde(default)]
     pub admin_listen: Option<SocketAddr>,
@@ -89,6 +93,7 @@ impl Config {
     #[must_use]
     pub fn relative_to(mut self, folder: &Path) -> Self {
         self.policy = folder.join(&self.policy);
+        self.taskprov = self.taskprov.map(|taskprov| taskprov.relative_to(folder));
         self.admin_token_file = self.admin_token_file.map(|file| folder.join(file));
         self.tls = self.tls.map(|tls| tls.relative_to(folder));
         self.peer_tls = self.peer_tls.relative_to(folder);

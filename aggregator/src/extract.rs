@@ -23,6 +23,7 @@ use crate::credential::Presented;
 use crate::error::{Abort, ServerError};
 use crate::shared::Shared;
 use crate::task::Task;
+use crate::taskprov::Advertised;
 
 /// The task that the URL names. Anyone may address it.
 pub(crate) struct Addressed(pub(crate) Arc<Task>);
@@ -37,11 +38,17 @@ impl FromRequestParts<Arc<Shared>> for Addressed {
     type Rejection = ServerError;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, ServerError> {
-        let id: Option<TaskId> = path_part(parts, "task").await;
-        let unknown = || Abort::new(Problem::UnrecognizedTask, "there is no such task here");
-        let id = id.ok_or_else(unknown)?;
-        let task = shared.tasks.find(&id).await?.ok_or_else(|| unknown().in_task(&id))?;
-        Ok(Self(task))
+        let id: TaskId = path_part(parts, "task").await.ok_or_else(|| unknown(None))?;
+        let terms = shared.tasks.taskprov();
+        let advertised = terms.and_then(|terms| terms.read(&parts.headers));
+        if let Some(task) = shared.tasks.find(&id).await? {
+            return Ok(Self(agreed(task, advertised.as_ref())?));
+        }
+        let (Some(terms), Some(advertised)) = (terms, advertised.filter(|advertised| advertised.id == id)) else {
+            return Err(unknown(Some(id)));
+        };
+        terms.opt_in(shared, advertised).await?;
+        shared.tasks.by_id(&id).map(Self).ok_or_else(|| unknown(Some(id)))
     }
 }
 
@@ -51,20 +58,33 @@ impl FromRequestParts<Arc<Shared>> for Authorized {
     async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, ServerError> {
         let id: Option<TaskId> = path_part(parts, "task").await;
         let shown = Presented::of(parts).map_err(|abort| about(abort, id))?;
+        let terms = shared.tasks.taskprov();
+        let advertised = terms.and_then(|terms| terms.read(&parts.headers));
         let known = || {
             let task = id.and_then(|id| shared.tasks.by_id(&id));
             task.filter(|task| task.expected().is_shown(&shown))
         };
         if let Some(task) = known() {
-            return Ok(Self(task));
+            return Ok(Self(agreed(task, advertised.as_ref())?));
         }
         // Somebody else may have added the task a moment ago. From here on each step is the same whether there is such a
         // task or not: whoever has shown nothing that is known here learns nothing.
         shared.tasks.look_again().await?;
         if let Some(task) = known() {
-            return Ok(Self(task));
+            return Ok(Self(agreed(task, advertised.as_ref())?));
         }
-        let is_a_peer = shared.tasks.all().iter().any(|task| task.expected().is_shown(&shown));
+        let may_bring_tasks = terms.filter(|terms| terms.expected().is_shown(&shown));
+        if let (Some(id), Some(terms), Some(advertised)) = (id, may_bring_tasks, advertised)
+            && advertised.id == id
+            && shared.tasks.by_id(&id).is_none()
+        {
+            terms.opt_in(shared, advertised).await?;
+            if let Some(task) = known() {
+                return Ok(Self(task));
+            }
+        }
+        let is_a_peer = may_bring_tasks.is_some()
+            || shared.tasks.all().iter().any(|task| task.expected().is_shown(&shown));
         let abort = if is_a_peer {
             Abort::new(Problem::UnrecognizedTask, "there is no such task here for this caller")
         } else {
@@ -84,6 +104,23 @@ impl<T: FromStr> FromRequestParts<Arc<Shared>> for Resource<T> {
         let unknown = Abort::plain(StatusCode::NOT_FOUND, "there is no such resource");
         Err(about(unknown, path_part(parts, "task").await))
     }
+}
+
+/// The task, unless the request speaks of another or knows it otherwise.
+fn agreed(task: Arc<Task>, advertised: Option<&Advertised>) -> Result<Arc<Task>, ServerError> {
+    let id = task.id;
+    match advertised {
+        Some(advertised) if advertised.id != id => Err(unknown(Some(id))),
+        Some(advertised) if !advertised.is(&task.configuration) => {
+            let detail = "the task has another configuration here";
+            Err(Abort::new(Problem::InvalidTask, detail).in_task(&id).into())
+        }
+        _ => Ok(task),
+    }
+}
+
+fn unknown(id: Option<TaskId>) -> ServerError {
+    about(Abort::new(Problem::UnrecognizedTask, "there is no such task here"), id)
 }
 
 /// The body of a request, if it is of this type and no longer than `limit`.

@@ -28,6 +28,7 @@ pub mod shared;
 pub mod store;
 pub mod task;
 pub mod task_file;
+pub mod taskprov;
 
 pub use aggregator::{Aggregator, BuildError};
 #[cfg(feature = "testing")]

@@ -17,6 +17,7 @@ use mica_service::store::{Store, StoreError, Tx};
 use crate::store::tasks::{self, CHANGED, Mark, TaskRow};
 use crate::task::{Role, Task};
 use crate::task_file::TaskFile;
+use crate::taskprov::Taskprov;
 
 /// The tasks of one process, by their names.
 pub struct Tasks {
@@ -24,6 +25,7 @@ pub struct Tasks {
     clock: Clock,
     role: Role,
     policy: Policy,
+    taskprov: Option<Taskprov>,
     picture: RwLock<Arc<Picture>>,
     /// Held by whoever renews the picture.
     renewing: tokio::sync::Mutex<()>,
@@ -53,12 +55,23 @@ impl Tasks {
             clock,
             role,
             policy,
+            taskprov: None,
             picture: RwLock::default(),
             renewing: tokio::sync::Mutex::default(),
             looked: Mutex::default(),
         };
         tasks.renew().await?;
         Ok(tasks)
+    }
+
+    /// Lets tasks come with requests.
+    pub(crate) fn set_taskprov(&mut self, taskprov: Option<Taskprov>) {
+        self.taskprov = taskprov;
+    }
+
+    /// Under which terms tasks may come with requests; nothing where they may not.
+    pub(crate) fn taskprov(&self) -> Option<&Taskprov> {
+        self.taskprov.as_ref()
     }
 
     /// The task of this name.

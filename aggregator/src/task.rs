@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use mica_dap::Draft;
 use mica_dap::hpke_config::HpkeConfig;
 use mica_dap::id::TaskId;
+use mica_dap::taskprov;
 use mica_dap::task::{BatchMode, TaskConfiguration};
 use mica_dap::vdaf::{ShareLengths, Vdaf, VerifyKey, vdaf_context};
 use mica_dp::{Contribution, Decision, Policy, TaskFacts, parse_task_info};
@@ -109,6 +110,12 @@ impl Task {
     #[must_use]
     pub(crate) fn came_by(self, origin: Origin) -> Self {
         Self { origin, ..self }
+    }
+
+    /// What the leader says of the task in every request to the helper, if the task can be advertised.
+    pub fn advertisement(&self) -> Option<http::HeaderValue> {
+        let value = taskprov::advertisement(&self.id, &self.configuration)?;
+        http::HeaderValue::from_str(&value).ok()
     }
 
     /// Whether its operator has ended it: no report is taken any more, what was taken is still added and collected.

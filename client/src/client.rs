@@ -6,10 +6,11 @@ use mica_dap::codec::Encode as _;
 use mica_dap::hpke_config::{HpkeConfig, HpkeConfigList};
 use mica_dap::id::ReportId;
 use mica_dap::media::Media;
-use mica_dap::problem::ProblemDocument;
+use mica_dap::problem::{Problem, ProblemDocument};
 use mica_dap::report::{Report, UploadErrors, UploadRequest};
 use mica_dap::report_error::ReportError;
 use mica_dap::resource::Resource;
+use mica_dap::taskprov;
 use mica_dap::vdaf::Measurement;
 use mica_envelope::{ClientEnvelope, InnerRequest, InnerResponse, KeyConfigList, media};
 use mica_tls::Peers;
@@ -94,8 +95,16 @@ impl Client {
     pub async fn upload(&self, reports: &[Report]) -> Result<UploadOutcome, ClientError> {
         let body = UploadRequest { reports: reports.to_vec() }.encoded();
         let url = Resource::Reports(self.bundle.task_id).url(self.bundle.configuration.leader_url());
-        let headers = vec![("content-type".to_owned(), Media::UploadReq.header().as_bytes().to_vec())];
-        let response = self.ask("POST", &url, headers, body).await?;
+        let mut headers = vec![("content-type".to_owned(), Media::UploadReq.header().as_bytes().to_vec())];
+        let first = self.ask("POST", &url, headers.clone(), body.clone()).await;
+        let response = match (first, self.advertisement()) {
+            // A leader that has not heard of the task yet is told of it, once.
+            (Err(refusal), Some(task)) if is_unrecognized(&refusal) => {
+                headers.push((taskprov::HEADER.to_owned(), task.into_bytes()));
+                self.ask("POST", &url, headers, body).await?
+            }
+            (first, _) => first?,
+        };
         if response.body.is_empty() {
             return Ok(UploadOutcome { accepted: reports.len(), rejected: Vec::new() });
         }
@@ -109,6 +118,11 @@ impl Client {
         let accepted =
             accepted.ok_or_else(|| ClientError::Answer("it refuses more than was sent".to_owned()))?;
         Ok(UploadOutcome { accepted, rejected })
+    }
+
+    /// The header that tells of the task, if it can be told.
+    fn advertisement(&self) -> Option<String> {
+        taskprov::advertisement(&self.bundle.task_id, &self.bundle.configuration)
     }
 
     async fn hpke_config(&self, whose: &'static str, endpoint: &str) -> Result<HpkeConfig, ClientError> {
@@ -181,6 +195,11 @@ fn inner(
         headers,
         body: Bytes::from(body),
     })
+}
+
+fn is_unrecognized(refusal: &ClientError) -> bool {
+    let urn = Problem::UnrecognizedTask.urn();
+    matches!(refusal, ClientError::Refused { problem: Some(problem), .. } if problem.type_ == urn)
 }
 
 fn outer_refusal(status: u16, body: &[u8]) -> ClientError {

@@ -12,6 +12,7 @@ use mica_dap::media::Media;
 use mica_dap::problem::ProblemDocument;
 use mica_dap::resource::{self, Resource};
 use mica_dap::task::TaskConfiguration;
+use mica_dap::taskprov;
 use mica_dap::time::Interval;
 use mica_service::http::{HttpClient, PeerError};
 
@@ -195,6 +196,9 @@ impl Collector {
             bearer.map_err(|_| CollectError::Task("its token cannot be written in a header".to_owned()))?;
         bearer.set_sensitive(true);
         let mut request = Request::builder().method(method).uri(url).header(header::AUTHORIZATION, bearer);
+        if let Some(task) = taskprov::advertisement(&self.task.task_id, &self.task.configuration) {
+            request = request.header(taskprov::HEADER, task);
+        }
         if !body.is_empty() {
             request = request.header(header::CONTENT_TYPE, Media::CollectionJobReq.header());
         }

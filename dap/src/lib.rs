@@ -30,6 +30,7 @@ pub mod report;
 pub mod report_error;
 pub mod resource;
 pub mod task;
+pub mod taskprov;
 pub mod time;
 pub mod vdaf;
 pub mod vdaf_config;

@@ -155,7 +155,8 @@ impl Route {
             request.headers_mut().insert(header::CONTENT_TYPE, spelling.clone());
         }
         for (name, header) in &self.forward {
-            let value = inner.header(name).and_then(|value| HeaderValue::from_bytes(value).ok());
+            let value = inner.header(name).filter(|value| value.len() <= LONGEST_FIELD);
+            let value = value.and_then(|value| HeaderValue::from_bytes(value).ok());
             if let Some(value) = value {
                 request.headers_mut().insert(header.clone(), value);
             }
@@ -198,6 +199,9 @@ fn is_open_segment(text: &str) -> bool {
 fn is_fixed_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte)
 }
+
+/// Longer fields are dropped: as long as the longest task configuration that a leader reads from one.
+const LONGEST_FIELD: usize = 8_192;
 
 /// Said by the table or by the connection, never by an inner request; and what names a client.
 const NEVER_FORWARDED: [&str; 12] = [

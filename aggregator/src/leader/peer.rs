@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use mica_dap::media::Media;
 use mica_dap::problem::Problem;
-use mica_dap::resource;
+use mica_dap::{resource, taskprov};
 use mica_service::http::PeerError;
 
 use crate::error::{Abort, BUDGET_EXHAUSTED, EXCEPTION_EXPIRED, FIELD_OVERFLOW};
@@ -76,7 +76,10 @@ fn no_url() -> JobError {
 }
 
 fn request(task: &Task, method: Method, url: &str) -> http::request::Builder {
-    let request = Request::builder().method(method).uri(url);
+    let mut request = Request::builder().method(method).uri(url);
+    if let Some(advertisement) = task.advertisement() {
+        request = request.header(taskprov::HEADER, advertisement);
+    }
     match task.token_to_helper() {
         Some(token) => request.header(header::AUTHORIZATION, token.header()),
         None => request,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use mica_aggregator::aggregator::Options;
 use mica_aggregator::auth::TokenHash;
 use mica_aggregator::enrol::Rules;
+use mica_aggregator::taskprov::Taskprov;
 use mica_aggregator::{Aggregator, Config, Role, TaskFile};
 use mica_dp::Policy;
 use mica_service::clock::Clock;
@@ -32,6 +33,7 @@ struct Parts {
     tls: Option<Acceptor>,
     peers: Peers,
     admin: Option<AdminListener>,
+    taskprov: Option<Taskprov>,
 }
 
 /// Where the operator asks, and the hash of what must be shown there.
@@ -56,7 +58,7 @@ pub(super) fn check(settings: &Settings, role: Role) -> Result<(), Failure> {
 }
 
 async fn serve(role: Role, parts: Parts) -> Result<(), Failure> {
-    let Parts { config, policy, tasks, tls, peers, admin } = parts;
+    let Parts { config, policy, tasks, tls, peers, admin, taskprov } = parts;
     let started = server::bind(&config.listen.to_string()).await?;
     let admin = match admin {
         Some(admin) => Some((listener::bind(admin.address).await?, admin.token)),
@@ -73,7 +75,7 @@ async fn serve(role: Role, parts: Parts) -> Result<(), Failure> {
         limits: config.limits(),
     };
     let tasks = options.tasks.len();
-    let aggregator = Aggregator::build(options).await?.with_tls(tls.clone());
+    let aggregator = Aggregator::build(options).await?.with_tls(tls.clone()).with_taskprov(taskprov);
     tracing::info!(tasks, "built");
     let admin = match admin {
         Some((listener, token)) => {
@@ -124,7 +126,10 @@ fn read(settings: &Settings, role: Role) -> Result<Parts, Failure> {
         })?;
     }
     let admin = admin(settings, &provenance, &config)?;
-    Ok(Parts { config, policy, tasks, tls, peers, admin })
+    let taskprov = config.taskprov.as_ref().map(|taskprov| taskprov.load(role)).transpose();
+    let taskprov =
+        taskprov.map_err(|error| settings.wrong(&provenance, error.key, &error.what, error.fix))?;
+    Ok(Parts { config, policy, tasks, tls, peers, admin, taskprov })
 }
 
 fn admin(
