@@ -139,8 +139,14 @@ mod tests {
     #[test]
     fn parameters_are_passed_over_and_padding_is_not_insisted_on() {
         for value in [
-            ":AQI=:", ":AQI:", " :AQI=: ", ":AQI=:;a", ":AQI=:; a=1;b=-2.5", ":AQI=:;a=\"x\\\"y\"",
-            ":AQI=:;a=:AQ==:", ":AQI=:;*a=?1;b=tok/en;c=@1700000000",
+            ":AQI=:",
+            ":AQI:",
+            " :AQI=: ",
+            ":AQI=:;a",
+            ":AQI=:; a=1;b=-2.5",
+            ":AQI=:;a=\"x\\\"y\"",
+            ":AQI=:;a=:AQ==:",
+            ":AQI=:;*a=?1;b=tok/en;c=@1700000000",
         ] {
             assert_eq!(read_header(value.as_bytes()).as_deref(), Some(&[1, 2][..]), "{value}");
         }
@@ -150,8 +156,22 @@ mod tests {
     #[test]
     fn what_is_no_byte_sequence_is_no_advertisement() {
         for value in [
-            "", "AQI=", "\"AQI=\"", ":AQI=", ":AQI=:x", ":AQI=:;", ":AQI=:;A=1", ":AQI=:;a=", ":AQI=:;a=\"x",
-            ":AQI=:, :AQI=:", ":A_I=:", "?1", "1", ":AQI=:;a=1.2345", ":AQI=: ;a", ":AQI=:;a=1234567890123456",
+            "",
+            "AQI=",
+            "\"AQI=\"",
+            ":AQI=",
+            ":AQI=:x",
+            ":AQI=:;",
+            ":AQI=:;A=1",
+            ":AQI=:;a=",
+            ":AQI=:;a=\"x",
+            ":AQI=:, :AQI=:",
+            ":A_I=:",
+            "?1",
+            "1",
+            ":AQI=:;a=1.2345",
+            ":AQI=: ;a",
+            ":AQI=:;a=1234567890123456",
             ":\u{e4}:",
         ] {
             assert_eq!(read_header(value.as_bytes()), None, "{value}");

@@ -134,8 +134,11 @@ impl TaskprovConfig {
             secret.copy_from_slice(&file);
             return Ok(secret);
         }
-        hex::decode_to_slice(file.trim_ascii(), secret.as_mut_slice())
-            .map_err(|_| TaskprovError { key, what: "the secret is not 32 bytes long".to_owned(), fix })?;
+        hex::decode_to_slice(file.trim_ascii(), secret.as_mut_slice()).map_err(|_| TaskprovError {
+            key,
+            what: "the secret is not 32 bytes long".to_owned(),
+            fix,
+        })?;
         Ok(secret)
     }
 
