@@ -54,7 +54,7 @@ pub(crate) fn begin(world: &mut World, action: &Action) -> Option<Doing> {
         }
         Action::Ask { start, units, .. } => {
             let interval = Interval::new(Time(FIRST + start), Duration(*units)).expect("an interval");
-            Some(ask(world, interval))
+            Some(if world.is_leader_selected() { ask_next(world) } else { ask(world, interval) })
         }
         Action::Poll { which, .. } => {
             let at = which.checked_rem(world.model.asked.len())?;
@@ -135,6 +135,14 @@ pub(crate) fn ask(world: &mut World, interval: Interval) -> Doing {
     world.model.intervals.push(interval);
     let collector = world.collector.clone();
     Box::pin(async move { Done::Asked(Some(interval), collector.collect(interval).await) })
+}
+
+/// The collector asks for the next batch of the leader's choice.
+pub(crate) fn ask_next(world: &World) -> Doing {
+    let collector = world.collector.clone();
+    Box::pin(
+        async move { Done::Asked(None, collector.collect_next().await) },
+    )
 }
 
 /// The collector gives up a collection, or has its result in safety.

@@ -42,7 +42,7 @@ impl Dice {
         let min_batch_size = 1 + self.below(4);
         Setting {
             draft: self.one_of(&Draft::ALL),
-            batch_mode: BatchMode::TimeInterval,
+            batch_mode: self.one_of(&[BatchMode::TimeInterval, BatchMode::LeaderSelected]),
             min_batch_size,
             target_size: min_batch_size + self.below(4),
             deferred: self.percent(50),

@@ -6,6 +6,7 @@ use mica_dap::id::ReportId;
 use mica_dap::time::{Interval, Time};
 
 use crate::actions;
+use crate::forge::PRECISION;
 use crate::model::{Fate, Violation};
 use crate::plan::{Action, Step};
 use crate::records::{self, Released};
@@ -16,7 +17,7 @@ pub(crate) async fn settle(world: &mut World) -> Result<(), Violation> {
     world.heal().await;
     send_again(world).await;
     quiet(world).await?;
-    take_intervals(world).await
+    if world.is_leader_selected() { take_batches(world).await } else { take_intervals(world).await }
 }
 
 /// Collects one interval after the other until no accepted report is left.
@@ -36,6 +37,35 @@ async fn take_intervals(world: &mut World) -> Result<(), Violation> {
     }
     let left = gap(world, &records::released(&world.records.leader).await);
     Err(Violation::Stuck(format!("after {SWEEPS} collections there is still something left: {left:?}")))
+}
+
+/// Collects one batch after the other until no verified report is left. What does not fill a batch is filled up.
+async fn take_batches(world: &mut World) -> Result<(), Violation> {
+    for _ in 0..BATCHES {
+        for at in 0..world.model.asked.len() {
+            if world.model.asked[at].outcome.is_some() && !world.model.asked[at].deleted {
+                let doing = actions::delete(world, at);
+                world.drive(doing).await;
+            }
+        }
+        let released = records::released(&world.records.leader).await;
+        let counted: u64 = released.iter().map(|release| release.report_count).sum();
+        if records::tally(&world.records.leader, "aggregated").await <= counted {
+            return Ok(());
+        }
+        let known = world.model.asked.len();
+        let doing = actions::ask_next(world);
+        world.drive(doing).await;
+        quiet(world).await?;
+        learn_results(world, known.saturating_sub(1)).await;
+        if world.model.asked.iter().skip(known.saturating_sub(1)).all(|asked| asked.outcome.is_none()) {
+            let now = world.around.clock.now() / PRECISION;
+            let unit = Interval::unit(Time(now)).expect("it is not the end of time");
+            fill(world, unit, 1).await;
+            quiet(world).await?;
+        }
+    }
+    Err(Violation::Stuck(format!("after {BATCHES} batches there is still something left")))
 }
 
 /// Clients that were not answered ask again, as they would.
@@ -113,5 +143,7 @@ const PAUSE: u64 = 4_000;
 const ROUNDS: usize = 150;
 /// More than there can be gaps.
 const SWEEPS: usize = 60;
+/// More than there can be batches, and reports to fill them.
+const BATCHES: usize = 150;
 /// Fewer than a leader takes at once.
 const SENT_AT_ONCE: usize = 8;

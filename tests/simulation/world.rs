@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use mica_collector::Collector;
+use mica_dap::task::BatchMode;
 use mica_service::clock::Clock;
 use mica_service::http::HttpClient;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -78,6 +79,11 @@ impl World {
             holding,
             held: Vec::new(),
         }
+    }
+
+    /// Whether the leader puts reports into batches of its choice.
+    pub(crate) fn is_leader_selected(&self) -> bool {
+        self.around.setting.batch_mode == BatchMode::LeaderSelected
     }
 
     /// Takes one step, with all that goes wrong in it.
