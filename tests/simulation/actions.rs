@@ -217,7 +217,7 @@ fn uploaded(world: &mut World, which: &[usize], answer: Result<Response<Bytes>, 
 /// Whether a failed question of the collector is one of those that happen.
 fn excuse(world: &mut World, what: &str, error: &CollectError, deleted: bool) {
     let allowed = match error {
-        CollectError::Unreachable(_) => true,
+        CollectError::Unreachable(_) | CollectError::Busy(_) => true,
         CollectError::Failed(404) => deleted,
         CollectError::Failed(status) => *status >= 500 || *status == 429,
         // Of two that overlap only one can be had.
