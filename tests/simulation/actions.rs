@@ -140,9 +140,7 @@ pub(crate) fn ask(world: &mut World, interval: Interval) -> Doing {
 /// The collector asks for the next batch of the leader's choice.
 pub(crate) fn ask_next(world: &World) -> Doing {
     let collector = world.collector.clone();
-    Box::pin(
-        async move { Done::Asked(None, collector.collect_next().await) },
-    )
+    Box::pin(async move { Done::Asked(None, collector.collect_next().await) })
 }
 
 /// The collector gives up a collection, or has its result in safety.
@@ -172,7 +170,9 @@ pub(crate) fn conclude(world: &mut World, done: Done) {
         }
         Done::Polled(at, Ok(Poll::Ready(outcome))) => world.model.collected(at, outcome),
         Done::Polled(at, Err(error)) => {
-            let deleted = world.model.asked[at].deleted;
+            // The same collection may be known twice: from when it was asked for, and from when it had its answer.
+            let interval = world.model.asked[at].interval;
+            let deleted = world.model.asked.iter().any(|asked| asked.deleted && asked.interval == interval);
             excuse(world, &format!("polling collection {at}"), &error, deleted);
         }
         Done::Deleted(at, Err(error)) => excuse(world, &format!("deleting collection {at}"), &error, true),
