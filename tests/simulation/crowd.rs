@@ -50,6 +50,11 @@ fn asked_for() -> Option<Range<u64>> {
     Some(number(start)..number(end))
 }
 
+/// Whether the environment names seeds.
+pub(crate) fn is_asked_for_seeds() -> bool {
+    asked_for().is_some()
+}
+
 /// Whether these tests have a server. Without one they say so, or fail, as everywhere.
 pub(crate) fn has_postgres() -> bool {
     let server = std::env::var_os("MICA_TEST_POSTGRES").is_some();

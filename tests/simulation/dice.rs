@@ -49,6 +49,7 @@ impl Dice {
             leaders: self.one_of(&[1, 1, 2]),
             vectors: self.percent(30),
             job_reports: self.one_of(&[2, 5, 100]),
+            helper_takes: self.one_of(&[1, 3, 100, 100]),
         }
     }
 

@@ -16,6 +16,7 @@ const SETTING: Setting = Setting {
     leaders: 1,
     vectors: false,
     job_reports: 100,
+    helper_takes: 100,
 };
 
 const UPLOAD: [Sending; 3] = [Sending::Fresh { age: 0, flaw: None }; 3];

@@ -22,6 +22,8 @@ pub(crate) struct Setting {
     pub(crate) target_size: u64,
     /// The most reports in one aggregation job: small, so that there are many.
     pub(crate) job_reports: usize,
+    /// The most that the helper takes: where it takes fewer, jobs must be cut.
+    pub(crate) helper_takes: usize,
 }
 
 /// One step of a run: what is done, what becomes of the messages it sends, and whether it is cut short.
@@ -60,6 +62,13 @@ pub(crate) enum Action {
     Die { party: Party },
     /// What no correct system does, to see whether the oracle sees it.
     Sabotage(Sabotage),
+}
+
+impl Action {
+    /// Whether somebody dies by it.
+    pub(crate) fn kills(&self) -> bool {
+        matches!(self, Self::Die { .. })
+    }
 }
 
 /// A report of an upload.

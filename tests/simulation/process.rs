@@ -53,7 +53,10 @@ impl Process {
             policy: Task::policy(),
             tasks: vec![around.task.file(role)],
             limits: Limits {
-                job_reports: around.setting.job_reports,
+                job_reports: match role {
+                    Role::Leader => around.setting.job_reports,
+                    Role::Helper => around.setting.helper_takes,
+                },
                 answers: if around.setting.deferred { Answers::Deferred } else { Answers::AtOnce },
                 ..Limits::default()
             },
