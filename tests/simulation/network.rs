@@ -63,6 +63,11 @@ impl Wires {
         self.state().doors.insert(party, door);
     }
 
+    /// Forgets everybody: the processes know these wires and the wires know the processes, so that neither would go.
+    pub(crate) fn disconnect_all(&self) {
+        self.state().doors.clear();
+    }
+
     /// What becomes of the next messages, and which leader stands in front.
     pub(crate) fn prepare(&self, front: usize, faults: &[Fault]) {
         let mut state = self.state();

@@ -160,7 +160,11 @@ impl World {
 
     /// Everybody is gone, and what they kept.
     pub(crate) async fn end(self) {
-        let Self { databases, .. } = self;
+        self.around.wires.disconnect_all();
+        let Self { databases, leaders, helper, records, held, .. } = self;
+        drop((leaders, helper, held));
+        records.leader.close().await;
+        records.helper.close().await;
         databases.remove().await;
     }
 
