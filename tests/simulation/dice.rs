@@ -79,9 +79,8 @@ impl Dice {
         let leader = self.index(setting.leaders);
         match self.below(100) {
             0..28 => Action::Upload { leader, reports: self.reports() },
-            28..48 => Action::Aggregate { leader },
-            48..53 if setting.deferred => Action::Answer,
-            48..53 => Action::Aggregate { leader },
+            28..33 if setting.deferred => Action::Answer,
+            28..53 => Action::Aggregate { leader },
             53..67 => Action::Collect { leader },
             67..74 => Action::Ask { leader, start: self.below(6), units: 1 + self.below(3) },
             74..79 => Action::Poll { leader, which: self.index(8) },

@@ -42,8 +42,7 @@ pub(crate) async fn released(store: &Store) -> Vec<Released> {
         let released = rows.iter().map(read).collect::<Result<Vec<_>, StoreError>>()?;
         Ok((tx, released))
     });
-    let released = rows.await.expect("the schema of this version");
-    released
+    rows.await.expect("the schema of this version")
 }
 
 fn read(row: &AnyRow) -> Result<Released, StoreError> {
@@ -64,8 +63,7 @@ pub(crate) async fn tally(store: &Store, outcome: &str) -> u64 {
         "SELECT CAST(COALESCE(SUM(reports), 0) AS BIGINT) AS n FROM tallies WHERE outcome = $1",
         outcome,
     );
-    let count = count.await;
-    count
+    count.await
 }
 
 /// Whether anything waits for somebody to work on it. A collection of too few reports does not.
@@ -82,8 +80,7 @@ pub(crate) async fn under_way(store: &Store) -> bool {
 /// Releases that are neither committed nor refunded.
 pub(crate) async fn unsettled_releases(store: &Store) -> u64 {
     let statement = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM releases WHERE state = $1";
-    let count = number(store, statement, "reserved").await;
-    count
+    number(store, statement, "reserved").await
 }
 
 async fn number(store: &Store, statement: &'static str, argument: &str) -> u64 {
