@@ -140,7 +140,7 @@ async fn settle(
             pace.measure(1, started.elapsed());
             Ok(())
         }
-        Err(ServerError::Abort(abort)) => Ok(refuse(shared, kind, id, token, &abort).await?),
+        Err(ServerError::Abort(abort)) => refuse(shared, kind, id, token, &abort).await,
         Err(ServerError::Fault(fault)) => Err(fault),
     }
 }
