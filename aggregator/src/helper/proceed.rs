@@ -72,16 +72,14 @@ impl Next {
             self.shared.paces.jobs.measure(1, started.elapsed());
             answer
         };
-        match answer {
-            Some(answer) => Ok(answer),
-            // Somebody took the step meanwhile: this request, or another.
-            None => {
-                let row = self.find().await?.row;
-                let now = row.step;
-                let answer = self.taken_before(row, step + 1).await?;
-                answer.ok_or_else(|| step_mismatch(&self.task, now).into())
-            }
+        if let Some(answer) = answer {
+            return Ok(answer);
         }
+        // Somebody took the step meanwhile: this request, or another.
+        let row = self.find().await?.row;
+        let now = row.step;
+        let answer = self.taken_before(row, step + 1).await?;
+        answer.ok_or_else(|| step_mismatch(&self.task, now).into())
     }
 
     /// What the same bytes have come to, if this is the step that the job is at. Nothing if it is the next one.
