@@ -44,7 +44,8 @@ impl FromRequestParts<Arc<Shared>> for Addressed {
         if let Some(task) = shared.tasks.find(&id).await? {
             return Ok(Self(agreed(task, advertised.as_ref())?));
         }
-        let (Some(terms), Some(advertised)) = (terms, advertised.filter(|advertised| advertised.id == id)) else {
+        let (Some(terms), Some(advertised)) = (terms, advertised.filter(|advertised| advertised.id == id))
+        else {
             return Err(unknown(Some(id)));
         };
         terms.opt_in(shared, advertised).await?;

@@ -28,3 +28,4 @@ mod leader_sizes;
 mod leader_uploads;
 mod pair;
 mod support;
+mod taskprov;

@@ -1,0 +1,194 @@
+//! Tasks that come with a request, at a helper whose leader is scripted.
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use mica_aggregator::Role;
+use mica_aggregator::aggregator::{Aggregator, Options};
+use mica_aggregator::auth::TokenHash;
+use mica_aggregator::shared::Limits;
+use mica_aggregator::store::{migrator, tasks};
+use mica_aggregator::taskprov::TaskprovConfig;
+use mica_dap::codec::Encode as _;
+use mica_dap::id::to_base64url;
+use mica_dap::task::{TaskConfiguration, TaskParameters};
+use mica_dap::taskprov::{HEADER, header_value};
+use mica_dap::time::{Duration, Interval, Time};
+use mica_service::clock::Clock;
+use mica_service::compute::ComputePool;
+use mica_service::http::{HttpClient, HttpOptions};
+use mica_service::shutdown::Shutdown;
+use mica_service::store::Store;
+use mica_service::testing::{TestDatabase, databases};
+use serde_json::Value;
+use tokio::net::TcpListener;
+
+use crate::support::task::LEADER_TOKEN;
+use crate::support::{NOW, PRECISION, TestTask};
+
+struct Helper {
+    origin: String,
+    store: Store,
+    task: TestTask,
+    http: HttpClient,
+}
+
+impl Helper {
+    /// Takes at most three new tasks a minute, with sums in batches of two or more.
+    async fn start(database: &TestDatabase) -> Self {
+        let task = TestTask::plain();
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let secret = folder.path().join("secret");
+        std::fs::write(&secret, [7; 32]).expect("a file of our own");
+        let config = toml::toml! {
+            endpoint = "https://helper.example/api/dap"
+            peers = ["https://leader.example/api/dap/"]
+            min_batch_size_floor = 2
+            vdafs = ["prio3-sum"]
+            without_noise = true
+            max_tasks_per_minute = 3
+        };
+        let mut config = config;
+        let text = |value: String| toml::Value::String(value);
+        config.insert("verify_key_init_file".to_owned(), text(secret.display().to_string()));
+        config.insert("peer_token_sha256".to_owned(), text(TokenHash::of(LEADER_TOKEN).to_hex()));
+        let collector = to_base64url(&task.collector.config.encoded());
+        config.insert("collector_hpke_config".to_owned(), text(collector));
+        let config: TaskprovConfig = config.try_into().expect("the table is valid");
+        let terms = config.load(Role::Helper).expect("its files are there");
+        let store = database.open(migrator()).await.expect("the database of the test");
+        let options = Options {
+            role: Role::Helper,
+            store: store.clone(),
+            clock: Clock::manual(NOW),
+            compute: ComputePool::with_threads(1),
+            http: HttpClient::new(HttpOptions::default()),
+            policy: task.policy(),
+            tasks: vec![task.file(Role::Helper)],
+            limits: Limits::default(),
+        };
+        let server = Aggregator::build(options).await.expect("it can be built").with_taskprov(Some(terms));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let origin = format!("http://{}", listener.local_addr().expect("it is bound"));
+        tokio::spawn(server.run(listener, Shutdown::new()));
+        Self { origin, store, task, http: HttpClient::new(HttpOptions::default()) }
+    }
+
+    /// The configuration of the test's task with an end, changed by `change`.
+    fn configuration(&self, change: impl FnOnce(&mut TaskParameters)) -> TaskConfiguration {
+        let mut parameters = self.task.configuration.parameters().clone();
+        let interval = Interval::new(Time(NOW / PRECISION), Duration(24)).expect("a day");
+        parameters.task_interval = Some(interval);
+        change(&mut parameters);
+        parameters.build(self.task.draft).expect("a configuration")
+    }
+
+    /// An empty aggregation job under `id`; the last part of the problem type says how far it came.
+    async fn ask(&self, id: &str, token: &str, advertisement: Option<&str>) -> (StatusCode, String) {
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri(format!("{}/api/dap/tasks/{id}/aggregation_jobs", self.origin))
+            .header(header::AUTHORIZATION, format!("Bearer {token}"))
+            .header(header::CONTENT_TYPE, "application/ppm-dap;message=aggregation-job-init-req");
+        if let Some(value) = advertisement {
+            request = request.header(HEADER, value);
+        }
+        let answer = self.http.send(request.body(Bytes::from_static(b"none")).expect("a request")).await;
+        let answer = answer.expect("the helper answers");
+        let problem: Value = serde_json::from_slice(answer.body()).expect("a problem");
+        let urn = problem["type"].as_str().expect("a type");
+        (answer.status(), urn.rsplit(':').next().unwrap_or_default().to_owned())
+    }
+
+    /// The same for a task that is advertised as it should be.
+    async fn advertise(&self, configuration: &TaskConfiguration) -> String {
+        let id = configuration.derived_task_id().to_string();
+        self.ask(&id, LEADER_TOKEN, Some(&header_value(configuration))).await.1
+    }
+
+    async fn tasks(&self) -> usize {
+        let all = self.store.read("tasks", |mut tx| async move {
+            let all = tasks::all_tasks(&mut tx).await?;
+            Ok((tx, all))
+        });
+        all.await.expect("the database answers").len()
+    }
+}
+
+/// The body of the requests is no message, so that a task that is known answers so.
+const KNOWN: &str = "invalidMessage";
+
+#[tokio::test]
+async fn an_advertised_task_is_taken_once_and_stays() {
+    for database in databases().await {
+        let helper = Helper::start(&database).await;
+        let configuration = helper.configuration(|_| {});
+        let id = configuration.derived_task_id().to_string();
+        assert_eq!(helper.ask(&id, LEADER_TOKEN, None).await.1, "unrecognizedTask", "nobody told of it");
+        let stranger = helper.ask(&id, "stranger", Some(&header_value(&configuration))).await;
+        assert_eq!((stranger.0, helper.tasks().await), (StatusCode::FORBIDDEN, 1), "no task for strangers");
+        assert_eq!(helper.advertise(&configuration).await, KNOWN);
+        assert_eq!(helper.advertise(&configuration).await, KNOWN);
+        assert_eq!(helper.ask(&id, LEADER_TOKEN, None).await.1, KNOWN, "it is stored");
+        assert_eq!(helper.tasks().await, 2);
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_advertisement_is_ignored_and_one_of_another_task_is_not_recognized() {
+    for database in databases().await {
+        let helper = Helper::start(&database).await;
+        let configuration = helper.configuration(|_| {});
+        let id = configuration.derived_task_id().to_string();
+        let own = helper.task.id.to_string();
+        let value = header_value(&configuration);
+        for ignored in ["", ":AAAA:", "token", &format!("{value}, {value}")] {
+            assert_eq!(helper.ask(&id, LEADER_TOKEN, Some(ignored)).await.1, "unrecognizedTask");
+            assert_eq!(helper.ask(&own, LEADER_TOKEN, Some(ignored)).await.1, KNOWN);
+        }
+        assert_eq!(helper.ask(&own, LEADER_TOKEN, Some(&value)).await.1, "unrecognizedTask");
+        assert_eq!(helper.ask(&id, LEADER_TOKEN, Some(&format!("{value};a=1"))).await.1, KNOWN);
+    }
+}
+
+#[tokio::test]
+async fn a_task_that_breaks_the_terms_is_opted_out_of() {
+    for database in databases().await {
+        let helper = Helper::start(&database).await;
+        let interval = |start, hours| Some(Interval::new(Time(start), Duration(hours)).expect("hours"));
+        let now = NOW / PRECISION;
+        let opted_out = [
+            helper.configuration(|task| task.task_interval = interval(now - 5, 2)),
+            helper.configuration(|task| task.task_interval = interval(now, 24 * 365)),
+            helper.configuration(|task| task.task_interval = None),
+            helper.configuration(|task| task.min_batch_size = 1),
+            helper.configuration(|task| task.vdaf = mica_dap::vdaf_config::VdafConfig::Count),
+            helper.configuration(|task| "https://leader.other/".clone_into(&mut task.leader_url)),
+            helper.configuration(|task| "https://helper.other/".clone_into(&mut task.helper_url)),
+        ];
+        for configuration in opted_out {
+            assert_eq!(helper.advertise(&configuration).await, "invalidTask", "{configuration:?}");
+        }
+        assert_eq!(helper.tasks().await, 1);
+    }
+}
+
+/// S138.
+#[tokio::test]
+async fn a_flood_of_tasks_is_held_up_and_the_others_are_served() {
+    for database in databases().await {
+        let helper = Helper::start(&database).await;
+        let first = helper.configuration(|_| {});
+        assert_eq!(helper.advertise(&first).await, KNOWN);
+        for number in 0..100 {
+            let task = helper.configuration(|task| task.min_batch_size = 10 + number);
+            helper.advertise(&task).await;
+        }
+        assert_eq!(helper.tasks().await, 1 + 3, "three a minute, and the one of the operator");
+        let late = helper.configuration(|task| task.min_batch_size = 9);
+        let id = late.derived_task_id().to_string();
+        let (status, _) = helper.ask(&id, LEADER_TOKEN, Some(&header_value(&late))).await;
+        assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(helper.advertise(&first).await, KNOWN);
+        assert_eq!(helper.ask(&helper.task.id.to_string(), LEADER_TOKEN, None).await.1, KNOWN);
+    }
+}
