@@ -3,6 +3,7 @@
 //! * `journey`: what is collected is what was measured;
 //! * `budget`: noise once, charged once;
 //! * `faults`: power cuts and broken networks lose and double nothing;
+//! * `leader_alone`: a leader and a helper of another make;
 //! * `scenarios`: what a hostile or broken peer sends hurts nobody but itself;
 //! * `helper_alone`: a helper against a leader that says what a test tells it to;
 //! * `leader_selected`: batches of the leader's choice, one after the other;
@@ -15,6 +16,7 @@ mod faults;
 mod helper_alone;
 mod interop;
 mod journey;
+mod leader_alone;
 mod leader_selected;
 mod privacy;
 mod scenarios;

@@ -135,6 +135,7 @@ impl Aggregator {
             role: shared.role,
             policy: shared.tasks.policy().clone(),
             min_batch_size_floor: shared.limits.min_batch_size_floor,
+            paces: Some(Arc::clone(&shared.paces)),
         };
         admin::router(desk, token)
     }

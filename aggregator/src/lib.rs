@@ -19,6 +19,7 @@ mod helper;
 pub mod hpke_keys;
 mod jobs;
 mod leader;
+pub mod metrics;
 mod open;
 pub mod pace;
 pub mod registry;

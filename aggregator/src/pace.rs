@@ -48,6 +48,12 @@ impl Pace {
         self.each.store(next(before, each), Ordering::Relaxed);
     }
 
+    /// How long one unit takes, in microseconds; 0 before anything was measured.
+    #[must_use]
+    pub fn microseconds(&self) -> u64 {
+        self.each.load(Ordering::Relaxed)
+    }
+
     /// How long `units` of work take one after the other, as a `Retry-After` says it: in whole seconds, rounded up, no
     /// less than one and no more than sixty.
     pub fn seconds_for(&self, units: usize) -> u64 {

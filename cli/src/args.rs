@@ -7,7 +7,7 @@ use mica_dap::task::BatchMode;
 use mica_service::tls::{PeerTls, Peers};
 use serde::{Deserialize, Serialize};
 
-use crate::commands::{collect, config, demo, dev, policy, report, task};
+use crate::commands::{collect, config, demo, dev, doctor, policy, report, task};
 use crate::exit::Failure;
 
 /// Private measurement: OHTTP hides who sent it, DAP hides what they sent, DP hides whether they took part.
@@ -65,6 +65,8 @@ pub(crate) enum Command {
     Leader(ServerArgs),
     /// Run a helper: it verifies reports with the leader
     Helper(ServerArgs),
+    /// Check a server and its peers, and list what is stuck
+    Doctor(doctor::Args),
     /// Check and show configuration files
     #[command(subcommand)]
     Config(config::Command),

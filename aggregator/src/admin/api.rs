@@ -20,6 +20,7 @@ use super::{Desk, DeskError, Page, openapi};
 use crate::auth::TokenHash;
 use crate::enrol::EnrolError;
 use crate::error::{Abort, ServerError, TASK_CONFLICT, TASK_REFUSED};
+use crate::metrics::Figures;
 use crate::task_file::{TaskFile, TaskText};
 
 /// Everything the admin listener answers, to the holder of `token` alone.
@@ -41,6 +42,7 @@ pub fn router(desk: Desk, token: TokenHash) -> Router {
         .route("/admin/v1/tasks/{task}/retire", post(retire))
         .route("/admin/v1/tasks/{task}/export", get(export))
         .route("/admin/v1/openapi.json", get(document))
+        .route("/metrics", get(metrics))
         .fallback(async || Abort::plain(StatusCode::NOT_FOUND, "there is nothing here"))
         .method_not_allowed_fallback(async || {
             Abort::plain(StatusCode::METHOD_NOT_ALLOWED, "this resource has other methods")
@@ -92,6 +94,23 @@ async fn export(
 
 async fn document() -> Result<Response, ServerError> {
     json(StatusCode::OK, &openapi::document())
+}
+
+/// What Prometheus scrapes, with the admin token as its credentials.
+async fn metrics(State(desk): State<Desk>) -> Result<Response, ServerError> {
+    let mut figures = Figures::read(&desk.store).await?;
+    if let Some(paces) = &desk.paces {
+        figures.service_times = vec![
+            ("upload", paces.uploads.microseconds()),
+            ("helper_job", paces.jobs.microseconds()),
+            ("helper_share", paces.shares.microseconds()),
+            ("collection", paces.collections.microseconds()),
+        ];
+    }
+    let mut response = Response::new(Body::from(figures.render(desk.clock.now())));
+    let media = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, media);
+    Ok(response)
 }
 
 fn named(task: &str) -> Result<TaskId, Abort> {

@@ -3,6 +3,7 @@
 //! It works on the database alone, so that it does the same beside a running aggregator, inside it, and without one.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use mica_dap::id::TaskId;
 use mica_dp::Policy;
@@ -12,8 +13,9 @@ use thiserror::Error;
 
 use super::view::{Circumstances, TaskDetail, TaskExport, TaskList, TaskSummary};
 use crate::enrol::{EnrolError, Rules, enrol};
-use crate::store::tallies;
+use crate::pace::Paces;
 use crate::store::tasks::{self, TaskRow};
+use crate::store::{stuck, tallies};
 use crate::task::{Role, Task};
 use crate::task_file::TaskFile;
 
@@ -30,6 +32,8 @@ pub struct Desk {
     pub policy: Policy,
     /// No new task with a smaller minimum batch size is taken.
     pub min_batch_size_floor: u64,
+    /// How long work takes, where the aggregator runs in this process.
+    pub paces: Option<Arc<Paces>>,
 }
 
 /// Which tasks to list.
@@ -62,18 +66,19 @@ impl Desk {
     /// When the database fails.
     pub async fn list(&self, page: Page) -> Result<TaskList, DeskError> {
         let most = page.most.clamp(1, MOST);
-        let (rows, mut reports) = self
+        let (rows, mut reports, mut stuck) = self
             .store
             .read("list_tasks", move |mut tx| async move {
                 let rows = tasks::page(&mut tx, page.after, most).await?;
                 let reports = tallies_of(&mut tx, &rows).await?;
-                Ok((tx, (rows, reports)))
+                let stuck = stuck_of(&mut tx, &rows).await?;
+                Ok((tx, (rows, reports, stuck)))
             })
             .await?;
         let next = rows.last().filter(|_| rows.len() == most as usize).map(|row| row.key.to_string());
         let summary = |row: TaskRow| {
-            let reports = reports.remove(&row.key).unwrap_or_default();
-            self.read(row, reports).map(|(_, summary)| summary)
+            let (reports, stuck) = (reports.remove(&row.key), stuck.remove(&row.key));
+            self.read(row, reports.unwrap_or_default(), stuck.unwrap_or_default()).map(|(_, summary)| summary)
         };
         Ok(TaskList { tasks: rows.into_iter().map(summary).collect::<Result<_, _>>()?, next })
     }
@@ -137,17 +142,20 @@ impl Desk {
             .read("show_task", move |mut tx| async move {
                 let Some(row) = tasks::task_by_id(&mut tx, task).await? else { return Ok((tx, None)) };
                 let reports = tallies::of_task(&mut tx, row.key).await?;
-                Ok((tx, Some((row, reports))))
+                let mut stuck = stuck_of(&mut tx, std::slice::from_ref(&row)).await?;
+                let stuck = stuck.remove(&row.key).unwrap_or_default();
+                Ok((tx, Some((row, reports, stuck))))
             })
             .await?;
-        let (row, reports) = found.ok_or(DeskError::Unknown(*task))?;
-        self.read(row, reports.into_iter().collect())
+        let (row, reports, stuck) = found.ok_or(DeskError::Unknown(*task))?;
+        self.read(row, reports.into_iter().collect(), stuck)
     }
 
     fn read(
         &self,
         row: TaskRow,
         reports: BTreeMap<String, u64>,
+        stuck: Vec<String>,
     ) -> Result<(TaskFile, TaskSummary), DeskError> {
         let TaskRow { task, retired_at, .. } = row;
         let (origin, created_at) = (task.origin, task.created_at);
@@ -157,10 +165,20 @@ impl Desk {
         } else {
             Some(format!("it is for the {}, and this is the {}", file.role, self.role))
         };
-        let known = Circumstances { origin, created_at, retired_at, unserved, reports, stuck: Vec::new() };
+        let known = Circumstances { origin, created_at, retired_at, unserved, reports, stuck };
         let summary = TaskSummary::of(&file, known);
         Ok((file, summary))
     }
+}
+
+/// What is stuck in each of these tasks, one line each.
+async fn stuck_of(tx: &mut Tx, rows: &[TaskRow]) -> Result<BTreeMap<i64, Vec<String>>, StoreError> {
+    let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(BTreeMap::new()) };
+    let mut all: BTreeMap<i64, Vec<String>> = BTreeMap::new();
+    for work in stuck::between(tx, first.key, last.key).await? {
+        all.entry(work.task).or_default().push(work.to_string());
+    }
+    Ok(all)
 }
 
 async fn tallies_of(

@@ -16,6 +16,7 @@ use super::{Held, JobError};
 use crate::leader::collection::{self, Progress};
 use crate::shared::Shared;
 use crate::store::collection_jobs::{self, CollectionJobRow};
+use crate::store::stuck;
 
 /// Steps every collection of the task that is due and has something to do, each once. Whether one came to its end.
 pub(super) async fn step_all(
@@ -87,15 +88,18 @@ async fn settle(
         Ok(Progress::Waiting) => None,
         Err(error) => {
             tracing::warn!(attempts = job.row.attempts, why = %error, "a collection is tried again later");
-            Some(now + wait(shared, &error, job.row.attempts))
+            Some((now + wait(shared, &error, job.row.attempts), error.reason().as_str(), error.to_string()))
         }
     };
-    let (id, token) = (&job.row.id, job.token);
+    let (id, token, retry_at) = (&job.row.id, job.token, &retry_at);
     shared
         .store
         .tx("retry_collection_job", move |mut tx| async move {
             match retry_at {
-                Some(time) => collection_jobs::retry_at(&mut tx, id, token, time).await?,
+                Some((time, reason, why)) => {
+                    stuck::note_collection(&mut tx, id, token, (*reason, why, now)).await?;
+                    collection_jobs::retry_at(&mut tx, id, token, *time).await?
+                }
                 None => collection_jobs::give_back(&mut tx, id, token, now).await?,
             };
             Ok((tx, ()))

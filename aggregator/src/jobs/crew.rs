@@ -1,15 +1,15 @@
-//! Who works for which task: a bounded number for each, so that one helper that never answers holds up its own tasks and
-//! no other.
+//! Who works for which task and with which peer: a bounded number for each task, and half of the free places for each
+//! peer, so that one helper that never answers holds up its own tasks and no other, however many those are.
 
 use std::collections::HashMap;
 
 use tokio::task::{Id, JoinError, JoinSet};
 use tracing::Instrument as _;
 
-/// Running work, counted by task.
+/// Running work, counted by task and by peer.
 pub(crate) struct Crew {
     running: JoinSet<bool>,
-    of: HashMap<Id, i64>,
+    of: HashMap<Id, (i64, u64)>,
     most_per_task: usize,
 }
 
@@ -21,14 +21,31 @@ impl Crew {
 
     /// Whether somebody can still be put to work for `task`.
     pub(crate) fn has_room(&self, task: i64) -> bool {
-        let busy = self.of.values().filter(|of| **of == task).count();
+        let busy = self.of.values().filter(|(of, _)| *of == task).count();
         busy < self.most_per_task && self.running.len() < MOST
+    }
+
+    /// The same, for work that may wait for `peer`: it never gets more than half of what the other peers leave.
+    pub(crate) fn has_room_with(&self, task: i64, peer: u64) -> bool {
+        let with_it = self.of.values().filter(|(_, with)| *with == peer).count();
+        let left = MOST.saturating_sub(self.running.len() - with_it);
+        self.has_room(task) && with_it < left.div_ceil(2)
     }
 
     /// Puts somebody to work. A panic ends that work alone.
     pub(crate) fn spawn(&mut self, task: i64, work: impl Future<Output = bool> + Send + 'static) {
+        self.spawn_with(task, 0, work);
+    }
+
+    /// The same, for work that may wait for `peer`.
+    pub(crate) fn spawn_with(
+        &mut self,
+        task: i64,
+        peer: u64,
+        work: impl Future<Output = bool> + Send + 'static,
+    ) {
         let handle = self.running.spawn(work.in_current_span());
-        self.of.insert(handle.id(), task);
+        self.of.insert(handle.id(), (task, peer));
     }
 
     /// Waits until it is worth looking for work again: somebody is done and has achieved something, or left a place that
@@ -83,6 +100,28 @@ mod tests {
         crew.spawn(2, async { panic!("on purpose") });
         crew.next_done(true).await;
         assert!(crew.has_room(2), "who failed has left");
+    }
+
+    #[tokio::test]
+    async fn a_peer_of_many_tasks_leaves_places_to_the_others() {
+        let mut crew = Crew::new(2);
+        let (silent, other) = (7, 8);
+        for task in 0..1_000 {
+            if crew.has_room_with(task, silent) {
+                crew.spawn_with(task, silent, std::future::pending());
+            }
+        }
+        let mut peers = 0;
+        // Nor can eight of them take all places together.
+        for peer in 100..107 {
+            for task in 2_000..3_000 {
+                if crew.has_room_with(task, peer) {
+                    crew.spawn_with(task, peer, std::future::pending());
+                    peers += 1;
+                }
+            }
+        }
+        assert!(crew.has_room_with(5_000, other), "{peers}");
     }
 
     #[tokio::test]

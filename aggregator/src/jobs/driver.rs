@@ -1,5 +1,6 @@
 //! The drivers: woken when there is work, looking by themselves now and then, quiet otherwise.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::shared::Shared;
 use crate::store;
 use crate::store::aggregation_jobs::{Failure, JobRow};
 use crate::store::lease::{LeaseRequest, LeaseToken};
+use crate::task::Task;
 
 /// Drives the leader's jobs until `shutdown`; what is under way is finished.
 pub(crate) async fn drive(shared: Arc<Shared>, shutdown: Shutdown) {
@@ -48,9 +50,10 @@ async fn drive_kind(kind: Kind, shared: Arc<Shared>, shutdown: Shutdown) {
         let mut crowded = false;
         match tasks_with_work(&shared, kind).await {
             Ok(tasks) => {
-                for task in tasks.into_iter().filter(|task| shared.tasks.by_key(*task).is_some()) {
-                    if crew.has_room(task) {
-                        crew.spawn(task, work(kind, Arc::clone(&shared), task, shutdown.clone()));
+                for task in tasks {
+                    let Some(peer) = shared.tasks.by_key(task).map(|task| peer_of(&task)) else { continue };
+                    if crew.has_room_with(task, peer) {
+                        crew.spawn_with(task, peer, work(kind, Arc::clone(&shared), task, shutdown.clone()));
                     } else {
                         crowded = true;
                     }
@@ -69,6 +72,15 @@ async fn drive_kind(kind: Kind, shared: Arc<Shared>, shutdown: Shutdown) {
         }
     }
     crew.all_done().await;
+}
+
+/// A number for the helper of a task: tasks of the same origin have the same.
+fn peer_of(task: &Task) -> u64 {
+    let url = task.configuration.helper_url();
+    let end = url.match_indices('/').nth(2).map_or(url.len(), |(at, _)| at);
+    let mut hasher = DefaultHasher::new();
+    url.get(..end).hash(&mut hasher);
+    hasher.finish()
 }
 
 pub(super) async fn tasks_with_work(shared: &Shared, kind: Kind) -> Result<Vec<i64>, StoreError> {

@@ -30,6 +30,11 @@ pub(crate) async fn run(shared: &Arc<Shared>, job: &Held<JobRow>) -> Result<(), 
     let task = shared.tasks.by_key(job.row.task).ok_or_else(|| {
         JobError::because(Reason::Local, "its task is not among those that this process serves")
     })?;
+    // Before a report is looked at: under a parameter that is none, every one would seem to be invalid (DAP 4.5.3.1).
+    if task.vdaf.check_aggregation_parameter(&task.aggregation_parameter).is_err() {
+        let why = "the task has no aggregation parameter: what is to be counted is not decided";
+        return Err(JobError::because(Reason::Local, why));
+    }
     let (segments, limit) = load(shared, job).await?;
     let again = segments.iter().all(|segment| segment.not_before > 0);
     let opened = open_all(shared, &task, segments).await?;

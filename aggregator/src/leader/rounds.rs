@@ -151,3 +151,100 @@ impl Rounds {
         Ok(Settlement { deltas, tallies: self.tallies, later: self.later })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mica_dap::codec::Encode as _;
+    use mica_dap::hpke_config::HpkeCiphertext;
+    use mica_dap::id::ReportId;
+    use mica_dap::report::ReportMetadata;
+    use mica_dap::time::Time;
+    use mica_dap::vdaf::{HelperStep, InputShareRef, Measurement, Step, encode_prefixes};
+    use mica_dap::vdaf_config::VdafConfig;
+
+    use super::*;
+    use crate::release::tests::string_task;
+
+    /// The leader's and the helper's first step over a string of four bits.
+    fn first_steps(task: &Task, number: u8, string: &str) -> ((Report, VerifyState), VerifyState, Vec<u8>) {
+        let id = ReportId::new([number; 16]);
+        let measurement = Measurement::parse(&VdafConfig::Poplar1 { bits: 4 }, string).expect("four bits");
+        let shares = task.vdaf.shard(&task.context, &measurement, &id).expect("it can be shared");
+        let input = |aggregator: usize| InputShareRef {
+            nonce: &id,
+            public_share: &shares.public_share,
+            input_share: &shares.input_shares[aggregator],
+        };
+        let (key, context, parameter) = (&task.verify_key, &task.context, &task.aggregation_parameter);
+        let leader = task.vdaf.leader_init(key, context, parameter, &input(0)).expect("a good share");
+        let helper = task.vdaf.helper_init(key, context, parameter, &input(1), &leader.message);
+        let Ok(HelperStep::Continued { state, message }) = helper else { panic!("two rounds") };
+        let sealed = HpkeCiphertext { config_id: 1, enc: vec![1], payload: vec![1] };
+        let metadata = ReportMetadata { report_id: id, time: Time(9), public_extensions: Vec::new() };
+        let report = Report {
+            metadata,
+            public_share: shares.public_share.clone(),
+            leader_encrypted_input_share: sealed.clone(),
+            helper_encrypted_input_share: sealed,
+        };
+        ((report, leader.state), state, message)
+    }
+
+    fn resps(results: Vec<(u8, VerifyResult)>) -> AggregationJobResp {
+        let resp = |(number, result)| VerifyResp { report_id: ReportId::new([number; 16]), result };
+        AggregationJobResp { verify_resps: results.into_iter().map(resp).collect() }
+    }
+
+    fn task() -> Task {
+        let parameter = encode_prefixes(4, &["00", "01"]).expect("two prefixes");
+        string_task(4, parameter)
+    }
+
+    /// S79.
+    #[test]
+    fn a_report_of_two_rounds_counts_when_the_helper_has_finished() {
+        let task = task();
+        let (one, helper_one, message_one) = first_steps(&task, 1, "0110");
+        let (two, _, _) = first_steps(&task, 2, "0010");
+        let (three, helper_three, message_three) = first_steps(&task, 3, "0001");
+        let rounds = Rounds::begin(vec![one, two, three], None);
+        let answer = resps(vec![
+            (1, VerifyResult::Continue(message_one)),
+            (2, VerifyResult::Reject(6)),
+            (3, VerifyResult::Continue(message_three)),
+        ]);
+        let rounds = rounds.take(&task, answer).expect("as it should be");
+        assert_eq!((rounds.step(), rounds.reports()), (1, 2), "who was refused is left out");
+        let request = rounds.request();
+        assert_eq!(request.encoded(), rounds.request().encoded());
+        let mut results = Vec::new();
+        for (state, next) in [helper_one, helper_three].into_iter().zip(&request.verify_continues) {
+            let (context, parameter) = (&task.context, &task.aggregation_parameter);
+            let step = task.vdaf.helper_continued(context, parameter, state, &next.payload);
+            assert!(matches!(step, Ok(Step::Finished(_))), "the helper is at its end");
+            results.push((next.report_id.as_bytes()[0], VerifyResult::Finish));
+        }
+        let rounds = rounds.take(&task, resps(results)).expect("as it should be");
+        assert_eq!(rounds.reports(), 0);
+        let settled = rounds.settle(&task, None).expect("they add up");
+        assert_eq!((settled.deltas.len(), settled.deltas[0].report_count), (1, 2));
+        let expected = BTreeMap::from([(finish::AGGREGATED, 2), (ReportError::VdafVerifyError.label(), 1)]);
+        assert_eq!(settled.tallies, expected);
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_at_this_step_counts_nothing() {
+        let task = task();
+        for first in [true, false] {
+            let (one, _, message) = first_steps(&task, 1, "0110");
+            let rounds = Rounds::begin(vec![one], None);
+            if first {
+                assert!(rounds.take(&task, resps(vec![(1, VerifyResult::Finish)])).is_err());
+                continue;
+            }
+            let rounds = rounds.take(&task, resps(vec![(1, VerifyResult::Continue(message.clone()))]));
+            let rounds = rounds.expect("as it should be");
+            assert!(rounds.take(&task, resps(vec![(1, VerifyResult::Continue(message))])).is_err());
+        }
+    }
+}

@@ -59,6 +59,39 @@ pub(crate) fn task() -> Arc<Task> {
     Arc::new(Task::resolve(1, file, &policy).expect("the policy covers the task"))
 }
 
+/// A task whose strings of so many bits are counted under this parameter, and whose totals leave as they are.
+pub(crate) fn string_task(bits: u16, parameter: Vec<u8>) -> Task {
+    let without = Policy::for_release_without_dp("these are tests", "2199-01-01");
+    let policy = Policy::parse("policy.toml", &without).expect("a policy");
+    let parameters = TaskParameters {
+        task_info: b"t".to_vec(),
+        leader_url: "https://leader.example/".to_owned(),
+        helper_url: "https://helper.example/".to_owned(),
+        time_precision: TimePrecision::new(60).expect("not zero"),
+        min_batch_size: 2,
+        batch_mode: BatchMode::TimeInterval,
+        vdaf: VdafConfig::Poplar1 { bits },
+        task_interval: None,
+    };
+    let file = TaskFile {
+        role: Role::Leader,
+        task_id: TaskId::new([7; 32]),
+        draft: Draft::V18,
+        configuration: parameters.build(Draft::V18).expect("a configuration"),
+        verify_key: Zeroizing::new([1; 32]),
+        verification_key_id: 0,
+        collector: HpkeKeypair::generate(1, &mut rand::rng()).config,
+        tokens: Tokens::Leader {
+            to_helper: Bearer::new("a").expect("a token"),
+            of_collector: TokenHash::of("b").into(),
+        },
+        batch_target_size: None,
+    };
+    let mut task = Task::resolve(1, file, &policy).expect("the policy covers the task");
+    task.aggregation_parameter = parameter;
+    task
+}
+
 /// An output share of a report that says yes.
 fn output(task: &Task, id: &ReportId) -> OutputShare {
     let shares = task.vdaf.shard(&task.context, &Measurement::Bool(true), id).expect("a measurement");

@@ -24,6 +24,7 @@
 //! * [`bucket_parameters`] - `claim`, `all_under`
 //! * [`helper_shares`] - `insert`, `waiting`, `by_id`, `set_failed`, `delete`
 //! * [`job_limits`] - `learn`, `of_task`
+//! * [`stuck`] - `between`, `note_collection`, `abandon`
 //! * `buckets` - `add`, `report_count`, `totals`, `scrub`
 //! * [`tallies`] - `add`, `of_task`
 //! * [`collection_jobs`] - `insert`, `by_id`, `live_by_request`, `due`, `lease`, `renew`, `set_fence`, `set_batch`,
@@ -58,6 +59,7 @@ pub mod releases;
 pub mod report_ids;
 pub mod scope;
 pub mod segments;
+pub mod stuck;
 pub mod tallies;
 pub mod tasks;
 

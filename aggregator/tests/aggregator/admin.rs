@@ -37,6 +37,7 @@ impl Operator {
             role,
             policy: task.policy(),
             min_batch_size_floor: 2,
+            paces: None,
         };
         let socket = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let origin = format!("http://{}", socket.local_addr().expect("it is bound"));

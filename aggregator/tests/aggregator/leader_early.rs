@@ -71,10 +71,11 @@ async fn a_report_whose_batch_was_collected_meanwhile_is_not_sent() {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
         // The helper finds it too early again and again; a collection does not wait for it for ever.
-        (0..2).for_each(|_| world.helper.honest().finds_early(&[0]));
+        (0..20).for_each(|_| world.helper.honest().finds_early(&[0]));
         assert_eq!(world.total(&world.collected().await), (2, 3), "{}", database.kind);
         world.settled().await;
-        assert_eq!(sent(&world), [3, 2, 2]);
+        let jobs = sent(&world);
+        assert!((2..=4).contains(&jobs.len()) && jobs[1..].iter().all(|reports| *reports == 2), "{jobs:?}");
         let tallies = [("aggregated", 2), ("batch_collected", 1), ("uploaded", 3)];
         assert_eq!(world.leader.tallies().await, tallies.map(|(name, n)| (name.to_owned(), n)));
     }

@@ -25,6 +25,8 @@ mod leader_selected_pair;
 mod leader_selected_refusals;
 mod leader_selected_replicas;
 mod leader_sizes;
+mod leader_stuck;
+mod leader_upload_checks;
 mod leader_uploads;
 mod pair;
 mod support;

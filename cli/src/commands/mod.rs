@@ -5,6 +5,7 @@ pub(crate) mod collect;
 pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod dev;
+pub(crate) mod doctor;
 mod gateway;
 pub(crate) mod policy;
 mod relay;
@@ -30,6 +31,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Gateway(args) => gateway::run(&args, &global).await,
         Command::Leader(args) => aggregator::run(Role::Leader, &args, &global).await,
         Command::Helper(args) => aggregator::run(Role::Helper, &args, &global).await,
+        Command::Doctor(args) => doctor::run(&args, &global).await,
         Command::Config(command) => config::run(command, &global).await,
         Command::Task(command) => task::run(command, &global).await,
         Command::Policy(command) => policy::run(&command, &global),

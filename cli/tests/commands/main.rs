@@ -3,6 +3,7 @@
 mod batch_modes;
 mod collecting;
 mod configuration;
+mod doctor;
 mod encryption;
 mod policies;
 mod registry;

@@ -53,10 +53,10 @@ impl Default for Kind {
             draft: Draft::V18,
             min_batch_size: 2,
             epsilon: None,
+            precision: PRECISION,
             task_interval: None,
             helper_url: "https://helper.example/api/dap".to_owned(),
             batch_mode: BatchMode::TimeInterval,
-            precision: PRECISION,
             batch_target_size: None,
         }
     }

@@ -83,6 +83,7 @@ async fn desk(config: &std::path::Path) -> Result<Desk, Failure> {
         min_batch_size_floor: config.limits().min_batch_size_floor,
         store: Store::open(&config.database, mica_aggregator::store::migrator()).await?,
         clock: Clock::system(),
+        paces: None,
     })
 }
 

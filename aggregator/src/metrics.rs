@@ -1,0 +1,185 @@
+//! What an aggregator counts, as Prometheus reads it (text format 0.0.4).
+//!
+//! A task is named by its public identifier. Nothing here knows of a report more than how many there were.
+
+use std::fmt::Write as _;
+
+use mica_dap::id::TaskId;
+use mica_service::store::{Fields, Store, StoreError, Tx};
+
+/// The figures of one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// How many reports of which task met which end.
+    pub reports: Vec<(TaskId, String, u64)>,
+    /// How many jobs are not settled, by the reason of their last attempt; `none` before the first.
+    pub jobs: Vec<(String, u64)>,
+    /// How many collections are in which state.
+    pub collections: Vec<(String, u64)>,
+    /// When the oldest report was taken that is not in a bucket yet.
+    pub oldest_report_at: Option<u64>,
+    /// How long one unit of which work takes, in microseconds.
+    pub service_times: Vec<(&'static str, u64)>,
+}
+
+impl Figures {
+    /// Reads the figures of one database.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn read(store: &Store) -> Result<Self, StoreError> {
+        store
+            .read("metrics", |mut tx| async move {
+                let figures = Self {
+                    reports: reports(&mut tx).await?,
+                    jobs: jobs(&mut tx).await?,
+                    collections: collections(&mut tx).await?,
+                    oldest_report_at: oldest(&mut tx).await?,
+                    service_times: Vec::new(),
+                };
+                Ok((tx, figures))
+            })
+            .await
+    }
+
+    /// The text that a scraper gets at `now`.
+    #[must_use]
+    pub fn render(&self, now: u64) -> String {
+        let mut text = Text::default();
+        text.family("mica_reports_total", "counter", "Reports by task and by the end they met");
+        for (task, outcome, reports) in &self.reports {
+            let task = task.to_string();
+            text.sample("mica_reports_total", &[("task", &task), ("outcome", outcome)], *reports);
+        }
+        text.family(
+            "mica_jobs",
+            "gauge",
+            "Aggregation jobs that are not settled, by why the last attempt did not",
+        );
+        for (reason, jobs) in &self.jobs {
+            text.sample("mica_jobs", &[("reason", reason)], *jobs);
+        }
+        text.family("mica_collections", "gauge", "Collections by state");
+        for (state, collections) in &self.collections {
+            text.sample("mica_collections", &[("state", state)], *collections);
+        }
+        text.family(
+            "mica_oldest_report_age_seconds",
+            "gauge",
+            "Age of the oldest report that is not aggregated; 0 without one",
+        );
+        let age = self.oldest_report_at.map_or(0, |at| now.saturating_sub(at));
+        text.sample("mica_oldest_report_age_seconds", &[], age);
+        text.family(
+            "mica_service_microseconds",
+            "gauge",
+            "How long one unit of work takes, a moving average",
+        );
+        for (work, microseconds) in &self.service_times {
+            text.sample("mica_service_microseconds", &[("work", work)], *microseconds);
+        }
+        text.0
+    }
+}
+
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        writeln!(self.0, "# HELP {name} {help}.\n# TYPE {name} {kind}")
+            .expect("a string can always be written to");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+        let pairs: Vec<String> =
+            labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
+        let labels = if pairs.is_empty() { String::new() } else { format!("{{{}}}", pairs.join(",")) };
+        writeln!(self.0, "{name}{labels} {value}").expect("a string can always be written to");
+    }
+}
+
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+async fn reports(tx: &mut Tx) -> Result<Vec<(TaskId, String, u64)>, StoreError> {
+    let rows = sqlx::query(
+        "-- metrics_reports
+         SELECT tasks.task_id, tallies.outcome, tallies.reports
+         FROM tallies JOIN tasks ON tasks.id = tallies.task ORDER BY tasks.id, tallies.outcome LIMIT 20000",
+    )
+    .fetch_all(tx.connection())
+    .await?;
+    let read = |row| {
+        let fields = Fields::of("tallies", row);
+        Ok((TaskId::new(fields.array("task_id")?), fields.text("outcome")?, fields.unsigned("reports")?))
+    };
+    rows.iter().map(read).collect()
+}
+
+async fn jobs(tx: &mut Tx) -> Result<Vec<(String, u64)>, StoreError> {
+    let rows = sqlx::query(
+        "-- metrics_jobs
+         SELECT COALESCE(reason, 'none') AS word, CAST(COUNT(*) AS BIGINT) AS n
+         FROM aggregation_jobs WHERE state = 'active' GROUP BY COALESCE(reason, 'none') ORDER BY word",
+    )
+    .fetch_all(tx.connection())
+    .await?;
+    rows.iter().map(|row| counted("aggregation_jobs", row)).collect()
+}
+
+async fn collections(tx: &mut Tx) -> Result<Vec<(String, u64)>, StoreError> {
+    let rows = sqlx::query(
+        "-- metrics_collections
+         SELECT state AS word, CAST(COUNT(*) AS BIGINT) AS n FROM collection_jobs GROUP BY state ORDER BY state",
+    )
+    .fetch_all(tx.connection())
+    .await?;
+    rows.iter().map(|row| counted("collection_jobs", row)).collect()
+}
+
+fn counted(table: &'static str, row: &sqlx::any::AnyRow) -> Result<(String, u64), StoreError> {
+    let fields = Fields::of(table, row);
+    Ok((fields.text("word")?, fields.unsigned("n")?))
+}
+
+async fn oldest(tx: &mut Tx) -> Result<Option<u64>, StoreError> {
+    let row = sqlx::query(
+        "-- metrics_oldest_report
+         SELECT created_at FROM segments ORDER BY id LIMIT 1",
+    )
+    .fetch_optional(tx.connection())
+    .await?;
+    row.as_ref().map(|row| Fields::of("segments", row).unsigned("created_at")).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use mica_dap::id::TaskId;
+
+    use super::Figures;
+
+    #[test]
+    fn figures_are_written_as_a_scraper_reads_them() {
+        let figures = Figures {
+            reports: vec![(TaskId::new([0; 32]), "uploaded".to_owned(), 7)],
+            jobs: vec![("none".to_owned(), 1), ("unreachable".to_owned(), 2)],
+            collections: vec![("a \"b\\\n".to_owned(), 3)],
+            oldest_report_at: Some(90),
+            service_times: vec![("upload", 250)],
+        };
+        let text = figures.render(100);
+        for line in [
+            "# TYPE mica_reports_total counter",
+            "mica_reports_total{task=\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\",outcome=\"uploaded\"} 7",
+            "mica_jobs{reason=\"unreachable\"} 2",
+            "mica_collections{state=\"a \\\"b\\\\\\n\"} 3",
+            "mica_oldest_report_age_seconds 10",
+            "mica_service_microseconds{work=\"upload\"} 250",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+        assert!(Figures::default().render(5).contains("mica_oldest_report_age_seconds 0\n"));
+    }
+}

@@ -1,0 +1,156 @@
+//! Leader: work that is not settled, with the reason that was noted when it was last tried; and the way to give it up.
+//!
+//! For operators. It tells jobs apart by their numbers and never reads a report.
+
+use std::fmt;
+
+use mica_dap::id::CollectionJobId;
+use mica_service::store::{Fields, StoreError, Tx, signed};
+use sqlx::any::AnyRow;
+
+use super::lease::LeaseToken;
+use super::{segments, tallies};
+
+/// A job or a collection that was tried and is not settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StuckWork {
+    /// The task.
+    pub task: i64,
+    /// What it is.
+    pub work: Work,
+    /// Why the last attempt did not settle it, in one word.
+    pub reason: String,
+    /// The same for people.
+    pub why: String,
+    /// How often it was tried.
+    pub attempts: u64,
+    /// Since when it waits, in seconds since the Unix epoch.
+    pub since: u64,
+}
+
+/// A piece of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// An aggregation job, and how many reports it holds.
+    Aggregation(i64, u64),
+    /// A collection.
+    Collection(CollectionJobId),
+}
+
+impl fmt::Display for StuckWork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.work {
+            Work::Aggregation(job, reports) => write!(f, "job {job} ({reports} reports)")?,
+            Work::Collection(id) => write!(f, "collection {id}")?,
+        }
+        write!(f, " {}, tried {} times: {}", self.reason, self.attempts, self.why)
+    }
+}
+
+/// What is stuck in the tasks from the first number to the last, longest first.
+pub async fn between(tx: &mut Tx, first: i64, last: i64) -> Result<Vec<StuckWork>, StoreError> {
+    let rows = sqlx::query(
+        "-- stuck_aggregation_jobs
+         SELECT id, task, report_count, attempts, reason, last_error, waits_since FROM aggregation_jobs
+         WHERE state = 'active' AND reason IS NOT NULL AND task BETWEEN $1 AND $2 ORDER BY waits_since, id LIMIT $3",
+    )
+    .bind(first)
+    .bind(last)
+    .bind(MOST)
+    .fetch_all(tx.connection())
+    .await?;
+    let jobs = rows.iter().map(|row| {
+        let fields = Fields::of("aggregation_jobs", row);
+        read(
+            row,
+            "aggregation_jobs",
+            Work::Aggregation(fields.integer("id")?, fields.unsigned("report_count")?),
+        )
+    });
+    let mut stuck = jobs.collect::<Result<Vec<_>, StoreError>>()?;
+    let rows = sqlx::query(
+        "-- stuck_collection_jobs
+         SELECT id, task, attempts, reason, last_error, waits_since FROM collection_jobs
+         WHERE state IN ('pending', 'closing', 'reserved', 'abandoned') AND reason IS NOT NULL
+           AND task BETWEEN $1 AND $2
+         ORDER BY waits_since LIMIT $3",
+    )
+    .bind(first)
+    .bind(last)
+    .bind(MOST)
+    .fetch_all(tx.connection())
+    .await?;
+    for row in &rows {
+        let id = CollectionJobId::new(Fields::of("collection_jobs", row).array("id")?);
+        stuck.push(read(row, "collection_jobs", Work::Collection(id))?);
+    }
+    Ok(stuck)
+}
+
+/// Notes why a collection could not be settled. False when the lease is lost.
+pub async fn note_collection(
+    tx: &mut Tx,
+    id: &CollectionJobId,
+    token: LeaseToken,
+    (reason, why, now): (&str, &str, u64),
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "-- note_stuck_collection_job
+         UPDATE collection_jobs SET reason = $3, last_error = $4, waits_since = COALESCE(waits_since, $5)
+         WHERE id = $1 AND lease_token = $2",
+    )
+    .bind(id.as_bytes().as_slice())
+    .bind(token.as_bytes().as_slice())
+    .bind(reason)
+    .bind(why)
+    .bind(signed(now)?)
+    .execute(tx.connection())
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Gives a job up that nobody is working on: its reports are dropped and counted as such. Nothing when there is no such
+/// job, or somebody works on it.
+///
+/// Where the helper has counted its reports, the two aggregators cannot agree on their batch any more. Only a person can
+/// weigh that.
+pub async fn abandon(tx: &mut Tx, job: i64) -> Result<Option<u64>, StoreError> {
+    let row = sqlx::query(
+        "-- abandon_aggregation_job
+         UPDATE aggregation_jobs SET state = 'finished', answers = NULL, last_error = NULL
+         WHERE id = $1 AND state = 'active' AND lease_token IS NULL
+         RETURNING task, included, report_count",
+    )
+    .bind(job)
+    .fetch_optional(tx.connection())
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let fields = Fields::of("aggregation_jobs", &row);
+    // What was not included has met its end, and was counted, when the job was frozen.
+    let included = fields.optional_bytes("included")?;
+    let reports = match included {
+        Some(bitmap) => bitmap.iter().map(|byte| u64::from(byte.count_ones())).sum(),
+        None => fields.unsigned("report_count")?,
+    };
+    tallies::add(tx, fields.integer("task")?, &[(ABANDONED, reports)]).await?;
+    segments::delete_of_job(tx, job).await?;
+    Ok(Some(reports))
+}
+
+fn read(row: &AnyRow, table: &'static str, work: Work) -> Result<StuckWork, StoreError> {
+    let fields = Fields::of(table, row);
+    Ok(StuckWork {
+        task: fields.integer("task")?,
+        work,
+        reason: fields.text("reason")?,
+        why: fields.column::<Option<String>>("last_error")?.unwrap_or_default(),
+        attempts: fields.unsigned("attempts")?,
+        since: fields.unsigned("waits_since")?,
+    })
+}
+
+/// The tally of reports that an operator has given up.
+pub const ABANDONED: &str = "abandoned";
+
+/// The most of each kind that are listed.
+const MOST: i64 = 200;

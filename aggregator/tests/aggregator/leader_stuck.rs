@@ -1,0 +1,101 @@
+//! What is stuck can be seen, counted, and given up by a person; nothing else gives it up.
+
+use mica_aggregator::metrics::Figures;
+use mica_aggregator::store::stuck::{self, StuckWork, Work};
+use mica_dap::problem::Problem;
+use mica_service::testing::databases;
+
+use crate::support::{Act, World};
+
+async fn stuck(world: &World) -> Vec<StuckWork> {
+    let all = world.leader.store.read("stuck", |mut tx| async move {
+        let all = stuck::between(&mut tx, 0, i64::MAX).await?;
+        Ok((tx, all))
+    });
+    all.await.expect("the database answers")
+}
+
+async fn abandon(world: &World, job: i64) -> Option<u64> {
+    let done = world.leader.store.tx("abandon", move |mut tx| async move {
+        let done = stuck::abandon(&mut tx, job).await?;
+        Ok((tx, done))
+    });
+    done.await.expect("the database answers")
+}
+
+/// S73.
+#[tokio::test]
+async fn a_job_that_is_stuck_is_seen_with_its_reason_and_can_be_given_up_by_its_operator() {
+    for database in databases().await {
+        let world = World::plain(&database).await;
+        assert_eq!(stuck(&world).await, []);
+        world.helper.will((0..3).map(|_| Act::problem(Problem::InvalidMessage)));
+        assert_eq!(world.upload(&world.reports(&[1, 2, 3])).await, []);
+        world.put_off().await;
+        let seen = stuck(&world).await;
+        let [one] = &seen[..] else { panic!("{}: {seen:?}", database.kind) };
+        assert_eq!((one.reason.as_str(), one.attempts, one.since), ("refused", 1, world.leader.clock.now()));
+        let Work::Aggregation(job, 3) = one.work else { panic!("{one:?}") };
+        let line = format!("job {job} (3 reports) refused, tried 1 times: the helper refused the job: ");
+        assert!(one.to_string().starts_with(&line), "{one}");
+
+        let figures = Figures::read(&world.leader.store).await.expect("the database answers");
+        assert_eq!(figures.jobs, [("refused".to_owned(), 1)]);
+        assert_eq!(figures.reports, [(world.task.id, "uploaded".to_owned(), 3)]);
+        assert_eq!(figures.oldest_report_at, Some(world.leader.clock.now()));
+
+        assert_eq!(abandon(&world, job + 1).await, None, "there is no such job");
+        assert_eq!(abandon(&world, job).await, Some(3));
+        assert_eq!(abandon(&world, job).await, None, "once");
+        assert_eq!((stuck(&world).await, world.leader.unsettled().await), (Vec::new(), (0, 0)));
+        assert_eq!(world.upload(&world.reports(&[4, 5])).await, []);
+        world.settled().await;
+        let tallies = [("abandoned", 3), ("aggregated", 2), ("uploaded", 5)];
+        assert_eq!(world.leader.tallies().await, tallies.map(|(name, n)| (name.to_owned(), n)));
+        assert_eq!(
+            world.total(&world.collected().await),
+            (2, 9),
+            "{}: the batch goes on without them",
+            database.kind
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_is_being_tried_is_not_given_up() {
+    for database in databases().await {
+        let world = World::plain(&database).await;
+        world.helper.will([Act::busy(503, 60), Act::Hang]);
+        assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
+        world.put_off().await;
+        let Work::Aggregation(job, _) = stuck(&world).await[0].work else { panic!("it is a job") };
+        world.leader.clock.advance(61);
+        while world.helper.received().len() < 2 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        assert_eq!(abandon(&world, job).await, None, "{}", database.kind);
+        assert_eq!(world.leader.unsettled().await, (1, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_collection_that_the_helper_keeps_waiting_is_seen_with_its_reason() {
+    for database in databases().await {
+        let world = World::plain(&database).await;
+        assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
+        world.settled().await;
+        world.helper.will([Act::busy(503, 3_000)]);
+        let location = world.collect().await.location.expect("a job has a place");
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+        while stuck(&world).await.is_empty() {
+            assert!(tokio::time::Instant::now() < deadline, "{}: nothing is seen", database.kind);
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        let seen = stuck(&world).await;
+        assert!(matches!(seen[0].work, Work::Collection(_)) && seen[0].reason == "busy", "{seen:?}");
+        let figures = Figures::read(&world.leader.store).await.expect("the database answers");
+        assert_eq!(figures.collections, [("reserved".to_owned(), 1)]);
+        assert_eq!(world.total(&world.concluded(&location).await), (2, 3));
+        assert_eq!(stuck(&world).await, []);
+    }
+}

@@ -1,0 +1,150 @@
+//! What can be wrong with a leader or a helper: its database, its keys, its tasks, its peers, and its stuck work.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mica_aggregator::metrics::Figures;
+use mica_aggregator::store::{self, stuck, tasks};
+use mica_aggregator::{Config, Reason, Role};
+use mica_dap::task::TaskConfiguration;
+use mica_service::clock::Clock;
+use mica_service::http::{HttpClient, HttpOptions};
+use mica_service::store::Store;
+use mica_service::tls::Peers;
+
+use super::finding::Finding;
+use super::{peers, readers};
+use crate::exit::{Exit, Failure};
+use crate::print;
+use crate::settings::{RoleName, Settings};
+
+/// Everything below the configuration, which is known to be valid.
+pub(super) async fn examine(settings: &Settings, role: Role, findings: &mut Vec<Finding>) {
+    let Ok(config) = configuration(settings) else { return };
+    findings.extend(config.tasks.iter().map(|path| readers("task file", path)));
+    let store = match Store::open(&config.database, store::migrator()).await {
+        Ok(store) => store,
+        Err(error) => {
+            let failure = Failure::from(error);
+            findings.push(Finding::fail("database", "the database", failure.to_string(), failure.exit()));
+            return;
+        }
+    };
+    findings.push(Finding::ok("database", "the database can be written and has this version's tables"));
+    if let Err(failure) = inside(&store, &config, role, findings).await {
+        findings.push(Finding::fail("database", "reading the database", failure.to_string(), failure.exit()));
+    }
+    store.close().await;
+}
+
+fn configuration(settings: &Settings) -> Result<Config, Failure> {
+    Ok(settings.load::<Config>()?.config.relative_to(settings.folder()))
+}
+
+async fn inside(
+    store: &Store,
+    config: &Config,
+    role: Role,
+    findings: &mut Vec<Finding>,
+) -> Result<(), Failure> {
+    let (rows, keys) = store
+        .read("doctor", |mut tx| async move {
+            let rows = tasks::all_tasks(&mut tx).await?;
+            let keys = store::hpke_keys::keys(&mut tx).await?.len();
+            Ok((tx, (rows, keys)))
+        })
+        .await?;
+    findings.push(match keys {
+        0 => Finding::warn("keys", "there is no HPKE key yet", "start the server once: it makes one"),
+        _ => Finding::ok("keys", format!("{keys} HPKE keys")),
+    });
+    findings.push(match rows.len() {
+        0 => Finding::warn("tasks", "there is no task", "start the server once, or use `mica task import`"),
+        tasks => Finding::ok("tasks", format!("{tasks} tasks")),
+    });
+    let mut endpoints = BTreeSet::new();
+    let mut names = BTreeMap::new();
+    for row in rows.iter().filter(|row| row.retired_at.is_none()) {
+        names.insert(row.key, row.task.task_id.to_string());
+        if let Ok(task) = TaskConfiguration::parse(&row.task.configuration, row.task.draft) {
+            let peer = if role == Role::Leader { task.helper_url() } else { task.leader_url() };
+            endpoints.insert(peer.to_owned());
+        }
+    }
+    let trust = Peers::load(&config.peer_tls, config.insecure).map_err(Failure::invalid)?;
+    let http = HttpClient::new(HttpOptions { peers: trust, ..HttpOptions::default() });
+    for endpoint in endpoints.iter().take(MOST_PEERS) {
+        peers::examine(&http, endpoint, findings).await;
+    }
+    if role == Role::Leader { waiting(store, &names, findings).await } else { Ok(()) }
+}
+
+/// What is stuck, and what waits for longer than it should.
+async fn waiting(
+    store: &Store,
+    names: &BTreeMap<i64, String>,
+    findings: &mut Vec<Finding>,
+) -> Result<(), Failure> {
+    let all = store.read("stuck", |mut tx| async move {
+        let all = stuck::between(&mut tx, 0, i64::MAX).await?;
+        Ok((tx, all))
+    });
+    let (all, now) = (all.await?, Clock::system().now());
+    if all.is_empty() {
+        findings.push(Finding::ok("stuck", "no job and no collection is stuck"));
+    }
+    for work in all {
+        let task = names.get(&work.task).map_or("a retired task", String::as_str);
+        let what = format!("{work}; for {} s, in task {task}", now.saturating_sub(work.since));
+        let todo = Reason::advice(&work.reason);
+        findings.push(match work.reason.as_str() {
+            "refused" | "too_large" | "unauthorized" | "local" => {
+                Finding::fail("stuck", what, todo, Exit::NotReady)
+            }
+            _ => Finding::warn("stuck", what, todo),
+        });
+    }
+    let figures = Figures::read(store).await?;
+    let age = figures.oldest_report_at.map_or(0, |at| now.saturating_sub(at));
+    let what = format!("the oldest report that is not aggregated is {age} s old");
+    findings.push(if age <= PATIENCE_SECONDS {
+        Finding::ok("reports", what)
+    } else {
+        Finding::warn("reports", what, "is the leader running, and does the helper answer?")
+    });
+    let open = |(state, _): &&(String, u64)| ["pending", "closing", "reserved"].contains(&state.as_str());
+    let batches: u64 = figures.collections.iter().filter(open).map(|(_, collections)| collections).sum();
+    findings
+        .push(Finding::ok("batches", format!("{batches} collections wait for their batch or the helper")));
+    Ok(())
+}
+
+/// Gives up a job.
+pub(super) async fn abandon(settings: &Settings, job: i64) -> Result<(), Failure> {
+    if settings.role() != RoleName::Leader {
+        return Err(Failure::usage("only a leader has aggregation jobs to give up; use its configuration"));
+    }
+    let store = Store::open(&configuration(settings)?.database, store::migrator()).await?;
+    let abandoned = store.tx("abandon_aggregation_job", move |mut tx| async move {
+        let abandoned = stuck::abandon(&mut tx, job).await?;
+        Ok((tx, abandoned))
+    });
+    let abandoned = abandoned.await?;
+    store.close().await;
+    match abandoned {
+        Some(reports) => {
+            print::lines(&format!("job {job} is given up: {reports} reports are counted as abandoned"))
+        }
+        None => Err(Failure::new(
+            Exit::NotReady,
+            format!(
+                "there is no job {job} that waits; `mica doctor` lists them, and one that is being tried is not given up"
+            ),
+        )),
+    }
+}
+
+/// More are not asked in one go.
+const MOST_PEERS: usize = 16;
+
+/// A report is aggregated within seconds, if all is well.
+const PATIENCE_SECONDS: u64 = 600;

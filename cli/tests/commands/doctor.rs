@@ -1,0 +1,46 @@
+//! `mica doctor`: what it finds, and how it ends.
+
+use serde_json::Value;
+
+use crate::world::{Folder, free_port};
+
+#[test]
+fn a_leader_and_a_helper_that_are_well_are_found_well_and_a_helper_that_is_gone_is_missed() {
+    let (leader, helper) = (free_port(), free_port());
+    let folder = Folder::with_task(leader, helper);
+    let helper = folder.serve("helper");
+    let leader = folder.serve("leader");
+    for role in ["leader", "helper"] {
+        let well = folder.mica(&["doctor", "--config", &format!("{role}.toml"), "-o", "json"]);
+        assert_eq!(well.code, 0, "{}\n{}", well.out, well.err);
+        let told: Value = serde_json::from_str(&well.out).expect("one JSON object");
+        let checks = told["checks"].as_array().expect("a list");
+        assert!(told["ok"] == true && checks.len() >= 6, "{told}");
+        let grade =
+            |name| checks.iter().find(|check| check["check"] == name).map(|check| check["grade"].clone());
+        for name in ["config", "database", "keys", "tasks", "peer", "clock"] {
+            assert_eq!(grade(name), Some("ok".into()), "{role} {name}: {told}");
+        }
+    }
+    drop(helper);
+    let missed = folder.mica(&["doctor", "--config", "leader.toml"]);
+    assert_eq!(missed.code, 6, "{}", missed.out);
+    assert!(missed.out.lines().any(|line| line.starts_with("fail  peer ")), "{}", missed.out);
+    assert!(missed.out.lines().any(|line| line.starts_with("ok    stuck ")), "{}", missed.out);
+    let none = folder.mica(&["doctor", "--config", "leader.toml", "--abandon", "7"]);
+    assert!(none.one_line(5).contains("no job 7"), "{}", none.err);
+    let wrong = folder.mica(&["doctor", "--config", "helper.toml", "--abandon", "7"]);
+    assert!(wrong.one_line(2).contains("leader"), "{}", wrong.err);
+    drop(leader);
+}
+
+#[test]
+fn a_configuration_that_is_wrong_is_found_wrong_and_nothing_else_is_looked_at() {
+    let folder = Folder::with_task(1, 2);
+    let text = folder.read("leader.toml");
+    folder.write("leader.toml", &format!("{text}\nnonsense = 1\n"));
+    let wrong = folder.mica(&["doctor", "--config", "leader.toml"]);
+    assert_eq!(wrong.code, 3, "{}", wrong.out);
+    assert!(wrong.out.contains("fail  config ") && wrong.out.contains("nonsense"), "{}", wrong.out);
+    assert!(!wrong.out.contains("database"), "{}", wrong.out);
+}
