@@ -217,6 +217,13 @@ mod tests {
     }
 
     #[test]
+    fn every_problem_blames_the_request() {
+        for problem in Problem::ALL {
+            assert!((400..500).contains(&problem.status()), "{problem}");
+        }
+    }
+
+    #[test]
     fn a_document_of_a_peer_is_read_leniently() {
         let body = br#"{"type":7,"status":"400","title":"t","unknown":[1],"taskid":null}"#;
         let read = ProblemDocument::from_json(body).unwrap();
