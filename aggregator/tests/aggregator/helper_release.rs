@@ -215,3 +215,27 @@ async fn a_helper_with_another_statement_does_not_start() {
     let error = Server::refusal(&task, &database).await;
     assert!(error.contains("bound to the release statement"), "{error}");
 }
+
+/// S126: the same people through two tasks are charged to one budget where both tasks name it.
+#[tokio::test]
+async fn two_tasks_that_name_one_budget_spend_it_together() {
+    for database in databases().await {
+        let mut granted = Vec::new();
+        for task in [TestTask::noised(), TestTask::noised()] {
+            let server = Server::helper(&task, &database).await;
+            let leader = ScriptedLeader::of(&task, &server);
+            let mut shares = 0;
+            for hour in 0..7 {
+                let time = Time(now().0 - hour);
+                let reports = [1, 2].map(|value| leader.report_at(value, time, Flaw::None));
+                leader.aggregate(&reports).await;
+                let reply = leader.post_share(share_request(time, 1, &ids(&reports)).encoded()).await;
+                shares += usize::from(reply.status == StatusCode::OK);
+                assert!(reply.status == StatusCode::OK || reply.problem() == "budget-exhausted", "{reply:?}");
+            }
+            granted.push(shares);
+            server.kill();
+        }
+        assert_eq!(granted, [7, 3], "{}: the budget lasts for ten", database.kind);
+    }
+}

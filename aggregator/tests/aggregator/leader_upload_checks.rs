@@ -95,6 +95,18 @@ async fn a_private_extension_that_nobody_knows_costs_its_report_when_it_is_opene
     }
 }
 
+/// L18: what opens and is none of the VDAF's shares is refused at the first step of the leader.
+#[tokio::test]
+async fn a_share_that_opens_and_cannot_be_verified_never_gets_to_the_helper() {
+    let database = sqlite();
+    let world = World::plain(&database).await;
+    assert_eq!(world.upload(&[with_private(&world, Vec::new())]).await, []);
+    world.settled().await;
+    assert_eq!((world.helper.received().len(), world.leader.counted().await), (0, 0));
+    let tallies = [("invalid_message".to_owned(), 1), ("uploaded".to_owned(), 1)];
+    assert_eq!(world.leader.tallies().await, tallies);
+}
+
 /// S29.
 #[tokio::test]
 async fn a_sealed_share_without_a_key_or_a_payload_spoils_the_request() {

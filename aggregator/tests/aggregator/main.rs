@@ -2,6 +2,7 @@
 
 mod admin;
 mod admission;
+mod combinations;
 mod credentials;
 mod helper_aggregation;
 mod helper_batches;

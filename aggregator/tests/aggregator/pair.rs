@@ -3,21 +3,25 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mica_collector::{CollectError, Poll};
+use mica_collector::{CollectError, Collector, CollectorTask, Poll};
 use mica_dap::Draft;
 use mica_dap::codec::Encode as _;
+use mica_dap::hpke::HpkeKeypair;
 use mica_dap::media::Media;
 use mica_dap::problem::{Problem, ProblemDocument};
 use mica_dap::report::{Report, UploadRequest};
 use mica_dap::report_error::ReportError;
+use mica_dap::task::TaskParameters;
 use mica_dap::time::{Duration, Interval};
 use mica_dap::vdaf::Measurement;
 use mica_dap::vdaf_config::VdafConfig;
+use mica_service::http::{HttpClient, HttpOptions};
 
 use crate::support::NOW;
 use crate::support::pair::{Setting, on_each};
 
-fn five() -> Vec<(VdafConfig, Vec<Measurement>, Vec<i128>)> {
+/// Each kind of Prio3, some measurements, and their totals.
+pub(crate) fn five() -> Vec<(VdafConfig, Vec<Measurement>, Vec<i128>)> {
     vec![
         (VdafConfig::Count, [true, true, false, true].map(Measurement::Bool).to_vec(), vec![3]),
         (
@@ -231,6 +235,30 @@ async fn a_query_cannot_close_the_future_of_a_task() {
             }
         }
         assert_eq!(pair.collect().await.expect("nothing was closed").values, [3]);
+    })
+    .await;
+}
+
+/// K6: a share opens for the collector of that task only, under the configuration that both aggregators have.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_with_another_view_of_the_task_opens_nothing() {
+    on_each(Setting::without_noise(VdafConfig::Count), async |pair| {
+        let reports: Vec<Report> = (0..3).map(|_| pair.report(&Measurement::Bool(true))).collect();
+        assert_eq!(pair.upload(&reports).await, []);
+        assert_eq!(pair.collect().await.expect("a complete batch").values, [3]);
+        let known = || CollectorTask::from_json(&pair.collector.task().to_json()).expect("its own file");
+        let mut other = known();
+        let parameters = other.configuration.parameters().clone();
+        other.configuration =
+            TaskParameters { min_batch_size: 2, ..parameters }.build(other.draft).expect("a configuration");
+        let later = CollectorTask { draft: Draft::V19, ..known() };
+        let stranger = CollectorTask { keypair: HpkeKeypair::generate(9, &mut rand::rng()), ..known() };
+        for task in [other, later, stranger] {
+            let collector = Collector::new(task, HttpClient::new(HttpOptions::default()));
+            let collection = collector.collect(pair.all()).await.expect("the same request");
+            let opened = collector.wait(&collection, || {}).await;
+            assert_eq!(opened, Err(CollectError::Share("leader")));
+        }
     })
     .await;
 }

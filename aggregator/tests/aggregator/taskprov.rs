@@ -18,12 +18,12 @@ use mica_service::compute::ComputePool;
 use mica_service::http::{HttpClient, HttpOptions};
 use mica_service::shutdown::Shutdown;
 use mica_service::store::Store;
-use mica_service::testing::{TestDatabase, databases};
+use mica_service::testing::{TestDatabase, databases, sqlite};
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-use crate::support::task::LEADER_TOKEN;
-use crate::support::{NOW, PRECISION, TestTask};
+use crate::support::task::{Kind, LEADER_TOKEN};
+use crate::support::{Act, NOW, PRECISION, TestTask, World};
 
 struct Helper {
     origin: String,
@@ -190,5 +190,23 @@ async fn a_flood_of_tasks_is_held_up_and_the_others_are_served() {
         assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(helper.advertise(&first).await, KNOWN);
         assert_eq!(helper.ask(&helper.task.id.to_string(), LEADER_TOKEN, None).await.1, KNOWN);
+    }
+}
+
+/// T9: with every request of the leader comes the task that it is about, if its identifier is that of its configuration.
+#[tokio::test]
+async fn a_leader_tells_the_helper_of_its_task_with_every_request() {
+    for derived_id in [true, false] {
+        let database = sqlite();
+        let world = World::start(Kind { derived_id, ..Kind::default() }, &database).await;
+        world.helper.will([Act::defer(1)]);
+        assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
+        world.settled().await;
+        assert_eq!(world.total(&world.collected().await), (2, 3));
+        let received = world.helper.received();
+        let asked: Vec<_> = received.iter().map(|one| one.method.clone()).collect();
+        assert_eq!(asked, [Method::POST, Method::GET, Method::POST], "a job, a question about it, a share");
+        let told = derived_id.then(|| header_value(&world.task.configuration));
+        assert!(received.iter().all(|one| one.advertisement == told), "{received:?}");
     }
 }

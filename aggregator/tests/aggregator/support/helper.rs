@@ -6,7 +6,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, header};
+use http::{HeaderName, Method, Request, Response, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -15,6 +15,7 @@ use mica_dap::hpke::HpkeKeypair;
 use mica_dap::id::{AggregateShareId, AggregationJobId};
 use mica_dap::media::Media;
 use mica_dap::resource::Resource;
+use mica_dap::taskprov;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -28,6 +29,8 @@ pub(crate) struct Received {
     pub(crate) method: Method,
     pub(crate) target: String,
     pub(crate) authorization: Option<String>,
+    /// The task that comes with the request.
+    pub(crate) advertisement: Option<String>,
     pub(crate) media: Option<String>,
     pub(crate) body: Bytes,
 }
@@ -108,6 +111,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     let received = Received {
         target: head.uri.to_string(),
         authorization: text(header::AUTHORIZATION),
+        advertisement: text(HeaderName::from_static(taskprov::HEADER)),
         media: text(header::CONTENT_TYPE),
         method: head.method.clone(),
         body: body.collect().await.map_err(io::Error::other)?.to_bytes(),

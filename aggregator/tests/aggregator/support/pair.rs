@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response, header};
 use mica_aggregator::aggregator::Options;
 use mica_aggregator::auth::{Bearer, TokenHash};
+use mica_aggregator::config::Answers;
 use mica_aggregator::shared::Limits;
 use mica_aggregator::task_file::Tokens;
 use mica_aggregator::{Aggregator, Role, TaskFile, store};
@@ -51,6 +52,8 @@ pub(crate) struct Pair {
     pub(crate) builder: ReportBuilder,
     pub(crate) stuck: Stuck,
     clock: Clock,
+    /// Whether the leader has to come back for the helper's answers, for which time must pass.
+    deferring: bool,
     shutdown: Shutdown,
     servers: Vec<JoinHandle<()>>,
     /// Dropped, they are gone.
@@ -69,12 +72,15 @@ pub(crate) struct Setting {
     pub(crate) draft: Draft,
     pub(crate) policy: String,
     pub(crate) batch_mode: BatchMode,
+    /// How many reports the leader puts in a batch of its choice; without it, as few as may be.
+    pub(crate) batch_target_size: Option<u64>,
+    /// How the helper answers.
+    pub(crate) answers: Answers,
 }
 
 impl Setting {
     pub(crate) fn without_noise(vdaf: VdafConfig) -> Self {
-        let policy = Policy::for_release_without_dp("a test compares exact totals", "2099-01-01");
-        Self { vdaf, draft: Draft::V18, policy, batch_mode: BatchMode::TimeInterval }
+        Self::of(vdaf, Policy::for_release_without_dp("a test compares exact totals", "2099-01-01"))
     }
 
     /// Of the same kind, with batches of the leader's choice.
@@ -84,7 +90,12 @@ impl Setting {
 
     pub(crate) fn with_noise(vdaf: VdafConfig, epsilon: &str) -> Self {
         let policy = Policy::for_demo(LABEL, &vdaf, MIN_BATCH, epsilon);
-        Self { vdaf, draft: Draft::V18, policy, batch_mode: BatchMode::TimeInterval }
+        Self::of(vdaf, policy)
+    }
+
+    fn of(vdaf: VdafConfig, policy: String) -> Self {
+        let (batch_mode, answers) = (BatchMode::TimeInterval, Answers::AtOnce);
+        Self { vdaf, draft: Draft::V18, policy, batch_mode, batch_target_size: None, answers }
     }
 }
 
@@ -99,6 +110,7 @@ struct Task {
     draft: Draft,
     configuration: TaskConfiguration,
     keypair: HpkeKeypair,
+    batch_target_size: Option<u64>,
 }
 
 impl Task {
@@ -126,7 +138,8 @@ impl Task {
         let configuration = configuration.build(setting.draft).expect("a valid configuration");
         let mut rng = rand::rng();
         let (id, keypair) = (TaskId::random(&mut rng), HpkeKeypair::generate(9, &mut rng));
-        (Self { id, draft: setting.draft, configuration, keypair }, mechanism)
+        let batch_target_size = setting.batch_target_size;
+        (Self { id, draft: setting.draft, configuration, keypair, batch_target_size }, mechanism)
     }
 
     fn leader_file(&self) -> TaskFile {
@@ -151,7 +164,7 @@ impl Task {
             verification_key_id: 0,
             collector: self.keypair.config.clone(),
             tokens,
-            batch_target_size: None,
+            batch_target_size: self.batch_target_size.filter(|_| role == Role::Leader),
         }
     }
 
@@ -184,16 +197,21 @@ fn parse(policy: &str) -> Policy {
     Policy::parse("policy.toml", policy).expect("a valid policy")
 }
 
-async fn build(database: &TestDatabase, files: Vec<TaskFile>, policy: &str, clock: &Clock) -> Aggregator {
+async fn build(
+    database: &TestDatabase,
+    files: Vec<TaskFile>,
+    setting: &Setting,
+    clock: &Clock,
+) -> Aggregator {
     let options = Options {
         role: files.first().expect("at least one task").role,
         store: database.open(store::migrator()).await.expect("an empty database"),
         clock: clock.clone(),
         compute: ComputePool::new(),
         http: HttpClient::new(HttpOptions { timeout: PATIENCE, ..HttpOptions::default() }),
-        policy: parse(policy),
+        policy: parse(&setting.policy),
         tasks: files,
-        limits: Limits::default(),
+        limits: Limits { answers: setting.answers, ..Limits::default() },
     };
     Aggregator::build(options).await.expect("a task it can serve")
 }
@@ -214,7 +232,7 @@ impl Pair {
             (helper_listener, vec![task.helper_file()]),
         ];
         for (database, (listener, files)) in databases.iter().zip(files) {
-            let aggregator = build(database, files, &setting.policy, &clock).await;
+            let aggregator = build(database, files, setting, &clock).await;
             let list = HpkeConfigList::decoded(aggregator.hpke_configs()).expect("its own list");
             configs.push(list.preferred().expect("at least one").clone());
             servers.push(tokio::spawn(aggregator.run(listener, shutdown.clone())));
@@ -237,6 +255,7 @@ impl Pair {
             builder,
             stuck,
             clock,
+            deferring: setting.answers == Answers::Deferred,
             shutdown,
             servers,
             _databases: databases,
@@ -283,8 +302,8 @@ impl Pair {
     }
 
     pub(crate) fn all(&self) -> Interval {
-        let now = self.configuration.time_precision().time_of(self.clock.now());
-        Interval::new(now, Duration(1)).expect("one unit")
+        let start = self.configuration.time_precision().time_of(NOW);
+        Interval::new(start, Duration(1)).expect("one unit")
     }
 
     /// Asks for all there is, or for the next batch.
@@ -297,7 +316,8 @@ impl Pair {
 
     pub(crate) async fn collect(&self) -> Result<Outcome, CollectError> {
         let collection = self.begin().await?;
-        let waiting = self.collector.wait(&collection, || {});
+        let pass = || self.clock.advance(u64::from(self.deferring));
+        let waiting = self.collector.wait(&collection, pass);
         tokio::time::timeout(std::time::Duration::from_secs(20), waiting).await.expect("a batch in time")
     }
 

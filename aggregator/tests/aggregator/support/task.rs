@@ -44,6 +44,8 @@ pub(crate) struct Kind {
     pub(crate) precision: u64,
     /// Where the leader selects the batches: how many reports it puts in one.
     pub(crate) batch_target_size: Option<u64>,
+    /// Whether the identifier is that of the configuration, so that the task can be advertised.
+    pub(crate) derived_id: bool,
 }
 
 impl Default for Kind {
@@ -58,6 +60,7 @@ impl Default for Kind {
             helper_url: "https://helper.example/api/dap".to_owned(),
             batch_mode: BatchMode::TimeInterval,
             batch_target_size: None,
+            derived_id: false,
         }
     }
 }
@@ -94,10 +97,12 @@ impl TestTask {
             vdaf: kind.vdaf.clone(),
             task_interval: kind.task_interval,
         };
+        let configuration = parameters.build(kind.draft).expect("the configuration of a test is valid");
+        let derived = kind.derived_id.then(|| configuration.derived_task_id());
         Self {
-            id: TaskId::random(&mut rand::rng()),
+            id: derived.unwrap_or_else(|| TaskId::random(&mut rand::rng())),
             draft: kind.draft,
-            configuration: parameters.build(kind.draft).expect("the configuration of a test is valid"),
+            configuration,
             verify_key: rand::random(),
             collector: HpkeKeypair::generate(7, &mut rand::rng()),
             batch_target_size: kind.batch_target_size,
