@@ -233,6 +233,22 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_of_the_second_round_is_about_the_same_reports_in_the_same_order() {
+        let task = task();
+        let finished = |numbers: &[u8]| {
+            let [one, two] = [(1, "0110"), (2, "0010")].map(|(at, string)| first_steps(&task, at, string));
+            let went_on = vec![(1, VerifyResult::Continue(one.2)), (2, VerifyResult::Continue(two.2))];
+            let rounds = Rounds::begin(vec![one.0, two.0], None).take(&task, resps(went_on));
+            let finish = numbers.iter().map(|number| (*number, VerifyResult::Finish)).collect();
+            rounds.expect("as it should be").take(&task, resps(finish)).is_ok()
+        };
+        assert!(finished(&[1, 2]));
+        for wrong in [&[2, 1][..], &[1], &[1, 2, 2], &[1, 3], &[1, 2, 3]] {
+            assert!(!finished(wrong), "{wrong:?}");
+        }
+    }
+
+    #[test]
     fn an_answer_that_cannot_be_at_this_step_counts_nothing() {
         let task = task();
         for first in [true, false] {

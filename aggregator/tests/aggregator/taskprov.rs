@@ -8,21 +8,25 @@ use mica_aggregator::auth::TokenHash;
 use mica_aggregator::shared::Limits;
 use mica_aggregator::store::{migrator, tasks};
 use mica_aggregator::taskprov::TaskprovConfig;
+use mica_collector::{Collector, CollectorTask};
 use mica_dap::codec::Encode as _;
 use mica_dap::id::to_base64url;
+use mica_dap::media::Media;
 use mica_dap::task::{TaskConfiguration, TaskParameters};
 use mica_dap::taskprov::{HEADER, header_value};
 use mica_dap::time::{Duration, Interval, Time};
 use mica_service::clock::Clock;
 use mica_service::compute::ComputePool;
 use mica_service::http::{HttpClient, HttpOptions};
+use mica_service::secret::Secret;
 use mica_service::shutdown::Shutdown;
 use mica_service::store::Store;
 use mica_service::testing::{TestDatabase, databases, sqlite};
 use serde_json::Value;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 
-use crate::support::task::{Kind, LEADER_TOKEN};
+use crate::support::task::{COLLECTOR_TOKEN, Kind, LEADER_TOKEN};
 use crate::support::{Act, NOW, PRECISION, TestTask, World};
 
 struct Helper {
@@ -33,15 +37,17 @@ struct Helper {
 }
 
 impl Helper {
-    /// Takes at most three new tasks a minute, with sums in batches of two or more.
     async fn start(database: &TestDatabase) -> Self {
+        Self::of(Role::Helper, database).await
+    }
+
+    /// Takes at most three new tasks a minute, with sums in batches of two or more.
+    async fn of(role: Role, database: &TestDatabase) -> Self {
         let task = TestTask::plain();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let secret = folder.path().join("secret");
         std::fs::write(&secret, [7; 32]).expect("a file of our own");
         let config = toml::toml! {
-            endpoint = "https://helper.example/api/dap"
-            peers = ["https://leader.example/api/dap/"]
             min_batch_size_floor = 2
             vdafs = ["prio3-sum"]
             without_noise = true
@@ -50,20 +56,36 @@ impl Helper {
         let mut config = config;
         let text = |value: String| toml::Value::String(value);
         config.insert("verify_key_init_file".to_owned(), text(secret.display().to_string()));
-        config.insert("peer_token_sha256".to_owned(), text(TokenHash::of(LEADER_TOKEN).to_hex()));
+        let urls = [task.configuration.helper_url(), task.configuration.leader_url()].map(str::to_owned);
+        let (own, other) = match role {
+            Role::Helper => {
+                config.insert("peer_token_sha256".to_owned(), text(TokenHash::of(LEADER_TOKEN).to_hex()));
+                (urls[0].clone(), urls[1].clone())
+            }
+            Role::Leader => {
+                let token = folder.path().join("token");
+                std::fs::write(&token, LEADER_TOKEN).expect("a file of our own");
+                config.insert("peer_token_file".to_owned(), text(token.display().to_string()));
+                let expected = TokenHash::of(COLLECTOR_TOKEN).to_hex();
+                config.insert("collector_token_sha256".to_owned(), text(expected));
+                (urls[1].clone(), urls[0].clone())
+            }
+        };
+        config.insert("endpoint".to_owned(), text(own));
+        config.insert("peers".to_owned(), toml::Value::Array(vec![text(other)]));
         let collector = to_base64url(&task.collector.config.encoded());
         config.insert("collector_hpke_config".to_owned(), text(collector));
         let config: TaskprovConfig = config.try_into().expect("the table is valid");
-        let terms = config.load(Role::Helper).expect("its files are there");
+        let terms = config.load(role).expect("its files are there");
         let store = database.open(migrator()).await.expect("the database of the test");
         let options = Options {
-            role: Role::Helper,
+            role,
             store: store.clone(),
             clock: Clock::manual(NOW),
             compute: ComputePool::with_threads(1),
             http: HttpClient::new(HttpOptions::default()),
             policy: task.policy(),
-            tasks: vec![task.file(Role::Helper)],
+            tasks: vec![task.file(role)],
             limits: Limits::default(),
         };
         let server = Aggregator::build(options).await.expect("it can be built").with_taskprov(Some(terms));
@@ -84,11 +106,23 @@ impl Helper {
 
     /// An empty aggregation job under `id`; the last part of the problem type says how far it came.
     async fn ask(&self, id: &str, token: &str, advertisement: Option<&str>) -> (StatusCode, String) {
+        self.ask_at(&format!("{id}/aggregation_jobs"), Media::AggregationJobInitReq, token, advertisement)
+            .await
+    }
+
+    /// The same for any resource below the tasks.
+    async fn ask_at(
+        &self,
+        resource: &str,
+        media: Media,
+        token: &str,
+        advertisement: Option<&str>,
+    ) -> (StatusCode, String) {
         let mut request = Request::builder()
             .method(Method::POST)
-            .uri(format!("{}/api/dap/tasks/{id}/aggregation_jobs", self.origin))
+            .uri(format!("{}/api/dap/tasks/{resource}", self.origin))
             .header(header::AUTHORIZATION, format!("Bearer {token}"))
-            .header(header::CONTENT_TYPE, "application/ppm-dap;message=aggregation-job-init-req");
+            .header(header::CONTENT_TYPE, media.header());
         if let Some(value) = advertisement {
             request = request.header(HEADER, value);
         }
@@ -208,5 +242,64 @@ async fn a_leader_tells_the_helper_of_its_task_with_every_request() {
         assert_eq!(asked, [Method::POST, Method::GET, Method::POST], "a job, a question about it, a share");
         let told = derived_id.then(|| header_value(&world.task.configuration));
         assert!(received.iter().all(|one| one.advertisement == told), "{received:?}");
+    }
+}
+
+/// T8: a leader takes tasks that come with an upload or a collection, on the same terms.
+#[tokio::test]
+async fn a_leader_takes_part_in_a_task_that_comes_with_an_upload_or_a_collection() {
+    for (resource, media) in [("reports", Media::UploadReq), ("collection_jobs", Media::CollectionJobReq)] {
+        let database = sqlite();
+        let leader = Helper::of(Role::Leader, &database).await;
+        let ask = async |configuration: &TaskConfiguration, advertised: Option<&TaskConfiguration>| {
+            let place = format!("{}/{resource}", configuration.derived_task_id());
+            let header = advertised.map(header_value);
+            leader.ask_at(&place, media, COLLECTOR_TOKEN, header.as_deref()).await.1
+        };
+        let one = leader.configuration(|_| {});
+        let endless = leader.configuration(|task| task.task_interval = None);
+        assert_eq!(ask(&one, None).await, "unrecognizedTask");
+        assert_eq!(ask(&one, Some(&endless)).await, "unrecognizedTask", "of another task");
+        assert_eq!(ask(&endless, Some(&endless)).await, "invalidTask", "opted out");
+        assert_eq!(leader.tasks().await, 1);
+        for advertised in [Some(&one), None] {
+            assert_eq!(ask(&one, advertised).await, KNOWN, "{resource}");
+        }
+        assert_eq!(leader.tasks().await, 2);
+    }
+}
+
+/// T11: with a collector's request comes the task, if its identifier is that of its configuration.
+#[tokio::test]
+async fn a_collector_tells_the_leader_of_its_task() {
+    for derived_id in [true, false] {
+        let leader = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let task = TestTask::plain();
+        let leader_url = format!("http://{}/", leader.local_addr().expect("it is bound"));
+        let parameters = TaskParameters { leader_url, ..task.configuration.parameters().clone() };
+        let configuration = parameters.build(task.draft).expect("a configuration");
+        let told = format!("{HEADER}: {}", header_value(&configuration));
+        let task_id = if derived_id { configuration.derived_task_id() } else { task.id };
+        let token = Secret::new(COLLECTOR_TOKEN.to_owned());
+        let task = CollectorTask {
+            task_id,
+            draft: task.draft,
+            configuration,
+            token,
+            keypair: task.collector,
+            mechanism: None,
+        };
+        let collector = Collector::new(task, HttpClient::new(HttpOptions::default()));
+        let interval = Interval::new(Time(1), Duration(1)).expect("an hour");
+        let asking = tokio::spawn(async move { collector.collect(interval).await.is_ok() });
+        let (mut stream, _) = leader.accept().await.expect("it asks");
+        let mut head = Vec::new();
+        while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+            assert_ne!(stream.read_buf(&mut head).await.expect("a request"), 0);
+        }
+        asking.abort();
+        let head = String::from_utf8_lossy(&head);
+        assert!(head.starts_with(&format!("POST /tasks/{task_id}/collection_jobs ")), "{head}");
+        assert_eq!(head.lines().any(|line| line == told), derived_id, "{head}");
     }
 }
