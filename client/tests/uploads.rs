@@ -193,12 +193,12 @@ async fn a_report_is_made_with_the_keys_of_both_aggregators_and_opens_for_each_a
             let outcome = world.client().report(&Measurement::Integer(4), NOW).await.unwrap();
             assert_eq!((outcome.accepted, outcome.rejected.len()), (1, 0));
         }
-        let once = [
+        let requests = [
             format!("GET {LEADER}hpke_config"),
             format!("GET {HELPER}hpke_config"),
             format!("POST {LEADER}tasks/{}/reports", world.task),
         ];
-        assert_eq!(world.asked(), [once.clone(), once].concat(), "{draft}");
+        assert_eq!(world.asked(), [requests.clone(), requests].concat(), "{draft}");
         let upload = world.seen.lock().unwrap()[2].clone();
         assert_eq!(upload.header("content-type"), Some(Media::UploadReq.header().as_bytes()));
         let [one, two] = <[Report; 2]>::try_from(world.reports()).unwrap();
@@ -289,8 +289,8 @@ async fn a_client_without_usable_keys_of_both_aggregators_sends_nothing() {
 #[tokio::test]
 async fn a_client_takes_the_first_key_that_it_can_use() {
     let world = World::start(Draft::V18, |_| ()).await;
-    let last = HpkeKeypair::generate(9, &mut rand::rng()).config;
-    let list = HpkeConfigList::new(vec![unusable(), world.leader.config.clone(), last]).unwrap();
+    let spare = HpkeKeypair::generate(9, &mut rand::rng()).config;
+    let list = HpkeConfigList::new(vec![unusable(), world.leader.config.clone(), spare]).unwrap();
     world.lists.lock().unwrap()[0].1 = list.encoded();
     assert_eq!(world.client().report(&Measurement::Integer(4), NOW).await.unwrap().accepted, 1);
     shares(&world, &world.reports()[0]);

@@ -15,7 +15,8 @@ use crate::support::pair::{Setting, on_each};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_combination_by_time_counts_the_good_reports_and_answers_the_same_again() {
     for (vdaf, measurements, expected) in five() {
-        at_once_and_later(|| Setting::without_noise(vdaf.clone()), &measurements, &expected).await;
+        let setting = || Setting::without_noise(vdaf.clone());
+        Box::pin(at_once_and_later(setting, &measurements, &expected)).await;
     }
 }
 
@@ -26,7 +27,7 @@ async fn every_combination_by_leader_counts_the_good_reports_and_answers_the_sam
         Setting { batch_target_size: Some(20), ..Setting::without_noise(vdaf.clone()).by_leader() }
     };
     for (vdaf, measurements, expected) in five() {
-        at_once_and_later(|| by_leader(&vdaf), &measurements, &expected).await;
+        Box::pin(at_once_and_later(|| by_leader(&vdaf), &measurements, &expected)).await;
     }
 }
 
