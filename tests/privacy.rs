@@ -79,7 +79,9 @@ async fn what_is_planted_is_found() {
     // One of each spelling: bytes in a row of a database, hexadecimal digits and base64url in a log.
     let mut helper = run.dev.database("helper").await;
     let digits = hex::encode(share.first_spelling());
-    helper.execute(&format!("INSERT INTO helper_jobs VALUES (x'00', 0, x'00', x'00{digits}00', 0)")).await;
+    let columns = "id, task, request_digest, response, created_at";
+    let row = format!("x'00', 0, x'00', x'00{digits}00', 0");
+    helper.execute(&format!("INSERT INTO helper_jobs ({columns}) VALUES ({row})")).await;
     drop(helper);
     let line = format!("INFO took a report id={} from 127.0.77.3:1\n", hex::encode(report.first_spelling()));
     std::fs::write(folder.join("planted.log"), line).unwrap();

@@ -1,7 +1,8 @@
 //! Leader and helper as two processes of their own, each with its configuration, task file, policy and database: what
 //! can be killed and started again one by one.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -175,6 +176,8 @@ fn write_party(folder: &Path, plan: &Plan, port: u16, task: &TaskFile) {
 
 fn write(path: &Path, text: &str) {
     fs::write(path, text).expect("the folder can be written");
+    // What has secrets is for the eyes of its owner, or it is not read.
+    fs::set_permissions(path, Permissions::from_mode(0o600)).expect("the file is ours");
 }
 
 pub(crate) async fn alive(endpoint: &str) {
