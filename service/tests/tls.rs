@@ -236,6 +236,28 @@ async fn a_certificate_is_replaced_under_load_and_no_request_fails() {
 }
 
 #[tokio::test]
+async fn a_new_key_that_everybody_may_read_is_taken_up_once_it_is_closed() {
+    let (folder, authority) = (Folder::new(), Authority::new());
+    let first = authority.issue(&["localhost"]);
+    let listen_tls = listen_tls(&folder, &first, None);
+    let acceptor = Acceptor::load(&listen_tls).unwrap();
+    let address = listen(&acceptor, Limits::default()).await;
+    let next = authority.issue(&["localhost"]);
+    folder.identity("server", &next);
+    restrict(&listen_tls.private_key, 0o644);
+    acceptor.watch(Duration::from_millis(20));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(stranger::shown_by(&authority, address).await, first.der());
+    // What the files say stays the same.
+    restrict(&listen_tls.private_key, 0o600);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while stranger::shown_by(&authority, address).await != next.der() {
+        assert!(Instant::now() < deadline, "the new certificate is never shown");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
 async fn new_roots_and_a_new_client_certificate_are_taken_up_too() {
     let (folder, old, new) = (Folder::new(), Authority::new(), Authority::new());
     let clients = Authority::new();
