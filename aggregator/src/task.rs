@@ -44,7 +44,7 @@ pub struct Task {
     /// The VDAF context.
     pub context: Vec<u8>,
     /// The aggregation parameter of all its batches, encoded: one for the task's whole life, because a report is aggregated
-    /// once (DAP 4.5.4.3). Empty for the Prio3 family.
+    /// once (DAP 4.5.4.3). Empty for the Prio3 family, and at the helper, which is told with every job.
     pub aggregation_parameter: Vec<u8>,
     /// Where aggregate shares are sealed to.
     pub collector: HpkeConfig,
@@ -76,6 +76,7 @@ impl Task {
         let share_lengths =
             vdaf.share_lengths().map_err(|error| TaskError { task: id, why: error.to_string() })?;
         let decision = decide(&file, policy).map_err(|why| TaskError { task: id, why })?;
+        check_parameter(&file, vdaf.as_ref()).map_err(|why| TaskError { task: id, why })?;
         let task = Self {
             key,
             id,
@@ -87,7 +88,7 @@ impl Task {
             verification_key_id: file.verification_key_id,
             context: vdaf_context(file.draft, &id),
             batch_target_size: file.batch_target_size.unwrap_or(0).max(file.configuration.min_batch_size()),
-            aggregation_parameter: Vec::new(),
+            aggregation_parameter: file.aggregation_parameter,
             configuration: file.configuration,
             collector: file.collector,
             tokens: file.tokens,
@@ -166,6 +167,21 @@ pub struct TaskError {
     pub task: TaskId,
     /// Why.
     pub why: String,
+}
+
+/// Whether a leader knows what to count: without it, reports would be taken that nobody can ever add up.
+fn check_parameter(file: &TaskFile, vdaf: &dyn Vdaf) -> Result<(), String> {
+    if file.role == Role::Helper || vdaf.check_aggregation_parameter(&file.aggregation_parameter).is_ok() {
+        return Ok(());
+    }
+    let name = file.configuration.vdaf().name();
+    Err(if file.aggregation_parameter.is_empty() {
+        format!(
+            "a leader must know which prefixes {name} is to count; name them as `prefixes` in its task file"
+        )
+    } else {
+        format!("its aggregation parameter is none of {name}; make a new task")
+    })
 }
 
 /// What the policy says about the task, provided that it is what every report of the task is bound to.

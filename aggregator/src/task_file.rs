@@ -10,6 +10,7 @@ use mica_dap::codec::{Decode, Encode};
 use mica_dap::hpke_config::HpkeConfig;
 use mica_dap::id::{TaskId, from_base64url, to_base64url};
 use mica_dap::task::{BatchMode, TaskConfiguration};
+use mica_dap::vdaf::{parameter_of, prefixes_of};
 use mica_diagnostic::{Diagnostic, parse_toml};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,8 @@ pub struct TaskFile {
     pub tokens: Tokens,
     /// Leader, where it selects the batches: how many reports it puts in one; the minimum when left out.
     pub batch_target_size: Option<u64>,
+    /// Leader: the aggregation parameter of all batches, encoded; empty where the VDAF takes none.
+    pub aggregation_parameter: Vec<u8>,
 }
 
 /// The tokens of a task as each side holds them: a secret to present, or only what is expected of a peer.
@@ -111,6 +114,9 @@ pub struct TaskText {
     /// Leader of a leader-selected task: how many reports it puts into a batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     batch_target_size: Option<u64>,
+    /// Leader of a Poplar1 task: the prefixes that are counted, texts of zeros and ones of one length.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    prefixes: Vec<String>,
 }
 
 impl Drop for TaskText {
@@ -183,6 +189,7 @@ impl TaskFile {
             collector,
             tokens: tokens.ok_or("its tokens are missing")?,
             batch_target_size: row.batch_target_size,
+            aggregation_parameter: row.aggregation_parameter,
         })
     }
 
@@ -205,6 +212,7 @@ impl TaskFile {
             peer_certificates: certificates(of_leader),
             collector_certificates: certificates(of_collector),
             batch_target_size: self.batch_target_size,
+            aggregation_parameter: self.aggregation_parameter.clone(),
             origin,
             expires_at,
             created_at: now,
@@ -249,7 +257,14 @@ impl TaskFile {
             peer_certificates: certificates(of_leader),
             collector_certificates: certificates(of_collector),
             batch_target_size: self.batch_target_size,
+            prefixes: self.prefixes(),
         }
+    }
+
+    /// The prefixes that are counted, in the order of the results; none where the VDAF counts none, and at the helper.
+    #[must_use]
+    pub fn prefixes(&self) -> Vec<String> {
+        prefixes_of(self.configuration.vdaf(), &self.aggregation_parameter)
     }
 
     /// The same task as the other aggregator is told of it; only the leader knows enough to tell.
@@ -258,7 +273,8 @@ impl TaskFile {
         let Tokens::Leader { to_helper, .. } = &self.tokens else { return None };
         let of_leader = TokenHash::of(to_helper.expose()).into();
         let tokens = Tokens::Helper { of_leader };
-        Some(Self { role: Role::Helper, tokens, batch_target_size: None, ..self.clone() })
+        let told = Self { batch_target_size: None, aggregation_parameter: Vec::new(), ..self.clone() };
+        Some(Self { role: Role::Helper, tokens, ..told })
     }
 }
 
@@ -297,6 +313,7 @@ fn resolve(raw: &TaskText) -> Result<TaskFile, Wrong> {
         collector,
         tokens: tokens(raw, role)?,
         batch_target_size: batch_target_size(raw, role, &configuration)?,
+        aggregation_parameter: aggregation_parameter(raw, role, &configuration)?,
         configuration,
     })
 }
@@ -316,6 +333,20 @@ fn batch_target_size(
             Err(wrong(key, "is below the task's minimum batch size, so that no batch could be collected"))
         }
         Some(target) => Ok(Some(target)),
+    }
+}
+
+fn aggregation_parameter(
+    raw: &TaskText,
+    role: Role,
+    configuration: &TaskConfiguration,
+) -> Result<Vec<u8>, Wrong> {
+    let key = "prefixes";
+    match role {
+        Role::Leader => parameter_of(configuration.vdaf(), &raw.prefixes)
+            .map_err(|error| Wrong { key, why: error.to_string() }),
+        Role::Helper if raw.prefixes.is_empty() => Ok(Vec::new()),
+        Role::Helper => Err(wrong(key, "are for the leader, who names them with every job; remove them")),
     }
 }
 

@@ -134,6 +134,7 @@ impl Parties {
             collector: collector.config.clone(),
             tokens,
             batch_target_size: None,
+            aggregation_parameter: Vec::new(),
         };
         let bearer = Bearer::new(&to_helper).context("a token is not a token")?;
         let of_leader = Tokens::Leader { to_helper: bearer, of_collector: TokenHash::of(&to_leader).into() };
@@ -154,6 +155,7 @@ impl Parties {
             token: Secret::new(to_leader),
             keypair: collector,
             mechanism: None,
+            aggregation_parameter: Vec::new(),
         })
     }
 

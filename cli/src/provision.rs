@@ -13,6 +13,7 @@ use mica_dap::hpke::HpkeKeypair;
 use mica_dap::id::{TaskId, to_base64url};
 use mica_dap::task::{BatchMode, TaskConfiguration, TaskParameters};
 use mica_dap::time::{Interval, TimePrecision};
+use mica_dap::vdaf::parameter_of;
 use mica_dap::vdaf_config::VdafConfig;
 use mica_dp::{Decision, Mechanism, Policy, TaskFacts};
 use mica_service::http::Peer;
@@ -45,6 +46,8 @@ pub(crate) struct TaskSpec {
     pub(crate) batch_target_size: Option<u64>,
     /// When reports are taken, if that is limited; in units of the time precision.
     pub(crate) task_interval: Option<Interval>,
+    /// With Poplar1: the prefixes that are counted.
+    pub(crate) prefixes: Vec<String>,
 }
 
 /// A task with everything that its parties must be told.
@@ -70,6 +73,7 @@ pub(crate) struct Provisioned {
 pub(crate) fn provision(spec: &TaskSpec, policy: &Policy) -> Result<Provisioned, Failure> {
     let mut rng = rand::rng();
     check(spec)?;
+    let aggregation_parameter = parameter_of(&spec.vdaf, &spec.prefixes).map_err(Failure::usage)?;
     let (task_info, mechanism) = bind(spec, policy)?;
     let configuration = configure(spec, task_info)?;
     let task_id = TaskId::random(&mut rng);
@@ -88,6 +92,10 @@ pub(crate) fn provision(spec: &TaskSpec, policy: &Policy) -> Result<Provisioned,
         collector: keypair.config.clone(),
         tokens,
         batch_target_size: spec.batch_target_size.filter(|_| role == Role::Leader),
+        aggregation_parameter: match role {
+            Role::Leader => aggregation_parameter.clone(),
+            Role::Helper => Vec::new(),
+        },
     };
     let to_helper =
         Bearer::new(leader_to_helper.expose()).expect("base64url has only letters a bearer token may have");
@@ -102,6 +110,7 @@ pub(crate) fn provision(spec: &TaskSpec, policy: &Policy) -> Result<Provisioned,
         token: collector_to_leader,
         keypair,
         mechanism,
+        aggregation_parameter,
     };
     Ok(Provisioned { task_id, configuration, leader, helper, collector, leader_to_helper })
 }

@@ -78,7 +78,8 @@ impl Collector {
     }
 
     async fn ask(&self, query: Query) -> Result<Collection, CollectError> {
-        let request = CollectionJobReq::new(query, Vec::new()).bytes().to_vec();
+        let parameter = self.task.aggregation_parameter.clone();
+        let request = CollectionJobReq::new(query, parameter).bytes().to_vec();
         let url = Resource::CollectionJobs(self.task.task_id).url(self.task.configuration.leader_url());
         let response = self.send_patiently(Method::POST, &url, request.clone()).await?;
         let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());

@@ -6,6 +6,7 @@ use mica_dap::hpke::{HpkeKeypair, HpkePrivateKey};
 use mica_dap::hpke_config::HpkeConfig;
 use mica_dap::id::{TaskId, from_base64url, to_base64url};
 use mica_dap::task::TaskConfiguration;
+use mica_dap::vdaf::{parameter_of, prefixes_of};
 use mica_dp::Mechanism;
 use mica_service::secret::Secret;
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,8 @@ pub struct CollectorTask {
     pub keypair: HpkeKeypair,
     /// The noise that each aggregator adds by the release statement; none for a task that is released as it is.
     pub mechanism: Option<Mechanism>,
+    /// The aggregation parameter of all batches, the same as the leader's, encoded; empty where the VDAF takes none.
+    pub aggregation_parameter: Vec<u8>,
 }
 
 /// Why a text is not the collector's file of a task.
@@ -44,6 +47,8 @@ struct Text {
     hpke_config: String,
     private_key: String,
     mechanism: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    prefixes: Vec<String>,
 }
 
 impl CollectorTask {
@@ -74,6 +79,8 @@ impl CollectorTask {
             .map(Zeroizing::new)
             .and_then(|bytes| HpkePrivateKey::from_bytes(&bytes).ok())
             .ok_or_else(|| wrong("private_key"))?;
+        let aggregation_parameter = parameter_of(configuration.vdaf(), &raw.prefixes)
+            .map_err(|error| CollectorTaskError(error.to_string()))?;
         Ok(Self {
             task_id: raw.task_id.parse().map_err(|_| wrong("task_id"))?,
             draft,
@@ -81,7 +88,14 @@ impl CollectorTask {
             token: Secret::new(raw.token),
             keypair: HpkeKeypair::from_parts(config, private_key).map_err(|_| wrong("private_key"))?,
             mechanism: raw.mechanism.map(|text| text.parse().map_err(|_| wrong("mechanism"))).transpose()?,
+            aggregation_parameter,
         })
+    }
+
+    /// The prefixes that are counted, in the order of the results; none where the VDAF counts none.
+    #[must_use]
+    pub fn prefixes(&self) -> Vec<String> {
+        prefixes_of(self.configuration.vdaf(), &self.aggregation_parameter)
     }
 
     /// The text of the file. It holds secrets: write it for its owner's eyes only.
@@ -99,6 +113,7 @@ impl CollectorTask {
             hpke_config: to_base64url(&self.keypair.config.encoded()),
             private_key: to_base64url(&*self.keypair.private_key.to_bytes()),
             mechanism: self.mechanism.as_ref().map(ToString::to_string),
+            prefixes: self.prefixes(),
         };
         Zeroizing::new(serde_json::to_string_pretty(&text).expect("strings and numbers are always JSON"))
     }

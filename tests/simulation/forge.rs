@@ -99,6 +99,7 @@ impl Task {
             verify_key: Zeroizing::new(self.verify_key),
             verification_key_id: 0,
             batch_target_size: self.target_size.filter(|_| role == Role::Leader),
+            aggregation_parameter: Vec::new(),
             collector: self.collector.config.clone(),
             tokens,
         }
@@ -113,6 +114,7 @@ impl Task {
             token: Secret::new("collector-token".to_owned()),
             keypair: self.collector.clone(),
             mechanism: None,
+            aggregation_parameter: Vec::new(),
         }
     }
 

@@ -123,6 +123,7 @@ impl Task {
             token: Secret::new(self.collector_to_leader.clone()),
             keypair: self.collector.clone(),
             mechanism: self.mechanism.clone(),
+            aggregation_parameter: Vec::new(),
         };
         Collector::new(task, HttpClient::new(HttpOptions::default()))
     }
@@ -189,6 +190,7 @@ impl Task {
             collector: self.collector.config.clone(),
             tokens,
             batch_target_size: None,
+            aggregation_parameter: Vec::new(),
         }
     }
 }

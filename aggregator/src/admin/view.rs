@@ -83,6 +83,9 @@ pub struct TaskDetail {
     /// When reports are taken, if that is limited: the first second, and the first after.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task_interval: Option<[u64; 2]>,
+    /// Leader of a Poplar1 task: the prefixes that are counted, in the order of the results.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prefixes: Vec<String>,
     /// The hash of the release statement that every report is bound to; absent where totals leave without noise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub statement_sha256: Option<String>,
@@ -174,6 +177,7 @@ impl TaskDetail {
             task_interval: configuration
                 .task_interval()
                 .map(|interval| [precision.start_of(interval.start()), precision.start_of(interval.end())]),
+            prefixes: file.prefixes(),
             statement_sha256: statement,
             task_config: to_base64url(configuration.bytes()),
             verification_key_id: file.verification_key_id,

@@ -55,6 +55,7 @@ pub(crate) fn task() -> Arc<Task> {
             of_collector: TokenHash::of("b").into(),
         },
         batch_target_size: None,
+        aggregation_parameter: Vec::new(),
     };
     Arc::new(Task::resolve(1, file, &policy).expect("the policy covers the task"))
 }
@@ -86,10 +87,9 @@ pub(crate) fn string_task(bits: u16, parameter: Vec<u8>) -> Task {
             of_collector: TokenHash::of("b").into(),
         },
         batch_target_size: None,
+        aggregation_parameter: parameter,
     };
-    let mut task = Task::resolve(1, file, &policy).expect("the policy covers the task");
-    task.aggregation_parameter = parameter;
-    task
+    Task::resolve(1, file, &policy).expect("the policy covers the task")
 }
 
 /// An output share of a report that says yes.

@@ -61,6 +61,8 @@ pub struct NewTask {
     pub collector_certificates: Option<String>,
     /// Leader, where it selects the batches: how many reports it puts in one.
     pub batch_target_size: Option<u64>,
+    /// Leader: the aggregation parameter of all its batches, encoded; empty where the VDAF takes none.
+    pub aggregation_parameter: Vec<u8>,
     /// How the task came; not compared when it is given again.
     pub origin: Origin,
     /// When the task is forgotten, if ever; not compared either.
@@ -103,8 +105,8 @@ pub async fn insert_task(tx: &mut Tx, task: &NewTask) -> Result<Stored, StoreErr
         "-- insert_task
          INSERT INTO tasks (task_id, role, draft, configuration, verify_key, verification_key_id,
              collector_hpke_config, peer_token, peer_token_hash, collector_token_hash, origin, expires_at, created_at,
-             batch_target_size, peer_certificates, collector_certificates)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+             batch_target_size, peer_certificates, collector_certificates, aggregation_parameter)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
          ON CONFLICT (task_id) DO NOTHING",
     )
     .bind(task.task_id.as_bytes().as_slice())
@@ -123,6 +125,7 @@ pub async fn insert_task(tx: &mut Tx, task: &NewTask) -> Result<Stored, StoreErr
     .bind(task.batch_target_size.map(signed).transpose()?)
     .bind(task.peer_certificates.as_deref())
     .bind(task.collector_certificates.as_deref())
+    .bind(Some(task.aggregation_parameter.as_slice()).filter(|parameter| !parameter.is_empty()))
     .execute(tx.connection())
     .await?
     .rows_affected();
@@ -285,6 +288,7 @@ fn read(row: &AnyRow) -> Result<TaskRow, StoreError> {
         peer_certificates: fields.column("peer_certificates")?,
         collector_certificates: fields.column("collector_certificates")?,
         batch_target_size: fields.optional_unsigned("batch_target_size")?,
+        aggregation_parameter: fields.optional_bytes("aggregation_parameter")?.unwrap_or_default(),
         origin: fields.parsed("origin")?,
         expires_at: fields.optional_unsigned("expires_at")?,
         created_at: fields.unsigned("created_at")?,

@@ -37,6 +37,7 @@ impl Taskprov {
             collector: self.collector.clone(),
             tokens: self.tokens.clone(),
             batch_target_size: None,
+            aggregation_parameter: Vec::new(),
             configuration,
         };
         let rules = Rules {

@@ -14,7 +14,7 @@ use crate::support::pair::{Setting, on_each};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_combination_by_time_counts_the_good_reports_and_answers_the_same_again() {
-    for (vdaf, measurements, expected) in five() {
+    for (vdaf, measurements, expected) in six() {
         let setting = || Setting::without_noise(vdaf.clone());
         Box::pin(at_once_and_later(setting, &measurements, &expected)).await;
     }
@@ -26,9 +26,19 @@ async fn every_combination_by_leader_counts_the_good_reports_and_answers_the_sam
         // One batch, whatever becomes of the bad reports.
         Setting { batch_target_size: Some(20), ..Setting::without_noise(vdaf.clone()).by_leader() }
     };
-    for (vdaf, measurements, expected) in five() {
+    for (vdaf, measurements, expected) in six() {
         Box::pin(at_once_and_later(|| by_leader(&vdaf), &measurements, &expected)).await;
     }
+}
+
+/// Each kind of Prio3, and Poplar1 with its two rounds.
+fn six() -> Vec<(VdafConfig, Vec<Measurement>, Vec<i128>)> {
+    let vdaf = VdafConfig::Poplar1 { bits: 4 };
+    let string = |text: &str| Measurement::parse(&vdaf, text).expect("four bits");
+    let strings = ["0010", "1011", "0001", "1111", "0111"].map(string).to_vec();
+    let mut all = five();
+    all.push((vdaf, strings, vec![2, 1, 1]));
+    all
 }
 
 /// Both drafts, with a helper that answers at once and one that answers later: four pairs next to each other.

@@ -26,6 +26,7 @@ mod leader_selected_pair;
 mod leader_selected_refusals;
 mod leader_selected_replicas;
 mod leader_sizes;
+mod leader_steps;
 mod leader_stuck;
 mod leader_upload_checks;
 mod leader_uploads;

@@ -288,6 +288,7 @@ async fn a_collector_tells_the_leader_of_its_task() {
             token,
             keypair: task.collector,
             mechanism: None,
+            aggregation_parameter: Vec::new(),
         };
         let collector = Collector::new(task, HttpClient::new(HttpOptions::default()));
         let interval = Interval::new(Time(1), Duration(1)).expect("an hour");

@@ -2,9 +2,10 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use mica_dp::Policy;
 use serde_json::Value;
 
-use crate::world::{Folder, POLICY};
+use crate::world::{Folder, POLICY, Ran};
 
 const FILES: [&str; 3] = ["leader.task.toml", "helper.task.toml", "collector.task.json"];
 
@@ -117,4 +118,41 @@ fn a_bundle_holds_no_secret() {
     }
     let ran = folder.mica(&["task", "export", "task", "--relay", "relay", "--ohttp-keys", &keys]);
     assert_eq!(ran.code, 2, "{}", ran.err);
+}
+
+/// A task of strings with these flags, under a policy that covers it.
+fn strings(folder: &Folder, flags: &str) -> Ran {
+    folder.write("exact.toml", &Policy::for_release_without_dp("a test", "2099-12-31"));
+    let new = "task new --label words --policy exact.toml --min-batch-size 3 --time-precision 1h \
+               --leader http://127.0.0.1:1/ --helper http://127.0.0.1:2/ --out words";
+    folder.mica(&new.split_whitespace().chain(flags.split_whitespace()).collect::<Vec<_>>())
+}
+
+#[test]
+fn what_a_task_of_strings_counts_is_told_to_the_leader_and_the_collector() {
+    let folder = Folder::new();
+    let made = strings(&folder, "--vdaf poplar1 --bits 4 --prefixes 11,00,10");
+    assert_eq!(made.code, 0, "{}", made.err);
+    assert!(folder.read("words/leader.task.toml").contains("\nprefixes = [\"00\", \"10\", \"11\"]\n"));
+    assert!(!folder.read("words/helper.task.toml").contains("prefixes"));
+    let collector: Value = serde_json::from_str(&folder.read("words/collector.task.json")).expect("JSON");
+    assert_eq!(collector["prefixes"], serde_json::json!(["00", "10", "11"]));
+    for file in ["leader.task.toml", "collector.task.json"] {
+        let shown = folder.mica(&["task", "show", &format!("words/{file}")]);
+        assert!(shown.out.contains("00,10,11"), "{} {}", shown.out, shown.err);
+    }
+}
+
+#[test]
+fn a_task_that_does_not_say_what_it_counts_is_not_made() {
+    let folder = Folder::new();
+    for (flags, why) in [
+        ("--vdaf poplar1 --bits 4", "--prefixes"),
+        ("--vdaf count --prefixes 0,1", "--prefixes"),
+        ("--vdaf poplar1 --bits 4 --prefixes 0,11", "same length"),
+        ("--vdaf poplar1 --bits 4 --prefixes 01010", "from 1 to 4 bits"),
+    ] {
+        let ran = strings(&folder, flags);
+        assert!(ran.one_line(2).contains(why), "{flags}: {}", ran.err);
+    }
 }

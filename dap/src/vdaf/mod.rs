@@ -31,7 +31,7 @@ use crate::id::{ReportId, TaskId};
 pub use error::VdafError;
 pub use limits::{MAX_ENCODED_LENGTH, MAX_GADGET_CALLS, MAX_POPLAR1_BITS, max_prefixes};
 pub use measurement::Measurement;
-pub use prefixes::{decode_prefixes, encode_prefixes};
+pub use prefixes::{decode_prefixes, encode_prefixes, parameter_of, prefixes_of};
 pub use state::{
     EncodedState, HelperStep, InputShareRef, LeaderInit, LeaderStep, OutputShare, Sharded, ShareLengths,
     Step, VerifyKey, VerifyState,

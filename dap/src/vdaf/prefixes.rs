@@ -87,6 +87,27 @@ pub fn decode_prefixes(bits: u16, parameter: &[u8]) -> Result<Vec<String>, VdafE
     Ok(decoded(bits, parameter)?.prefixes().iter().map(text).collect())
 }
 
+/// The aggregation parameter of a task that counts these prefixes: the empty one for the Prio3 family, which counts none.
+///
+/// # Errors
+/// When Poplar1 is given none, or none that can be counted, and when another VDAF is given any.
+pub fn parameter_of<T: AsRef<str>>(config: &VdafConfig, prefixes: &[T]) -> Result<Vec<u8>, VdafError> {
+    match (config, prefixes) {
+        (VdafConfig::Poplar1 { .. }, []) => refused("none is given, and without one nothing can be counted"),
+        (VdafConfig::Poplar1 { bits }, prefixes) => encode_prefixes(*bits, prefixes),
+        (_, []) => Ok(Vec::new()),
+        _ => refused(&format!("{} counts none; leave them out", config.name())),
+    }
+}
+
+/// The prefixes that such a parameter counts, in the order of the results; none of a parameter that is none.
+pub fn prefixes_of(config: &VdafConfig, parameter: &[u8]) -> Vec<String> {
+    match config {
+        VdafConfig::Poplar1 { bits } => decode_prefixes(*bits, parameter).unwrap_or_default(),
+        _ => Vec::new(),
+    }
+}
+
 fn decoded(bits: u16, bytes: &[u8]) -> Result<Poplar1AggregationParam, VdafError> {
     let refuse = || VdafError::AggregationParameter;
     let mut reader = Reader::new(bytes);

@@ -28,6 +28,7 @@ fn new_task(number: u8) -> NewTask {
         peer_token: None,
         peer_token_hash: Some([1; 32]),
         batch_target_size: None,
+        aggregation_parameter: Vec::new(),
         collector_token_hash: None,
         peer_certificates: Some("name:leader.example".to_owned()),
         collector_certificates: None,
@@ -47,6 +48,7 @@ async fn a_stored_task_comes_back_as_it_was() {
             peer_token: Some(Zeroizing::new("secret".to_owned())),
             peer_token_hash: None,
             collector_token_hash: Some([2; 32]),
+            aggregation_parameter: vec![0, 0, 255],
             peer_certificates: None,
             collector_certificates: Some("name:collector.example".to_owned()),
             ..new_task(2)
@@ -69,8 +71,11 @@ async fn a_task_given_twice_is_one_task_and_another_of_its_name_is_refused() {
         let again = &NewTask { created_at: 2_000, ..task.clone() };
         assert_eq!(commit!(store, |tx| insert_task(tx, again)), Stored { key, is_new: false });
         let other = &NewTask { configuration: vec![0, 1, 254], ..task.clone() };
-        let refused = attempt!(store, |tx| insert_task(tx, other));
-        assert!(matches!(refused, Err(StoreError::Conflict { .. })), "{refused:?}");
+        let counting = &NewTask { aggregation_parameter: vec![1], ..task.clone() };
+        for other in [other, counting] {
+            let refused = attempt!(store, |tx| insert_task(tx, other));
+            assert!(matches!(refused, Err(StoreError::Conflict { .. })), "{refused:?}");
+        }
         assert_eq!(commit!(store, |tx| all_tasks(tx)).len(), 1);
     }
 }

@@ -150,6 +150,15 @@ impl Shared {
             let resource = Resource::AggregationJob(self.task.id, job_id(at), None);
             return Answer::ready(Media::AggregationJobResp, body, resource.absolute_path(endpoint));
         }
+        let job = (0..honest.jobs()).find(|at| {
+            let resource = Resource::AggregationJob(self.task.id, job_id(*at), None);
+            received.method == Method::POST && received.target == resource.absolute_path(endpoint)
+        });
+        if job.is_some() {
+            assert!(Media::AggregationJobContinueReq.matches(media), "{media}");
+            let body = honest.proceed(&received.body);
+            return Answer::ready(Media::AggregationJobResp, body, String::new());
+        }
         if received.method == Method::POST && received.target == shares {
             assert!(Media::AggregateShareReq.matches(media), "{media}");
             return match honest.share(&received.body) {

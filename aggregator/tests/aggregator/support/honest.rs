@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use mica_dap::aggregation::{
-    AggregationJobInitReq, AggregationJobResp, VerifyInit, VerifyResp, VerifyResult,
+    AggregationJobContinueReq, AggregationJobInitReq, AggregationJobResp, VerifyContinue, VerifyInit,
+    VerifyResp, VerifyResult,
 };
 use mica_dap::batch::Checksum;
 use mica_dap::codec::{Decode as _, Encode as _};
@@ -17,7 +18,9 @@ use mica_dap::problem::Problem;
 use mica_dap::report::PlaintextInputShare;
 use mica_dap::report_error::ReportError;
 use mica_dap::time::Time;
-use mica_dap::vdaf::{HelperStep, InputShareRef, OutputShare, Vdaf, VerifyKey, vdaf_context};
+use mica_dap::vdaf::{
+    HelperStep, InputShareRef, OutputShare, Step, Vdaf, VerifyKey, VerifyState, vdaf_context,
+};
 
 use super::TestTask;
 
@@ -38,7 +41,11 @@ pub(crate) struct Honest {
     jobs: Vec<Exchange>,
     /// Every aggregate share that was given, and for what.
     shares: Vec<Exchange>,
+    /// Every second step, and its answer.
+    steps: Vec<Exchange>,
     counted: Vec<Counted>,
+    /// What waits for the second step.
+    waiting: Vec<Waiting>,
     /// The places of reports that it finds too early, for each of the next jobs.
     early: VecDeque<Vec<usize>>,
 }
@@ -55,6 +62,13 @@ struct Counted {
     output: OutputShare,
 }
 
+struct Waiting {
+    id: ReportId,
+    time: Time,
+    batch: Option<BatchId>,
+    state: VerifyState,
+}
+
 impl Honest {
     pub(crate) fn new(task: &TestTask, keypair: HpkeKeypair) -> Self {
         Self {
@@ -63,7 +77,9 @@ impl Honest {
             keypair,
             jobs: Vec::new(),
             shares: Vec::new(),
+            steps: Vec::new(),
             counted: Vec::new(),
+            waiting: Vec::new(),
             early: VecDeque::new(),
         }
     }
@@ -106,7 +122,7 @@ impl Honest {
             return (at, self.jobs[at].response.clone());
         }
         let job = AggregationJobInitReq::decode_limited(request, 10_000).expect("a job that can be read");
-        assert_eq!((job.verification_key_id, job.agg_param.len()), (0, 0));
+        assert_eq!((job.verification_key_id, &job.agg_param), (0, &self.task.aggregation_parameter));
         let batch =
             job.batch_id(self.task.configuration.batch_mode()).expect("the extensions of its batch mode");
         assert!(!job.repeats_a_report());
@@ -116,6 +132,42 @@ impl Honest {
         let response = AggregationJobResp { verify_resps }.encoded();
         self.jobs.push(Exchange { request: request.to_vec(), response: response.clone() });
         (self.jobs.len() - 1, response)
+    }
+
+    /// The answer to the second step of a job: the same to the same bytes.
+    pub(crate) fn proceed(&mut self, request: &[u8]) -> Vec<u8> {
+        if let Some(step) = self.steps.iter().find(|step| step.request == request) {
+            return step.response.clone();
+        }
+        let asked =
+            AggregationJobContinueReq::decode_limited(request, 10_000).expect("a step that can be read");
+        assert_eq!((asked.step, asked.repeats_a_report()), (1, false));
+        let mut verify_resps = Vec::new();
+        for next in &asked.verify_continues {
+            // In the order of the first step: whoever is passed over was refused.
+            while self.waiting.first().expect("it waits for this report").id != next.report_id {
+                self.waiting.remove(0);
+            }
+            let waiting = self.waiting.remove(0);
+            verify_resps.push(self.finish(waiting, next));
+        }
+        let response = AggregationJobResp { verify_resps }.encoded();
+        self.steps.push(Exchange { request: request.to_vec(), response: response.clone() });
+        response
+    }
+
+    fn finish(&mut self, waiting: Waiting, next: &VerifyContinue) -> VerifyResp {
+        let Waiting { id, time, batch, state } = waiting;
+        let (context, parameter) =
+            (vdaf_context(self.task.draft, &self.task.id), &self.task.aggregation_parameter);
+        let result = match self.vdaf.helper_continued(&context, parameter, state, &next.payload) {
+            Ok(Step::Finished(output)) => {
+                self.counted.push(Counted { id, time, batch, output });
+                VerifyResult::Finish
+            }
+            _ => VerifyResult::Reject(ReportError::VdafVerifyError.code(self.task.draft)),
+        };
+        VerifyResp { report_id: id, result }
     }
 
     /// The answer to that job.
@@ -140,7 +192,10 @@ impl Honest {
             return Err(Problem::BatchMismatch);
         }
         let outputs: Vec<&OutputShare> = batch.iter().map(|report| &report.output).collect();
-        let total = self.vdaf.aggregate(&[], None, &outputs).expect("shares of one task");
+        let total = self
+            .vdaf
+            .aggregate(&self.task.aggregation_parameter, None, &outputs)
+            .expect("shares of one task");
         let aad = AggregateShareAad {
             task_id: &self.task.id,
             task_configuration: self.task.configuration.bytes(),
@@ -185,9 +240,14 @@ impl Honest {
             InputShareRef { nonce: &id, public_share: &share.public_share, input_share: &plaintext.payload };
         let key = VerifyKey::new(self.task.verify_key);
         let context = vdaf_context(self.task.draft, &self.task.id);
-        match self.vdaf.helper_init(&key, &context, &[], &input, &init.payload) {
+        let (parameter, time) = (&self.task.aggregation_parameter, share.metadata.time);
+        match self.vdaf.helper_init(&key, &context, parameter, &input, &init.payload) {
+            Ok(HelperStep::Continued { state, message }) => {
+                self.waiting.push(Waiting { id, time, batch, state });
+                Ok(message)
+            }
             Ok(HelperStep::Finished { output, message }) => {
-                self.counted.push(Counted { id, time: share.metadata.time, batch, output });
+                self.counted.push(Counted { id, time, batch, output });
                 Ok(message)
             }
             _ => Err(ReportError::VdafVerifyError),

@@ -24,7 +24,7 @@ use mica_dap::report_error::ReportError;
 use mica_dap::resource::Resource;
 use mica_dap::task::{BatchMode, TaskConfiguration, TaskParameters};
 use mica_dap::time::{Duration, Interval, TimePrecision};
-use mica_dap::vdaf::Measurement;
+use mica_dap::vdaf::{Measurement, parameter_of};
 use mica_dap::vdaf_config::VdafConfig;
 use mica_dp::{Decision, Mechanism, Policy, TaskFacts};
 use mica_envelope::{GatewayKey, GatewayKeys, Kem, KeyConfigList};
@@ -101,6 +101,9 @@ impl Setting {
 
 const MIN_BATCH: u64 = 3;
 
+/// What is counted of strings.
+const PREFIXES: [&str; 3] = ["00", "10", "11"];
+
 /// How long the leader waits for a helper.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -111,6 +114,7 @@ struct Task {
     configuration: TaskConfiguration,
     keypair: HpkeKeypair,
     batch_target_size: Option<u64>,
+    aggregation_parameter: Vec<u8>,
 }
 
 impl Task {
@@ -139,7 +143,10 @@ impl Task {
         let mut rng = rand::rng();
         let (id, keypair) = (TaskId::random(&mut rng), HpkeKeypair::generate(9, &mut rng));
         let batch_target_size = setting.batch_target_size;
-        (Self { id, draft: setting.draft, configuration, keypair, batch_target_size }, mechanism)
+        let prefixes = if matches!(setting.vdaf, VdafConfig::Poplar1 { .. }) { &PREFIXES[..] } else { &[] };
+        let aggregation_parameter = parameter_of(&setting.vdaf, prefixes).expect("prefixes of a test");
+        let draft = setting.draft;
+        (Self { id, draft, configuration, keypair, batch_target_size, aggregation_parameter }, mechanism)
     }
 
     fn leader_file(&self) -> TaskFile {
@@ -165,6 +172,10 @@ impl Task {
             collector: self.keypair.config.clone(),
             tokens,
             batch_target_size: self.batch_target_size.filter(|_| role == Role::Leader),
+            aggregation_parameter: match role {
+                Role::Leader => self.aggregation_parameter.clone(),
+                Role::Helper => Vec::new(),
+            },
         }
     }
 
@@ -189,6 +200,7 @@ impl Task {
             token: Secret::new("collector-token".to_owned()),
             keypair: self.keypair,
             mechanism,
+            aggregation_parameter: self.aggregation_parameter,
         }
     }
 }

@@ -8,6 +8,7 @@ use mica_dap::hpke::HpkeKeypair;
 use mica_dap::id::TaskId;
 use mica_dap::task::{BatchMode, TaskConfiguration, TaskParameters};
 use mica_dap::time::{Interval, TimePrecision};
+use mica_dap::vdaf::parameter_of;
 use mica_dap::vdaf_config::VdafConfig;
 use mica_dp::{Decision, Policy, TaskFacts};
 use zeroize::Zeroizing;
@@ -26,6 +27,8 @@ pub(crate) struct TestTask {
     pub(crate) verify_key: [u8; 32],
     pub(crate) collector: HpkeKeypair,
     pub(crate) batch_target_size: Option<u64>,
+    /// The leader's and the collector's; empty where nothing is said of prefixes.
+    pub(crate) aggregation_parameter: Vec<u8>,
     /// The text of the policy that covers the task.
     pub(crate) policy: String,
 }
@@ -44,6 +47,8 @@ pub(crate) struct Kind {
     pub(crate) precision: u64,
     /// Where the leader selects the batches: how many reports it puts in one.
     pub(crate) batch_target_size: Option<u64>,
+    /// What the leader counts, of Poplar1.
+    pub(crate) prefixes: &'static [&'static str],
     /// Whether the identifier is that of the configuration, so that the task can be advertised.
     pub(crate) derived_id: bool,
 }
@@ -60,6 +65,7 @@ impl Default for Kind {
             helper_url: "https://helper.example/api/dap".to_owned(),
             batch_mode: BatchMode::TimeInterval,
             batch_target_size: None,
+            prefixes: &[],
             derived_id: false,
         }
     }
@@ -106,6 +112,7 @@ impl TestTask {
             verify_key: rand::random(),
             collector: HpkeKeypair::generate(7, &mut rand::rng()),
             batch_target_size: kind.batch_target_size,
+            aggregation_parameter: parameter_of(&kind.vdaf, kind.prefixes).unwrap_or_default(),
             policy,
         }
     }
@@ -132,6 +139,10 @@ impl TestTask {
             collector: self.collector.config.clone(),
             tokens,
             batch_target_size: self.batch_target_size.filter(|_| role == Role::Leader),
+            aggregation_parameter: match role {
+                Role::Leader => self.aggregation_parameter.clone(),
+                Role::Helper => Vec::new(),
+            },
         }
     }
 }

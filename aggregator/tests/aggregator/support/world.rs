@@ -107,9 +107,12 @@ impl World {
     }
 
     pub(crate) async fn collect_from(&self, leader: &Server, interval: Interval) -> Reply {
-        let body = self.request(interval).encoded();
+        self.collect_by(leader, &self.request(interval)).await
+    }
+
+    pub(crate) async fn collect_by(&self, leader: &Server, request: &CollectionJobReq) -> Reply {
         let media = Some(Media::CollectionJobReq);
-        self.send(Method::POST, &self.url(leader, "collection_jobs"), media, body).await
+        self.send(Method::POST, &self.url(leader, "collection_jobs"), media, request.encoded()).await
     }
 
     /// What the collector of the task asks for; its interval does not matter where the leader selects the batches.
@@ -118,7 +121,7 @@ impl World {
             BatchMode::TimeInterval => Query::time_interval(interval),
             BatchMode::LeaderSelected => Query::leader_selected(),
         };
-        CollectionJobReq::new(query, Vec::new())
+        CollectionJobReq::new(query, self.task.aggregation_parameter.clone())
     }
 
     pub(crate) async fn follow(&self, method: Method, location: &str) -> Reply {
@@ -145,6 +148,12 @@ impl World {
 
     /// Opens both shares as the collector: how many reports, and their total.
     pub(crate) fn total(&self, reply: &Reply) -> (u64, i128) {
+        let (reports, totals) = self.totals(reply);
+        (reports, totals[0])
+    }
+
+    /// The same for results of several values.
+    pub(crate) fn totals(&self, reply: &Reply) -> (u64, Vec<i128>) {
         assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
         assert_eq!(reply.media.as_deref(), Some(Media::CollectionJobResp.header()));
         let answer = CollectionJobResp::decoded(&reply.body).expect("an answer");
@@ -162,9 +171,9 @@ impl World {
         let leader = open(hpke::Role::Leader, &answer.leader_encrypted_agg_share);
         let helper = open(hpke::Role::Helper, &answer.helper_encrypted_agg_share);
         let vdaf = self.task.configuration.vdaf().instantiate().expect("the VDAF of a test");
-        let total =
-            vdaf.unshard_signed(&[], &leader, &helper, answer.report_count).expect("aggregate shares");
-        (answer.report_count, total[0])
+        let parameter = &self.task.aggregation_parameter;
+        let totals = vdaf.unshard_signed(parameter, &leader, &helper, answer.report_count);
+        (answer.report_count, totals.expect("aggregate shares"))
     }
 
     /// Waits for `done`. Whatever the leader has put off meanwhile becomes due at once.

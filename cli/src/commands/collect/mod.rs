@@ -68,7 +68,7 @@ pub(super) async fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     let wanted = args.wanted(&task.configuration)?;
     let patience = parse_duration(&args.timeout).map_err(Failure::usage)?;
     let estimate = Estimate::of(task.mechanism.as_ref(), CONFIDENCE);
-    let configuration = task.configuration.clone();
+    let (configuration, prefixes) = (task.configuration.clone(), task.prefixes());
     let peers = args.peers.peers_as(&args.identity)?;
     let collector = Collector::new(task, HttpClient::new(HttpOptions { peers, ..HttpOptions::default() }));
     let collection = match wanted {
@@ -86,7 +86,9 @@ pub(super) async fn run(args: &Args, global: &Global) -> Result<(), Failure> {
             .map_err(|_| not_ready("the same command asks again for the same batch"))??
     };
     let noised = collector.task().mechanism.is_some();
-    Released { configuration: &configuration, outcome: &outcome, estimate, noised }.print(global.output)?;
+    let released =
+        Released { configuration: &configuration, prefixes: &prefixes, outcome: &outcome, estimate, noised };
+    released.print(global.output)?;
     // Only now: a result that was deleted before it was printed would be lost.
     if wanted == Wanted::Next && !args.keep {
         advance(&collector, &collection).await;

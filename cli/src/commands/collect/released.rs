@@ -15,6 +15,8 @@ use crate::screen::{Signs, table, thousands};
 /// One collection and its task.
 pub(super) struct Released<'a> {
     pub(super) configuration: &'a TaskConfiguration,
+    /// What the values count, where they count prefixes.
+    pub(super) prefixes: &'a [String],
     pub(super) outcome: &'a Outcome,
     pub(super) estimate: Estimate,
     pub(super) noised: bool,
@@ -43,9 +45,11 @@ impl Released<'_> {
                 thousands(half_width)
             ));
         } else {
-            let row = |(index, value): (usize, &i128)| vec![index.to_string(), thousands(*value)];
+            let of = |index: usize| self.prefixes.get(index).cloned().unwrap_or_else(|| index.to_string());
+            let row = |(index, value): (usize, &i128)| vec![of(index), thousands(*value)];
             let rows: Vec<_> = self.outcome.values.iter().enumerate().map(row).collect();
-            lines.push(table(&["  index", "value"], &rows.into_iter().map(indented).collect::<Vec<_>>()));
+            let what = if self.prefixes.is_empty() { "  index" } else { "  prefix" };
+            lines.push(table(&[what, "value"], &rows.into_iter().map(indented).collect::<Vec<_>>()));
             lines.push(format!("  each value {pm}{} ({percent} % confidence)", thousands(half_width)));
         }
         lines.push(format!("  reports  {} (exact, as is the time)", thousands(self.outcome.report_count)));
@@ -71,7 +75,7 @@ impl Released<'_> {
         let number =
             |value: &i128| i64::try_from(*value).map_or_else(|_| json!(value.to_string()), |it| json!(it));
         let values: Vec<_> = self.outcome.values.iter().map(number).collect();
-        print::json(&json!({
+        let mut object = json!({
             "task": self.label(),
             "start": start,
             "end": end,
@@ -80,7 +84,11 @@ impl Released<'_> {
             "half_width": half_width,
             "confidence": confidence,
             "noised": self.noised,
-        }))
+        });
+        if !self.prefixes.is_empty() {
+            object["prefixes"] = json!(self.prefixes);
+        }
+        print::json(&object)
     }
 
     fn csv(&self) -> Result<(), Failure> {
@@ -156,7 +164,8 @@ mod tests {
         let interval = Interval::unit(Time(1)).expect("an interval");
         let outcome = Outcome { report_count: 1_234, interval, values: values.to_vec() };
         let estimate = Estimate { half_width, confidence: 0.95 };
-        Released { configuration: &configuration, outcome: &outcome, estimate, noised }.table(Signs::Ascii)
+        Released { configuration: &configuration, prefixes: &[], outcome: &outcome, estimate, noised }
+            .table(Signs::Ascii)
     }
 
     #[test]

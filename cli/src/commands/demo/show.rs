@@ -110,6 +110,7 @@ async fn open(
         batch_mode: BatchMode::TimeInterval,
         batch_target_size: None,
         task_interval: None,
+        prefixes: Vec::new(),
     };
     let made = provision(&spec, policy)?;
     let Provisioned { task_id, configuration, leader, helper, collector, .. } = made;

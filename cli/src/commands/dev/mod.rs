@@ -41,6 +41,9 @@ pub(crate) struct Args {
     /// The largest number a client may send, 255 when left out; of multihot the most choices, 3 when left out
     #[arg(long, value_name = "N")]
     max: Option<u64>,
+    /// With --vdaf poplar1: the prefixes to count, of one length; 0,1 when left out
+    #[arg(long, value_name = "BITS,..", value_delimiter = ',')]
+    prefixes: Vec<String>,
     /// How reports are put into batches
     #[arg(long, value_enum, default_value_t = Mode::TimeInterval)]
     batch_mode: Mode,

@@ -55,6 +55,8 @@ pub(super) struct Options {
     pub(super) time_precision: u64,
     pub(super) min_batch_size: u64,
     pub(super) task_interval: Option<(u64, u64)>,
+    #[serde(default)]
+    pub(super) prefixes: Vec<String>,
     pub(super) policy: Option<String>,
     pub(super) no_dp: bool,
     pub(super) only: Option<Only>,
@@ -112,6 +114,7 @@ impl Options {
             time_precision: args.time_precision,
             min_batch_size: args.min_batch_size,
             task_interval: args.task_interval.as_deref().map(interval).transpose()?,
+            prefixes: prefixes(args),
             policy: policy.map(|path| path.display().to_string()),
             no_dp: args.no_dp,
             only: args.only,
@@ -161,6 +164,7 @@ impl Options {
             batch_mode: self.batch_mode.into(),
             batch_target_size: None,
             task_interval,
+            prefixes: self.prefixes.clone(),
         })
     }
 
@@ -226,6 +230,14 @@ fn vdaf(args: &Args) -> Result<Vdaf, Failure> {
         return Err(Failure::usage(format!("a {} takes no {flag}; leave it out", config.name())));
     }
     Ok(config.into())
+}
+
+/// What is counted of strings: by their first bit, when nothing is said.
+fn prefixes(args: &Args) -> Vec<String> {
+    match args.vdaf {
+        Kind::Poplar1 if args.prefixes.is_empty() => ["0", "1"].map(str::to_owned).to_vec(),
+        _ => args.prefixes.clone(),
+    }
 }
 
 fn interval(text: &str) -> Result<(u64, u64), Failure> {

@@ -49,6 +49,8 @@ struct Task {
     time_precision: u64,
     min_batch_size: u64,
     batch_mode: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    prefixes: Vec<String>,
     verify_key: String,
     verification_key_id: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -165,6 +167,7 @@ impl Task {
             time_precision: file.configuration.time_precision().seconds(),
             min_batch_size: file.configuration.min_batch_size(),
             batch_mode: file.configuration.batch_mode().to_string(),
+            prefixes: file.prefixes(),
             verify_key: hex::encode(*file.verify_key),
             verification_key_id: file.verification_key_id,
             interval: state.options.task_interval.map(|(start, duration)| Seconds { start, duration }),

@@ -17,6 +17,8 @@ pub(super) struct Known {
     pub(super) task_id: TaskId,
     pub(super) draft: Draft,
     pub(super) configuration: TaskConfiguration,
+    /// What is counted, where this party knows it.
+    pub(super) prefixes: Vec<String>,
     /// Whose file it was read from.
     pub(super) party: String,
 }
@@ -27,12 +29,14 @@ impl Known {
         let path = resolve(path)?;
         if path.extension().is_some_and(|extension| extension == "json") {
             let task = CollectorTask::from_json(&files::read(&path, "collector's task file")?)?;
+            let prefixes = task.prefixes();
             let (task_id, draft, configuration) = (task.task_id, task.draft, task.configuration);
-            return Ok(Self { task_id, draft, configuration, party: "collector".to_owned() });
+            return Ok(Self { task_id, draft, configuration, prefixes, party: "collector".to_owned() });
         }
         let task = TaskFile::load(&path)?;
+        let prefixes = task.prefixes();
         let (task_id, draft, configuration) = (task.task_id, task.draft, task.configuration);
-        Ok(Self { task_id, draft, configuration, party: task.role.to_string() })
+        Ok(Self { task_id, draft, configuration, prefixes, party: task.role.to_string() })
     }
 
     /// What people call the task, and the hash of the release statement it is bound to.

@@ -83,6 +83,7 @@ impl Args {
             batch_mode: self.batch_mode.into(),
             batch_target_size: self.batch_target_size,
             task_interval,
+            prefixes: self.vdaf.prefixes(),
         })
     }
 }

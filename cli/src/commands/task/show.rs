@@ -84,6 +84,7 @@ pub(super) fn stored(task: &TaskDetail) -> Vec<(&'static str, String)> {
             "task_interval",
             task.task_interval.map(|[start, end]| format!("{start}:{}", end.saturating_sub(start))),
         ),
+        ("prefixes", joined(&task.prefixes)),
         ("unserved", known.unserved.clone()),
         ("verify_key", task.secrets.as_ref().map(|secrets| secrets.verify_key.clone())),
         ("peer_token", task.secrets.as_ref().and_then(|secrets| secrets.peer_token.clone())),
@@ -91,6 +92,11 @@ pub(super) fn stored(task: &TaskDetail) -> Vec<(&'static str, String)> {
     facts.extend(further.into_iter().filter_map(|(key, value)| Some((key, value?))));
     facts.extend(known.stuck.iter().map(|line| ("stuck", line.clone())));
     facts
+}
+
+/// The prefixes that are counted, where any are.
+fn joined(prefixes: &[String]) -> Option<String> {
+    (!prefixes.is_empty()).then(|| prefixes.join(","))
 }
 
 fn result_length(vdaf: &VdafConfig) -> String {
@@ -123,5 +129,6 @@ fn facts(task: &Known) -> Vec<(&'static str, String)> {
             (precision.start_of(interval.start()), precision.seconds_of(interval.duration()));
         facts.push(("task_interval", format!("{start}:{length}")));
     }
+    facts.extend(joined(&task.prefixes).map(|prefixes| ("prefixes", prefixes)));
     facts
 }

@@ -23,7 +23,7 @@ pub(crate) enum Kind {
     /// The same with several choices each; needs --length and --max-weight
     #[value(aliases = ["multihot-count-vec", "prio3-multihot-count-vec"])]
     Multihot,
-    /// How many clients hold a string that begins with each prefix; needs --bits
+    /// How many clients hold a string that begins with each prefix; needs --bits and --prefixes
     Poplar1,
 }
 
@@ -45,13 +45,19 @@ pub(crate) struct VdafArgs {
     /// The number of bits of every client's string
     #[arg(long, value_name = "N")]
     bits: Option<u16>,
+    /// With Poplar1: the prefixes to count, of one length, such as 00,01,11
+    #[arg(long, value_name = "BITS,..", value_delimiter = ',')]
+    prefixes: Vec<String>,
 }
 
 impl VdafArgs {
     /// The configuration, with the chunk length that makes proofs shortest.
     pub(super) fn config(&self) -> Result<VdafConfig, Failure> {
-        let Self { vdaf, length, max, max_weight, bits } = *self;
+        let Self { vdaf, length, max, max_weight, bits, .. } = *self;
         let config = match (vdaf, length, max, max_weight) {
+            _ if self.prefixes.is_empty() == (vdaf == Kind::Poplar1) => {
+                return Err(Failure::usage(needs(vdaf)));
+            }
             _ if bits.is_some() != (vdaf == Kind::Poplar1) => return Err(Failure::usage(needs(vdaf))),
             (Kind::Count, None, None, None) => VdafConfig::Count,
             (Kind::Sum, None, Some(max_measurement), None) => VdafConfig::Sum { max_measurement },
@@ -65,15 +71,24 @@ impl VdafArgs {
         };
         Ok(config)
     }
+
+    /// The prefixes to count.
+    pub(super) fn prefixes(&self) -> Vec<String> {
+        self.prefixes.clone()
+    }
 }
 
 fn needs(kind: Kind) -> &'static str {
     match kind {
-        Kind::Count => "a count takes none of --length, --max and --max-weight; leave them out",
+        Kind::Count => {
+            "a count takes none of --length, --max, --max-weight, --bits and --prefixes; leave them out"
+        }
         Kind::Sum => "a sum takes --max, the largest number a client may send, and nothing else",
         Kind::SumVec => "a sum of vectors takes --length and --max, and nothing else",
         Kind::Histogram => "a histogram takes --length, the number of buckets, and nothing else",
-        Kind::Poplar1 => "Poplar1 takes --bits, the number of bits of every string, and nothing else",
+        Kind::Poplar1 => {
+            "Poplar1 takes --bits, the number of bits of every string, and --prefixes, what to count of them, and nothing else"
+        }
         Kind::Multihot => "a multihot count takes --length and --max-weight, and nothing else",
     }
 }

@@ -177,6 +177,19 @@ fn prefixes_that_cannot_be_counted_are_refused_with_the_reason() {
 }
 
 #[test]
+fn a_task_counts_prefixes_exactly_when_it_is_one_of_strings() {
+    let strings = VdafConfig::Poplar1 { bits: 4 };
+    let made = parameter_of(&strings, &["11", "00"]).unwrap();
+    assert_eq!(made, parameter(&["00", "11"]));
+    assert_eq!(prefixes_of(&strings, &made), ["00", "11"]);
+    assert!(matches!(parameter_of::<&str>(&strings, &[]), Err(VdafError::Prefixes(_))));
+    assert!(prefixes_of(&strings, &[]).is_empty(), "of a parameter that is none");
+    assert_eq!(parameter_of::<&str>(&VdafConfig::Count, &[]), Ok(Vec::new()));
+    assert!(matches!(parameter_of(&VdafConfig::Count, &["0"]), Err(VdafError::Prefixes(_))));
+    assert!(prefixes_of(&VdafConfig::Count, &made).is_empty());
+}
+
+#[test]
 fn parameters_that_kill_the_library_never_reach_it() {
     let vdaf = vdaf(&VdafConfig::Poplar1 { bits: MAX_POPLAR1_BITS });
     let one_too_many = max_prefixes(16) + 1;
