@@ -97,9 +97,11 @@ pub(crate) async fn finish(
                 return Ok((tx, false));
             }
             store::buckets::add(&mut tx, task.key, deltas, merge).await?;
-            store::tallies::add(&mut tx, task.key, tallies).await?;
+            let (later, over) = still_open(&mut tx, task, later).await?;
+            let over = (ReportError::BatchCollected.label(), over);
+            store::tallies::add(&mut tx, task.key, &[tallies, &[over]].concat()).await?;
             store::segments::delete_of_job(&mut tx, job.row.id).await?;
-            put_off(&mut tx, task, later, now).await?;
+            put_off(&mut tx, task, &later, now).await?;
             store::aggregation_jobs::sweep_finished(&mut tx, now.saturating_add(1), SWEPT).await?;
             tx.wake(COLLECTION);
             Ok((tx, true))
@@ -115,11 +117,28 @@ fn may_come_later(task: &Task, report: &Report, now: u64) -> bool {
     now < precision.start_of(report.metadata.time).saturating_add(TOO_EARLY_SECONDS)
 }
 
+/// The reports whose interval takes more, and how many the others are. An interval that is closing does not: it waits
+/// for the jobs that were under way, and one of its reports in another job would be counted by the helper, perhaps, and
+/// not by us, once it is released. The caller shares the lock of the task, so that no interval closes meanwhile.
+async fn still_open<'r>(
+    tx: &mut Tx,
+    task: &Task,
+    later: &'r [Report],
+) -> Result<(Vec<&'r Report>, u64), StoreError> {
+    let times = || later.iter().map(|report| report.metadata.time);
+    let (Some(first), Some(last)) = (times().min(), times().max()) else { return Ok((Vec::new(), 0)) };
+    let closed = store::closed_intervals::closed_times(tx, task.key, first, last).await?;
+    let is_open = |report: &&Report| !closed.iter().any(|interval| interval.contains(report.metadata.time));
+    let open: Vec<&Report> = later.iter().filter(is_open).collect();
+    let over = later.len() - open.len();
+    Ok((open, over as u64))
+}
+
 /// Puts reports back among those that wait for a job, which is another one (DAP 4.5.3.1), and not before their time has
 /// come by our own clock.
 ///
 /// The segment is a new one, so that no collection that waits for the old one waits for it.
-async fn put_off(tx: &mut Tx, task: &Task, later: &[Report], now: u64) -> Result<(), StoreError> {
+async fn put_off(tx: &mut Tx, task: &Task, later: &[&Report], now: u64) -> Result<(), StoreError> {
     let times = || later.iter().map(|report| report.metadata.time);
     let (Some(min_time), Some(max_time)) = (times().min(), times().max()) else { return Ok(()) };
     let segment = NewSegment {
@@ -127,7 +146,7 @@ async fn put_off(tx: &mut Tx, task: &Task, later: &[Report], now: u64) -> Result
         report_count: later.len() as u64,
         min_time,
         max_time,
-        reports: later.iter().map(Report::encoded).collect::<Vec<_>>().concat(),
+        reports: later.iter().map(|report| report.encoded()).collect::<Vec<_>>().concat(),
         created_at: now,
     };
     let segment = store::segments::insert_segment(tx, &segment).await?;

@@ -1,9 +1,10 @@
 //! Reports that the helper finds to be too early: they come again in another job, when their time has come.
 
+use mica_aggregator::metrics::Figures;
 use mica_dap::aggregation::AggregationJobInitReq;
 use mica_service::testing::{databases, sqlite};
 
-use crate::support::{NOW, PRECISION, World};
+use crate::support::{Act, NOW, PRECISION, World};
 
 const JOBS: &str = "/aggregation_jobs";
 
@@ -78,5 +79,43 @@ async fn a_report_whose_batch_was_collected_meanwhile_is_not_sent() {
         assert!((2..=4).contains(&jobs.len()) && jobs[1..].iter().all(|reports| *reports == 2), "{jobs:?}");
         let tallies = [("aggregated", 2), ("batch_collected", 1), ("uploaded", 3)];
         assert_eq!(world.leader.tallies().await, tallies.map(|(name, n)| (name.to_owned(), n)));
+    }
+}
+
+/// S78: the helper would count it, and its collection does not wait for it.
+#[tokio::test]
+async fn a_report_that_is_too_early_for_an_interval_that_closes_is_in_no_other_job() {
+    for database in databases().await {
+        let world = World::plain(&database).await;
+        assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
+        world.settled().await;
+        world.helper.will([Act::busy(503, 600), Act::busy(503, 1_200)]);
+        assert_eq!(world.upload(&world.reports(&[4])).await, []);
+        world.put_off().await;
+        let location = world.collect().await.location.expect("a job has a place");
+        assert_eq!(world.upload(&world.reports(&[8])).await, []);
+        while world.leader.reasons().await.len() < 2 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        // What it waited for is there, and more is under way: the interval closes.
+        world.leader.clock.advance(601);
+        let closing = async || {
+            let figures = Figures::read(&world.leader.store).await.expect("the database answers");
+            figures.collections == [("closing".to_owned(), 1)]
+        };
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+        while !closing().await {
+            assert!(tokio::time::Instant::now() < deadline, "{}: it does not close", database.kind);
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        world.helper.honest().finds_early(&[0]);
+        world.leader.clock.advance(600);
+        while world.leader.unsettled().await != (0, 0) {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        let tallies = [("aggregated", 3), ("batch_collected", 1), ("uploaded", 4)];
+        assert_eq!(world.leader.tallies().await, tallies.map(|(name, n)| (name.to_owned(), n)));
+        assert_eq!(world.total(&world.concluded(&location).await), (3, 7), "{}", database.kind);
+        assert_eq!(world.helper.honest().counted(), 3);
     }
 }
