@@ -16,7 +16,7 @@ use crate::release::{Refused, ReleaseError};
 use crate::shared::Shared;
 use crate::store::closed_intervals::{self, CLOSING};
 use crate::store::collection_jobs::{self, CollectionJobRow, CollectionState};
-use crate::store::{Scope, aggregation_jobs, batches, buckets, segments};
+use crate::store::{Scope, aggregation_jobs, batches, buckets, segments, tasks};
 use crate::task::Task;
 
 /// Whether it is worth taking the job up to look closer. Locks nothing and reads no share.
@@ -34,7 +34,10 @@ pub(super) async fn at_a_glance(
                 (QueriedBatch::LeaderSelected, Some(batch)) => {
                     !aggregation_jobs::under_way(&mut tx, task.key, batch).await?
                 }
-                (QueriedBatch::LeaderSelected, None) => next_ready(&mut tx, task).await?.is_some(),
+                (QueriedBatch::LeaderSelected, None) => {
+                    next_ready(&mut tx, task).await?.is_some()
+                        || batches::any_orphaned(&mut tx, task.key).await?
+                }
             };
             Ok((tx, worth))
         })
@@ -63,7 +66,10 @@ pub(super) async fn pick(
     let picked = shared
         .store
         .tx("pick_batch", move |mut tx| async move {
+            // In this order everywhere. Whoever deletes the job holds the lock of the task, and must see the batch.
+            tasks::lock_task(&mut tx, task.key).await?;
             batches::lock_batches(&mut tx, task.key).await?;
+            batches::give_back_orphans(&mut tx, task.key).await?;
             let Some(batch) = next_ready(&mut tx, task).await? else { return Ok((tx, Ok(None))) };
             let mine = batches::associate(&mut tx, task.key, &batch, &job.row.id).await?
                 && collection_jobs::set_batch(&mut tx, &job.row.id, job.token, &batch).await?;

@@ -124,8 +124,9 @@ pub async fn close_full(tx: &mut Tx, task: i64, target: u64) -> Result<u64, Stor
     Ok(done.rows_affected())
 }
 
-/// The batch to be collected next: with at least `least` verified reports, belonging to no collection, refused least
-/// often, the oldest of those.
+/// The batch to be collected next: with at least `least` verified reports, belonging to no collection; one for which
+/// nothing is under way, so that no job that is stuck keeps the others from being collected; refused least often, the
+/// oldest of those.
 pub async fn next_ready(tx: &mut Tx, task: i64, least: u64) -> Result<Option<BatchId>, StoreError> {
     let row = sqlx::query(
         "-- next_ready_batch
@@ -134,7 +135,9 @@ pub async fn next_ready(tx: &mut Tx, task: i64, least: u64) -> Result<Option<Bat
            AND COALESCE((SELECT SUM(report_count) FROM buckets
                          WHERE task = batches.task AND batch_id = batches.batch_id AND time = 0), 0)
                >= CASE WHEN needs > $2 THEN needs ELSE $2 END
-         ORDER BY refusals, id LIMIT 1",
+         ORDER BY CASE WHEN EXISTS (SELECT 1 FROM aggregation_jobs
+                                    WHERE task = batches.task AND batch_id = batches.batch_id AND state = 'active')
+                       THEN 1 ELSE 0 END, refusals, id LIMIT 1",
     )
     .bind(task)
     .bind(clamp(least))
@@ -175,6 +178,36 @@ pub async fn give_back(tx: &mut Tx, task: i64, batch: &BatchId) -> Result<bool, 
     .execute(tx.connection())
     .await?;
     Ok(found(done.rows_affected()))
+}
+
+/// Whether a batch belongs to a collection that is over without a release.
+pub async fn any_orphaned(tx: &mut Tx, task: i64) -> Result<bool, StoreError> {
+    let row = sqlx::query(
+        "-- any_orphaned_batch
+         SELECT batch_id FROM batches
+         WHERE task = $1 AND state = 'collecting'
+           AND collection IN (SELECT id FROM collection_jobs WHERE task = $1 AND state IN ('deleted', 'failed'))
+         LIMIT 1",
+    )
+    .bind(task)
+    .fetch_optional(tx.connection())
+    .await?;
+    Ok(row.is_some())
+}
+
+/// Gives the batches back whose collection is over without a release; returns how many. The transaction that ends a
+/// collection does that itself: this is for what was left behind. The caller holds the lock of the task.
+pub async fn give_back_orphans(tx: &mut Tx, task: i64) -> Result<u64, StoreError> {
+    let done = sqlx::query(
+        "-- give_back_orphaned_batches
+         UPDATE batches SET state = 'open', collection = NULL
+         WHERE task = $1 AND state = 'collecting'
+           AND collection IN (SELECT id FROM collection_jobs WHERE task = $1 AND state IN ('deleted', 'failed'))",
+    )
+    .bind(task)
+    .execute(tx.connection())
+    .await?;
+    Ok(done.rows_affected())
 }
 
 /// As [`give_back`], after a refusal: others go before it, and it is not asked for again with fewer than `needs` reports.

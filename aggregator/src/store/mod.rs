@@ -14,7 +14,7 @@
 //! * [`segments`] - `insert_segment`, `postpone`, `unassigned`, `tasks_with_unassigned`, `assign`, `of_job`, `waiting`, `cut`,
 //!   `drop_waiting`, `delete_of_job`, `unsettled`, `unsettled_until`, `newest`
 //! * [`batches`] - `lock_batches`, `begin`, `with_room`, `close_full`, `next_ready`, `associate`, `give_back`,
-//!   `give_back_refused`, `fail`, `set_collected`, `of_task`
+//!   `any_orphaned`, `give_back_orphans`, `give_back_refused`, `fail`, `set_collected`, `of_task`
 //! * [`aggregation_jobs`] - `create`, `by_id`, `lease`, `freeze`, `set_in_doubt`, `remember`, `renew`, `fail_attempt`, `finish`, `active_count`,
 //!   `release_all_leases`, `sweep_finished`
 //! * [`helper_jobs`] - `insert`, `by_digest`, `by_id`, `advance`, `set_ready`, `set_failed`, `delete`
@@ -24,7 +24,7 @@
 //! * [`bucket_parameters`] - `claim`, `all_under`
 //! * [`helper_shares`] - `insert`, `waiting`, `by_id`, `set_failed`, `delete`
 //! * [`job_limits`] - `learn`, `of_task`
-//! * [`stuck`] - `between`, `note_collection`, `abandon`
+//! * [`stuck`] - `between`, `note_collection`, `forget_collection`, `abandon`
 //! * `buckets` - `add`, `report_count`, `totals`, `scrub`
 //! * [`tallies`] - `add`, `of_task`
 //! * [`collection_jobs`] - `insert`, `by_id`, `live_by_request`, `due`, `lease`, `renew`, `set_fence`, `set_batch`,

@@ -7,6 +7,7 @@ use mica_dap::time::Time;
 use super::{at_once, commit, lease, stores, token};
 use crate::store::batches::{self, BatchState, Room};
 use crate::store::buckets::{self, BucketDelta};
+use crate::store::collection_jobs::{self, NewCollectionJob};
 use crate::store::{Store, StoreError, aggregation_jobs};
 
 fn batch(number: u8) -> BatchId {
@@ -152,5 +153,52 @@ async fn of_eight_who_pick_at_once_each_gets_another_batch() {
         picked.sort_unstable();
         picked.dedup();
         assert_eq!(picked.len(), 8);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_a_job_is_under_way_for_comes_after_those_that_are_complete() {
+    for (_database, store) in stores().await {
+        for number in [1, 2] {
+            let batch = &batch(number);
+            commit!(store, |tx| batches::begin(tx, 1, batch, 100));
+            verified(&store, *batch, 5).await;
+        }
+        let (one, two) = (&batch(1), &batch(2));
+        let next = async || commit!(store, |tx| batches::next_ready(tx, 1, 5));
+        let stuck = commit!(store, |tx| aggregation_jobs::create(tx, 1, Some(one), 7, 100));
+        assert_eq!(next().await, Some(*two), "nothing is under way for it");
+        commit!(store, |tx| batches::associate(tx, 1, two, &collection(1)));
+        assert_eq!(next().await, Some(*one), "better than none");
+        commit!(store, |tx| batches::give_back(tx, 1, two));
+        commit!(store, |tx| aggregation_jobs::lease(tx, 1, lease(100, 1))).unwrap();
+        assert!(commit!(store, |tx| aggregation_jobs::finish(tx, stuck, token(1))));
+        assert_eq!(next().await, Some(*one), "the oldest first");
+    }
+}
+
+#[tokio::test]
+async fn a_batch_whose_collection_is_over_without_a_release_is_given_back() {
+    for (_database, store) in stores().await {
+        let (one, two) = (&batch(1), &batch(2));
+        for (number, request) in [(1, b"a"), (2, b"b")] {
+            let (batch, id) = (&batch(number), collection(number));
+            let job = &NewCollectionJob { id, task: 1, request: request.to_vec(), fence: 0, created_at: 100 };
+            commit!(store, |tx| batches::begin(tx, 1, batch, 100));
+            commit!(store, |tx| collection_jobs::insert(tx, job));
+            assert!(commit!(store, |tx| batches::associate(tx, 1, batch, &id)));
+        }
+        assert!(!commit!(store, |tx| batches::any_orphaned(tx, 1)));
+        assert_eq!(commit!(store, |tx| batches::give_back_orphans(tx, 1)), 0);
+        assert!(commit!(store, |tx| collection_jobs::delete(tx, 1, &collection(1))));
+        assert!(commit!(store, |tx| batches::any_orphaned(tx, 1)));
+        assert!(!commit!(store, |tx| batches::any_orphaned(tx, 2)));
+        assert_eq!(commit!(store, |tx| batches::give_back_orphans(tx, 1)), 1);
+        let rows = commit!(store, |tx| batches::of_task(tx, 1, 9));
+        let states: Vec<_> = rows.iter().map(|row| (row.batch, row.state, row.collection)).collect();
+        assert_eq!(
+            states,
+            [(*one, BatchState::Open, None), (*two, BatchState::Collecting, Some(collection(2)))]
+        );
     }
 }
