@@ -16,6 +16,8 @@ pub struct Figures {
     pub jobs: Vec<(String, u64)>,
     /// How many collections are in which state.
     pub collections: Vec<(String, u64)>,
+    /// How many batches of the leader's choice are in which state.
+    pub batches: Vec<(String, u64)>,
     /// When the oldest report was taken that is not in a bucket yet.
     pub oldest_report_at: Option<u64>,
     /// How long one unit of which work takes, in microseconds.
@@ -34,6 +36,7 @@ impl Figures {
                     reports: reports(&mut tx).await?,
                     jobs: jobs(&mut tx).await?,
                     collections: collections(&mut tx).await?,
+                    batches: batches(&mut tx).await?,
                     oldest_report_at: oldest(&mut tx).await?,
                     service_times: Vec::new(),
                 };
@@ -62,6 +65,10 @@ impl Figures {
         text.family("mica_collections", "gauge", "Collections by state");
         for (state, collections) in &self.collections {
             text.sample("mica_collections", &[("state", state)], *collections);
+        }
+        text.family("mica_batches", "gauge", "Batches of the leader's choice by state");
+        for (state, batches) in &self.batches {
+            text.sample("mica_batches", &[("state", state)], *batches);
         }
         text.family(
             "mica_oldest_report_age_seconds",
@@ -139,6 +146,16 @@ async fn collections(tx: &mut Tx) -> Result<Vec<(String, u64)>, StoreError> {
     rows.iter().map(|row| counted("collection_jobs", row)).collect()
 }
 
+async fn batches(tx: &mut Tx) -> Result<Vec<(String, u64)>, StoreError> {
+    let rows = sqlx::query(
+        "-- metrics_batches
+         SELECT state AS word, CAST(COUNT(*) AS BIGINT) AS n FROM batches GROUP BY state ORDER BY state",
+    )
+    .fetch_all(tx.connection())
+    .await?;
+    rows.iter().map(|row| counted("batches", row)).collect()
+}
+
 fn counted(table: &'static str, row: &sqlx::any::AnyRow) -> Result<(String, u64), StoreError> {
     let fields = Fields::of(table, row);
     Ok((fields.text("word")?, fields.unsigned("n")?))
@@ -166,6 +183,7 @@ mod tests {
             reports: vec![(TaskId::new([0; 32]), "uploaded".to_owned(), 7)],
             jobs: vec![("none".to_owned(), 1), ("unreachable".to_owned(), 2)],
             collections: vec![("a \"b\\\n".to_owned(), 3)],
+            batches: vec![("failed".to_owned(), 4)],
             oldest_report_at: Some(90),
             service_times: vec![("upload", 250)],
         };
@@ -175,6 +193,7 @@ mod tests {
             "mica_reports_total{task=\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\",outcome=\"uploaded\"} 7",
             "mica_jobs{reason=\"unreachable\"} 2",
             "mica_collections{state=\"a \\\"b\\\\\\n\"} 3",
+            "mica_batches{state=\"failed\"} 4",
             "mica_oldest_report_age_seconds 10",
             "mica_service_microseconds{work=\"upload\"} 250",
         ] {

@@ -24,31 +24,63 @@ pub(super) async fn step_all(
     task: i64,
     shutdown: &Shutdown,
 ) -> Result<bool, StoreError> {
-    let mut settled = false;
-    for row in due(shared, task).await? {
-        if shutdown.is_triggered() {
-            break;
+    let (mut settled, mut last) = (false, None);
+    let began = shared.clock.now();
+    // Those that wait are due all the same: only what comes after the last of them is new.
+    loop {
+        let page = due(shared, task, began, last.as_ref()).await?;
+        for row in &page {
+            if shutdown.is_triggered() {
+                return Ok(settled);
+            }
+            settled |= look(shared, row).await?;
         }
-        // Before the look, so that what happens during it makes the next look worth while.
-        let now = shared.looks.now();
-        if shared.looks.was_looked_at(&row.id, now) {
-            continue;
+        if (page.len() as u64) < PAGE {
+            return Ok(settled);
         }
-        if collection::worth_a_step(shared, &row).await? {
-            settled |= step(shared, &row.id).await?;
-        } else {
-            shared.looks.looked_at(row.id, now);
-        }
+        last = page.into_iter().next_back();
     }
-    Ok(settled)
 }
 
-async fn due(shared: &Shared, task: i64) -> Result<Vec<CollectionJobRow>, StoreError> {
+/// Steps a collection that has something to do. Whether it came to its end.
+async fn look(shared: &Arc<Shared>, row: &CollectionJobRow) -> Result<bool, StoreError> {
+    // Before the look, so that what happens during it makes the next look worth while.
+    let now = shared.looks.now();
+    if shared.looks.was_looked_at(&row.id, now) {
+        return Ok(false);
+    }
+    if collection::worth_a_step(shared, row).await? {
+        return step(shared, &row.id).await;
+    }
+    if row.reason.is_some() {
+        forget_trouble(shared, row).await?;
+    }
+    shared.looks.looked_at(row.id, now);
+    Ok(false)
+}
+
+/// What went wrong with a collection that only waits is over: nobody needs to see it any more.
+async fn forget_trouble(shared: &Shared, row: &CollectionJobRow) -> Result<(), StoreError> {
     let now = shared.clock.now();
     shared
         .store
+        .tx("forget_trouble_of_collection", move |mut tx| async move {
+            stuck::forget_collection(&mut tx, &row.id, now).await?;
+            Ok((tx, ()))
+        })
+        .await
+}
+
+async fn due(
+    shared: &Shared,
+    task: i64,
+    now: u64,
+    after: Option<&CollectionJobRow>,
+) -> Result<Vec<CollectionJobRow>, StoreError> {
+    shared
+        .store
         .read("due_collection_jobs", move |mut tx| async move {
-            let due = collection_jobs::due(&mut tx, task, now, MOST).await?;
+            let due = collection_jobs::due(&mut tx, task, now, after, PAGE).await?;
             Ok((tx, due))
         })
         .await
@@ -148,8 +180,8 @@ impl Looks {
     }
 }
 
-/// The most collections of a task that one round steps; the others have their turn in the next.
-const MOST: u64 = 1_000;
+/// How many collections of a task are read at a time.
+const PAGE: u64 = 1_000;
 
 /// How long a waiting collection is left alone while nothing is heard.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(5);

@@ -61,6 +61,9 @@ impl Reason {
             "refused" => {
                 "ask the helper's operator why; `mica doctor --abandon JOB` gives the job's reports up"
             }
+            "lost" => {
+                "nothing brings the batch back; find out with the helper's operator why the two disagree about it"
+            }
             "too_large" => "ask the helper's operator to take larger requests",
             _ => "see the log of the leader",
         }

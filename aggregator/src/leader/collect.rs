@@ -58,7 +58,8 @@ pub(crate) async fn create(
             tx.wake(COLLECTION);
             // Ours, or that of the same request that came at the same time and was faster.
             let job = collection_jobs::live_by_request(&mut tx, task_too.key, body).await?;
-            let job = job.ok_or_else(|| StoreError::corrupt("collection_jobs", "request_digest"))?;
+            // Neither: that one has ended since. Again, then.
+            let job = job.ok_or(StoreError::Contended)?;
             Ok((tx, Some(job)))
         })
         .await?;

@@ -172,7 +172,7 @@ async fn ask(
         let message = (Media::AggregateShareReq, request.encoded());
         peer::post(shared, task, &url, message, Media::AggregateShare).await
     };
-    match patient(job.row.attempts, answer)? {
+    match patient(&job.row, answer)? {
         Answer::Ready(body) => {
             let share = AggregateShare::decoded(&body)
                 .map_err(|error| JobError::retry(format!("the helper's aggregate share: {error}")))?;
@@ -194,11 +194,14 @@ async fn ask(
     }
 }
 
-/// A helper that does not know the task may be told of it soon. After so many attempts it is taken at its word, and the
-/// collector is told the same (DAP 4.6.1).
-fn patient(attempts: u64, answer: Result<Answer, JobError>) -> Result<Answer, JobError> {
+/// A helper that does not know the task may be told of it soon. After so many such answers in a row it is taken at its
+/// word, and the collector is told the same (DAP 4.6.1). Attempts that failed otherwise before do not count.
+fn patient(row: &CollectionJobRow, answer: Result<Answer, JobError>) -> Result<Answer, JobError> {
+    let in_a_row = row.reason.as_deref() == Some(Reason::UnknownTask.as_str());
     match answer {
-        Err(JobError::Retry { reason: Reason::UnknownTask, .. }) if attempts >= UNKNOWN_TASK_ATTEMPTS => {
+        Err(JobError::Retry { reason: Reason::UnknownTask, .. })
+            if in_a_row && row.attempts >= UNKNOWN_TASK_ATTEMPTS =>
+        {
             let abort = Abort::new(Problem::UnrecognizedTask, "the helper does not know the task");
             Ok(Answer::Refused(Box::new(abort)))
         }

@@ -15,7 +15,7 @@ use crate::jobs::{Held, JobError};
 use crate::release;
 use crate::shared::Shared;
 use crate::store::collection_jobs::{self, CollectionJobRow, CollectionState};
-use crate::store::{Scope, batches, buckets, closed_intervals, tasks};
+use crate::store::{Scope, batches, buckets, closed_intervals, tallies, tasks};
 use crate::task::Task;
 
 /// The gate has refused: nothing was charged, and the helper was not asked.
@@ -92,7 +92,10 @@ async fn put_back(tx: &mut Tx, task: &Task, batch: &BatchId, abort: &Abort) -> R
     match Consequence::of(abort) {
         Consequence::Lost => {
             tracing::error!(task = %task.id, %batch, problem, "a batch can never be released");
-            batches::fail(tx, task.key, batch, problem).await?;
+            let held = buckets::report_count(tx, task.key, Scope::Batch(*batch)).await?;
+            if batches::fail(tx, task.key, batch, problem).await? {
+                tallies::add(tx, task.key, &[(LOST, held)]).await?;
+            }
         }
         Consequence::TooSmall => {
             let held = buckets::report_count(tx, task.key, Scope::Batch(*batch)).await?;
@@ -104,6 +107,9 @@ async fn put_back(tx: &mut Tx, task: &Task, batch: &BatchId, abort: &Abort) -> R
     }
     Ok(())
 }
+
+/// The tally of reports that were aggregated and whose batch can never be released.
+const LOST: &str = "batch_lost";
 
 /// What a refusal means for the batch that it was about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

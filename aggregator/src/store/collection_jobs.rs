@@ -73,6 +73,8 @@ pub struct CollectionJobRow {
     pub problem: Option<String>,
     /// How often it was taken up, this time included.
     pub attempts: u64,
+    /// Why the last attempt did not settle it, in one word.
+    pub reason: Option<String>,
     /// Nobody else takes it up before.
     pub lease_until: u64,
     /// It is not worth looking at before.
@@ -150,19 +152,33 @@ pub async fn tasks_with_work(tx: &mut Tx, now: u64) -> Result<Vec<i64>, StoreErr
     rows.iter().map(|row| Fields::of("collection_jobs", row).integer("task")).collect()
 }
 
-/// The jobs of the task that are due, those that wait longest first; at most `limit`. Looking at them takes none of them
-/// up, and writes nothing.
-pub async fn due(tx: &mut Tx, task: i64, now: u64, limit: u64) -> Result<Vec<CollectionJobRow>, StoreError> {
+/// The jobs of the task that are due, those that wait longest first: those that come after the job `after`, at most
+/// `limit`. Looking at them takes none of them up, and writes nothing.
+pub async fn due(
+    tx: &mut Tx,
+    task: i64,
+    now: u64,
+    after: Option<&CollectionJobRow>,
+    limit: u64,
+) -> Result<Vec<CollectionJobRow>, StoreError> {
+    let (next_try_at, created_at, id) = match after {
+        Some(row) => (signed(row.next_try_at)?, signed(row.created_at)?, row.id.as_bytes().as_slice()),
+        None => (-1, -1, [].as_slice()),
+    };
     let rows = sqlx::query(
         "-- due_collection_jobs
          SELECT * FROM collection_jobs
          WHERE task = $1 AND state IN ('pending', 'closing', 'reserved', 'abandoned')
            AND lease_until <= $2 AND next_try_at <= $2
-         ORDER BY next_try_at, created_at LIMIT $3",
+           AND (next_try_at, created_at, id) > ($4, $5, $6)
+         ORDER BY next_try_at, created_at, id LIMIT $3",
     )
     .bind(task)
     .bind(signed(now)?)
     .bind(signed(limit)?)
+    .bind(next_try_at)
+    .bind(created_at)
+    .bind(id)
     .fetch_all(tx.connection())
     .await?;
     rows.iter().map(read).collect()
@@ -388,7 +404,7 @@ pub async fn retry_at(
 }
 
 /// Gives a job back whose batch is not complete; others have their turn before it. Nothing failed, so that nothing
-/// counts as an attempt, however often it is looked at. False when the lease is lost.
+/// counts as an attempt, however often it is looked at, and what failed before is over. False when the lease is lost.
 pub async fn give_back(
     tx: &mut Tx,
     id: &CollectionJobId,
@@ -397,7 +413,8 @@ pub async fn give_back(
 ) -> Result<bool, StoreError> {
     let done = sqlx::query(
         "-- give_back_collection_job
-         UPDATE collection_jobs SET attempts = 0, next_try_at = $3, lease_until = 0, lease_token = NULL
+         UPDATE collection_jobs SET attempts = 0, next_try_at = $3, lease_until = 0, lease_token = NULL,
+             reason = NULL, last_error = NULL, waits_since = NULL
          WHERE id = $1 AND lease_token = $2 AND state IN ('pending', 'closing', 'reserved', 'abandoned')",
     )
     .bind(id.as_bytes().as_slice())
@@ -434,6 +451,7 @@ fn read(row: &AnyRow) -> Result<CollectionJobRow, StoreError> {
         response: fields.optional_bytes("response")?,
         problem: fields.column("problem")?,
         attempts: fields.unsigned("attempts")?,
+        reason: fields.column("reason")?,
         lease_until: fields.unsigned("lease_until")?,
         next_try_at: fields.unsigned("next_try_at")?,
         created_at: fields.unsigned("created_at")?,

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use mica_dap::id::CollectionJobId;
+use mica_dap::id::{BatchId, CollectionJobId};
 use mica_service::store::{Fields, StoreError, Tx, signed};
 use sqlx::any::AnyRow;
 
@@ -35,6 +35,8 @@ pub enum Work {
     Aggregation(i64, u64),
     /// A collection.
     Collection(CollectionJobId),
+    /// A batch of the leader's choice that can never be released; its reports are lost.
+    Batch(BatchId),
 }
 
 impl fmt::Display for StuckWork {
@@ -42,12 +44,13 @@ impl fmt::Display for StuckWork {
         match self.work {
             Work::Aggregation(job, reports) => write!(f, "job {job} ({reports} reports)")?,
             Work::Collection(id) => write!(f, "collection {id}")?,
+            Work::Batch(id) => write!(f, "batch {id}")?,
         }
         write!(f, " {}, tried {} times: {}", self.reason, self.attempts, self.why)
     }
 }
 
-/// What is stuck in the tasks from the first number to the last, longest first.
+/// What is stuck in the tasks from the first number to the last, longest first: jobs, collections, lost batches.
 pub async fn between(tx: &mut Tx, first: i64, last: i64) -> Result<Vec<StuckWork>, StoreError> {
     let rows = sqlx::query(
         "-- stuck_aggregation_jobs
@@ -84,10 +87,39 @@ pub async fn between(tx: &mut Tx, first: i64, last: i64) -> Result<Vec<StuckWork
         let id = CollectionJobId::new(Fields::of("collection_jobs", row).array("id")?);
         stuck.push(read(row, "collection_jobs", Work::Collection(id))?);
     }
+    stuck.extend(lost(tx, first, last).await?);
     Ok(stuck)
 }
 
-/// Notes why a collection could not be settled. False when the lease is lost.
+/// The batches that can never be released, the oldest first.
+async fn lost(tx: &mut Tx, first: i64, last: i64) -> Result<Vec<StuckWork>, StoreError> {
+    let rows = sqlx::query(
+        "-- lost_batches
+         SELECT task, batch_id, refusals, last_problem, created_at FROM batches
+         WHERE state = 'failed' AND task BETWEEN $1 AND $2 ORDER BY id LIMIT $3",
+    )
+    .bind(first)
+    .bind(last)
+    .bind(MOST)
+    .fetch_all(tx.connection())
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let fields = Fields::of("batches", row);
+            Ok(StuckWork {
+                task: fields.integer("task")?,
+                work: Work::Batch(BatchId::new(fields.array("batch_id")?)),
+                reason: LOST.to_owned(),
+                why: fields.column::<Option<String>>("last_problem")?.unwrap_or_default(),
+                attempts: fields.unsigned("refusals")?,
+                since: fields.unsigned("created_at")?,
+            })
+        })
+        .collect()
+}
+
+/// Notes why a collection could not be settled. False when the lease is lost. Attempts are counted anew when the helper
+/// begins not to know the task: how often it has said so in a row decides when it is believed.
 pub async fn note_collection(
     tx: &mut Tx,
     id: &CollectionJobId,
@@ -96,13 +128,29 @@ pub async fn note_collection(
 ) -> Result<bool, StoreError> {
     let done = sqlx::query(
         "-- note_stuck_collection_job
-         UPDATE collection_jobs SET reason = $3, last_error = $4, waits_since = COALESCE(waits_since, $5)
+         UPDATE collection_jobs SET reason = $3, last_error = $4, waits_since = COALESCE(waits_since, $5),
+             attempts = CASE WHEN $3 = 'unknown_task' AND COALESCE(reason, '') <> 'unknown_task' THEN 1
+                             ELSE attempts END
          WHERE id = $1 AND lease_token = $2",
     )
     .bind(id.as_bytes().as_slice())
     .bind(token.as_bytes().as_slice())
     .bind(reason)
     .bind(why)
+    .bind(signed(now)?)
+    .execute(tx.connection())
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Forgets what went wrong with a collection that only waits, and that nobody is working on. False when there is none.
+pub async fn forget_collection(tx: &mut Tx, id: &CollectionJobId, now: u64) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "-- forget_trouble_of_collection
+         UPDATE collection_jobs SET reason = NULL, last_error = NULL, waits_since = NULL, attempts = 0
+         WHERE id = $1 AND state IN ('pending', 'closing') AND lease_until <= $2",
+    )
+    .bind(id.as_bytes().as_slice())
     .bind(signed(now)?)
     .execute(tx.connection())
     .await?;
@@ -151,6 +199,9 @@ fn read(row: &AnyRow, table: &'static str, work: Work) -> Result<StuckWork, Stor
 
 /// The tally of reports that an operator has given up.
 pub const ABANDONED: &str = "abandoned";
+
+/// The word for a batch that can never be released.
+const LOST: &str = "lost";
 
 /// The most of each kind that are listed.
 const MOST: i64 = 200;

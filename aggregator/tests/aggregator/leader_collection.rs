@@ -1,12 +1,14 @@
 //! A collection against a scripted helper: charged once, released once, and a refusal gives everything back.
 
 use http::{Method, StatusCode};
-use mica_dap::codec::Decode as _;
-use mica_dap::collection::CollectionJobResp;
+use mica_aggregator::store::collection_jobs::{self, NewCollectionJob};
+use mica_dap::codec::{Decode as _, Encode as _};
+use mica_dap::collection::{CollectionJobReq, CollectionJobResp, Query};
+use mica_dap::id::CollectionJobId;
 use mica_dap::problem::Problem;
 use mica_dap::time::{Duration, Interval, Time};
 use mica_dp::EntryKind::{Charge, Commit, Refund};
-use mica_service::testing::{databases, sqlite};
+use mica_service::testing::{databases, postgres, sqlite};
 
 use crate::support::world::hour;
 use crate::support::{Act, NOW, World};
@@ -208,4 +210,55 @@ async fn a_collection_that_is_deleted_while_the_helper_is_asked_is_settled_all_t
         assert_eq!(world.leader.unscrubbed().await, 0);
         assert_eq!(world.follow(Method::GET, &location).await.status, StatusCode::NOT_FOUND);
     }
+}
+
+#[tokio::test]
+async fn however_many_collections_wait_the_one_behind_them_gets_its_turn() {
+    let database = sqlite();
+    let world = World::plain(&database).await;
+    let waiting = world.leader.store.tx("waiting", |mut tx| async move {
+        for number in 1..=MANY {
+            let start = Time(hour().start().0 - number);
+            let query = Query::time_interval(Interval::new(start, Duration(1)).expect("one unit"));
+            let job = NewCollectionJob {
+                id: CollectionJobId::random(&mut rand::rng()),
+                task: 1,
+                request: CollectionJobReq::new(query, Vec::new()).encoded(),
+                fence: 0,
+                created_at: NOW - 10,
+            };
+            assert!(collection_jobs::insert(&mut tx, &job).await?);
+        }
+        Ok((tx, ()))
+    });
+    waiting.await.expect("the database does so");
+    assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
+    world.settled().await;
+    assert_eq!(world.total(&world.collected().await), (2, 3));
+}
+
+/// As many as the leader reads at a time.
+const MANY: u64 = 1_000;
+
+/// What was in the way of a request may be gone before it is looked at.
+#[tokio::test]
+async fn a_request_whose_twin_ended_meanwhile_is_a_job_of_its_own() {
+    let Some(database) = postgres().await else { return };
+    let world = World::plain(&database).await;
+    let first_is_lost = world.leader.store.tx("first_is_lost", |mut tx| async move {
+        for statement in [
+            "CREATE SEQUENCE jobs_made",
+            "CREATE FUNCTION all_but_the_first() RETURNS trigger AS
+             'BEGIN IF nextval(''jobs_made'') = 1 THEN RETURN NULL; END IF; RETURN NEW; END' LANGUAGE plpgsql",
+            "CREATE TRIGGER all_but_the_first BEFORE INSERT ON collection_jobs
+             FOR EACH ROW EXECUTE FUNCTION all_but_the_first()",
+        ] {
+            sqlx::query(statement).execute(tx.connection()).await?;
+        }
+        Ok((tx, ()))
+    });
+    first_is_lost.await.expect("the database does so");
+    assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
+    world.settled().await;
+    assert_eq!(world.total(&world.collected().await), (2, 3));
 }

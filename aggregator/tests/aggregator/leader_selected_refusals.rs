@@ -1,11 +1,14 @@
 //! A helper that refuses a batch of the leader's choice: what becomes of the batch, and of the next request.
 
 use http::Method;
+use mica_aggregator::metrics::Figures;
 use mica_aggregator::store::batches::BatchState::{Collected, Failed, Open};
+use mica_aggregator::store::stuck::{StuckWork, Work};
 use mica_dap::problem::Problem;
 use mica_service::testing::{databases, sqlite};
 
 use crate::leader_selected::{drained, kind, world};
+use crate::leader_stuck::stuck;
 use crate::support::task::Kind;
 use crate::support::{Act, World};
 
@@ -25,6 +28,17 @@ async fn a_batch_that_the_helper_counts_otherwise_is_given_up_and_the_next_is_co
             assert_eq!(world.concluded(&location).await.problem(), "batchMismatch", "{}", database.kind);
         }
         assert_eq!(world.leader.batches().await, [(Failed, 1, 2), (Open, 0, 2)]);
+        let lost = stuck(&world).await;
+        let [StuckWork { work: Work::Batch(_), .. }] = &lost[..] else { panic!("{lost:?}") };
+        let line = lost[0].to_string();
+        assert!(
+            line.starts_with("batch ") && line.contains(" lost, ") && line.ends_with(":batchMismatch"),
+            "{line}"
+        );
+        let figures = Figures::read(&world.leader.store).await.expect("the database answers");
+        assert_eq!(figures.batches, [("failed".to_owned(), 1), ("open".to_owned(), 1)]);
+        let tallies = [("aggregated", 4), ("batch_lost", 2), ("uploaded", 4)];
+        assert_eq!(world.leader.tallies().await, tallies.map(|(name, n)| (name.to_owned(), n)));
         assert_eq!(drained(&world).await.0, 2);
         assert_eq!(world.leader.batches().await, [(Failed, 1, 2), (Collected, 0, 2)]);
         assert_eq!(world.leader.releases().await, ["refunded", "committed"]);

@@ -7,7 +7,7 @@ use mica_service::testing::databases;
 
 use crate::support::{Act, World};
 
-async fn stuck(world: &World) -> Vec<StuckWork> {
+pub(crate) async fn stuck(world: &World) -> Vec<StuckWork> {
     let all = world.leader.store.read("stuck", |mut tx| async move {
         let all = stuck::between(&mut tx, 0, i64::MAX).await?;
         Ok((tx, all))
@@ -97,5 +97,41 @@ async fn a_collection_that_the_helper_keeps_waiting_is_seen_with_its_reason() {
         assert_eq!(figures.collections, [("reserved".to_owned(), 1)]);
         assert_eq!(world.total(&world.concluded(&location).await), (2, 3));
         assert_eq!(stuck(&world).await, []);
+    }
+}
+
+#[tokio::test]
+async fn a_hiccup_does_not_leave_a_waiting_collection_stuck() {
+    for database in databases().await {
+        let world = World::plain(&database).await;
+        let location = world.collect().await.location.expect("a job has a place");
+        let hiccup = world.leader.store.tx("hiccup", |mut tx| async move {
+            sqlx::query(
+                "UPDATE collection_jobs SET reason = 'local', last_error = 'a hiccup', waits_since = 1",
+            )
+            .execute(tx.connection())
+            .await?;
+            Ok((tx, ()))
+        });
+        hiccup.await.expect("the database does so");
+        assert_eq!(stuck(&world).await.len(), 1);
+        // Too few for the collection, which is looked at all the same.
+        assert_eq!(world.upload(&world.reports(&[1])).await, []);
+        world.until("end of the trouble", async || stuck(&world).await.is_empty()).await;
+        assert_eq!(world.upload(&world.reports(&[2])).await, []);
+        assert_eq!(world.total(&world.concluded(&location).await), (2, 3), "{}", database.kind);
+    }
+}
+
+#[tokio::test]
+async fn an_outage_does_not_make_one_word_of_the_helper_final() {
+    for database in databases().await {
+        let world = World::plain(&database).await;
+        assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
+        world.settled().await;
+        world.helper.will((0..9).map(|_| Act::busy(503, 1)));
+        world.helper.will([Act::problem(Problem::UnrecognizedTask)]);
+        assert_eq!(world.total(&world.collected().await), (2, 3), "{}", database.kind);
+        assert_eq!(world.helper.posted("/aggregate_shares").len(), 11);
     }
 }

@@ -7,6 +7,7 @@ use super::{at_once, attempt, commit, interval, lease, stores, token};
 use crate::store::StoreError;
 use crate::store::collection_jobs::{self as jobs, CollectionState, NewCollectionJob};
 use crate::store::releases::{self, NewRelease, ReleaseState};
+use crate::store::stuck;
 
 fn job(id: u8, request: &[u8]) -> NewCollectionJob {
     NewCollectionJob {
@@ -116,6 +117,59 @@ async fn a_job_that_only_waits_has_not_tried() {
 }
 
 #[tokio::test]
+async fn what_went_wrong_is_forgotten_when_a_job_only_waits() {
+    for (_database, store) in stores().await {
+        let new = &job(1, b"a");
+        let id = &new.id;
+        commit!(store, |tx| jobs::insert(tx, new));
+        let fail = async |now| {
+            commit!(store, |tx| jobs::lease(tx, id, lease(now, 1))).unwrap();
+            assert!(commit!(store, |tx| stuck::note_collection(
+                tx,
+                id,
+                token(1),
+                ("local", "a hiccup", now)
+            )));
+            assert!(commit!(store, |tx| jobs::retry_at(tx, id, token(1), now)));
+            assert_eq!(commit!(store, |tx| stuck::between(tx, 1, 1)).len(), 1);
+        };
+        fail(100).await;
+        commit!(store, |tx| jobs::lease(tx, id, lease(100, 2))).unwrap();
+        assert!(!commit!(store, |tx| stuck::forget_collection(tx, id, 100)), "somebody works on it");
+        assert!(commit!(store, |tx| jobs::give_back(tx, id, token(2), 100)));
+        assert!(commit!(store, |tx| stuck::between(tx, 1, 1)).is_empty());
+        fail(100).await;
+        assert!(commit!(store, |tx| stuck::forget_collection(tx, id, 100)));
+        assert!(commit!(store, |tx| stuck::between(tx, 1, 1)).is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_helper_that_does_not_know_the_task_is_counted_from_when_it_first_says_so() {
+    for (_database, store) in stores().await {
+        let new = &job(1, b"a");
+        let id = &new.id;
+        commit!(store, |tx| jobs::insert(tx, new));
+        let told = [
+            ("busy", 1),
+            ("busy", 2),
+            ("unknown_task", 3),
+            ("unknown_task", 2),
+            ("busy", 3),
+            ("unknown_task", 4),
+        ];
+        for (reason, attempts) in told {
+            let row = commit!(store, |tx| jobs::lease(tx, id, lease(100, 1))).unwrap();
+            assert_eq!(row.attempts, attempts, "{reason}");
+            assert!(commit!(store, |tx| stuck::note_collection(tx, id, token(1), (reason, "no", 100))));
+            assert!(commit!(store, |tx| jobs::retry_at(tx, id, token(1), 100)));
+        }
+        let row = commit!(store, |tx| jobs::by_id(tx, 1, id)).unwrap();
+        assert_eq!((row.attempts, row.reason.as_deref()), (1, Some("unknown_task")));
+    }
+}
+
+#[tokio::test]
 async fn who_looks_at_what_is_due_takes_nothing_up() {
     for (_database, store) in stores().await {
         let (one, two, other) = (&job(1, b"a"), &job(2, b"b"), &NewCollectionJob { task: 2, ..job(3, b"c") });
@@ -123,7 +177,7 @@ async fn who_looks_at_what_is_due_takes_nothing_up() {
             commit!(store, |tx| jobs::insert(tx, new));
         }
         let due = async |now| {
-            let due = commit!(store, |tx| jobs::due(tx, 1, now, 9));
+            let due = commit!(store, |tx| jobs::due(tx, 1, now, None, 9));
             due.iter().map(|job| (job.id, job.attempts)).collect::<Vec<_>>()
         };
         assert_eq!(due(99).await, []);
@@ -132,7 +186,11 @@ async fn who_looks_at_what_is_due_takes_nothing_up() {
         assert_eq!(due(100).await, [(two.id, 0)]);
         assert!(commit!(store, |tx| jobs::retry_at(tx, &one.id, token(1), 130)));
         assert_eq!(due(130).await, [(two.id, 0), (one.id, 1)], "who waits longest is first");
-        assert_eq!(commit!(store, |tx| jobs::due(tx, 1, 130, 1)).len(), 1);
+        let first = &commit!(store, |tx| jobs::due(tx, 1, 130, None, 1))[0];
+        assert_eq!(first.id, two.id);
+        let second = &commit!(store, |tx| jobs::due(tx, 1, 130, Some(first), 1))[0];
+        assert_eq!(second.id, one.id, "the next page begins after the last");
+        assert!(commit!(store, |tx| jobs::due(tx, 1, 130, Some(second), 1)).is_empty());
     }
 }
 
