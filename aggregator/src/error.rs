@@ -69,7 +69,12 @@ impl Abort {
 
     /// Refused before any work was done; worth another try after this many seconds.
     pub fn overloaded(retry_after: u64) -> Self {
-        let mut abort = Self::plain(StatusCode::SERVICE_UNAVAILABLE, "too much work is waiting already");
+        let mut abort = Self::named(
+            OVERLOADED,
+            "The server has too much to do.",
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too much work is waiting already".to_owned(),
+        );
         abort.0.retry_after = Some(retry_after);
         abort
     }
@@ -275,6 +280,10 @@ pub const FIELD_OVERFLOW: &str = "urn:x-mica:problem:field-overflow";
 
 /// The problem type of a refusal because the written exception from noise has run out.
 pub const EXCEPTION_EXPIRED: &str = "urn:x-mica:problem:exception-expired";
+
+/// The problem type of a refusal before any work was done, because there is too much of it. A leader tells by it that
+/// the helper itself has spoken: a proxy may say 503 about a request that was served.
+pub const OVERLOADED: &str = "urn:x-mica:problem:overloaded";
 
 /// The problem type of the admin API where another task has the name.
 pub const TASK_CONFLICT: &str = "urn:x-mica:problem:task-conflict";

@@ -81,6 +81,8 @@ pub struct Limits {
     pub answers: Answers,
     /// How many requests of one task may wait at the helper before more are refused.
     pub waiting_jobs: usize,
+    /// How many bytes of requests of one task may wait at the helper before more are refused. One alone may be larger.
+    pub waiting_bytes: usize,
     /// No new task with a smaller minimum batch size is taken.
     pub min_batch_size_floor: u64,
 }
@@ -113,6 +115,7 @@ impl Default for Limits {
             workers: 2,
             answers: Answers::AtOnce,
             waiting_jobs: 1_000,
+            waiting_bytes: 1 << 30,
             min_batch_size_floor: 1,
         }
     }

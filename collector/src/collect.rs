@@ -14,7 +14,9 @@ use mica_dap::resource::{self, Resource};
 use mica_dap::task::TaskConfiguration;
 use mica_dap::taskprov;
 use mica_dap::time::Interval;
+use mica_service::clock::Clock;
 use mica_service::http::{HttpClient, PeerError};
+use mica_service::retry_after::retry_after;
 
 use crate::{CollectError, CollectorTask, Outcome};
 
@@ -83,10 +85,9 @@ impl Collector {
         let url = Resource::CollectionJobs(self.task.task_id).url(self.task.configuration.leader_url());
         let response = self.send_patiently(Method::POST, &url, request.clone()).await?;
         let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
+        let endpoint = self.task.configuration.leader_url();
         let url = location
-            .and_then(|location| {
-                resource::follow(self.task.configuration.leader_url(), &self.task.task_id, location)
-            })
+            .and_then(|location| resource::follow(endpoint, &self.task.task_id, (&url, location)))
             .ok_or_else(|| CollectError::Answer("it does not say where the collection is".to_owned()))?;
         let answer = (!response.body().is_empty()).then(|| checked(&response)).transpose()?;
         Ok(Collection { url, request, answer })
@@ -105,7 +106,7 @@ impl Collector {
                 other => other?,
             };
             if response.body().is_empty() {
-                return Ok(Poll::Waiting { seconds: retry_after(&response) });
+                return Ok(Poll::Waiting { seconds: patience(&response) });
             }
             checked(&response)?
         };
@@ -224,15 +225,14 @@ fn checked(response: &Response<Bytes>) -> Result<Bytes, CollectError> {
 }
 
 /// For how many seconds the leader wants to be left alone, within reason.
-fn retry_after(response: &Response<Bytes>) -> u64 {
-    let seconds = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
-    seconds.and_then(|seconds| seconds.parse().ok()).unwrap_or(1).clamp(1, 3_600)
+fn patience(response: &Response<Bytes>) -> u64 {
+    retry_after(response.headers(), Clock::system().now()).unwrap_or(1)
 }
 
 fn refusal(response: &Response<Bytes>) -> CollectError {
     let status = response.status();
     if [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS].contains(&status) {
-        return CollectError::Busy(retry_after(response));
+        return CollectError::Busy(patience(response));
     }
     let problem =
         ProblemDocument::from_json(response.body()).filter(|problem| problem.type_ != "about:blank");
@@ -307,6 +307,18 @@ mod tests {
             (CollectError::Busy(1), CollectError::Busy(1))
         );
         assert_eq!(answered(500, expired), CollectError::Failed(500));
+    }
+
+    #[test]
+    fn a_leader_that_names_a_date_is_left_alone_until_then() {
+        for (value, seconds) in [("Sun, 06 Nov 1994 08:50:07 GMT", 30), ("7", 7), ("soon", 1)] {
+            let busy = Response::builder()
+                .status(503)
+                .header(header::DATE, "Sun, 06 Nov 1994 08:49:37 GMT")
+                .header(header::RETRY_AFTER, value)
+                .body(Bytes::new());
+            assert_eq!(refusal(&busy.expect("a response")), CollectError::Busy(seconds), "{value}");
+        }
     }
 
     #[test]

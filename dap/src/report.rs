@@ -100,7 +100,7 @@ impl UploadRequest {
         let mut reports = Vec::new();
         while !reader.is_empty() {
             if reports.len() >= max_reports {
-                return Err(Malformed("more reports than allowed"));
+                return Err(Malformed::TOO_MANY);
             }
             let (report, bytes) = reader.with_bytes()?;
             reports.push(ReportRef { report, bytes });

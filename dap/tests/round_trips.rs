@@ -228,8 +228,8 @@ proptest! {
     fn no_text_makes_a_parser_panic(text in "\\PC{0,40}", header in "application/ppm-dap[ ;=\"\\\\a-z]{0,30}") {
         let _ = (Media::parse(&text), Media::parse(&header));
         let task = mica_dap::id::TaskId::new([0; 32]);
-        let _ = follow(&text, &task, &header);
-        let _ = follow("https://h", &task, &format!("{header}tasks/{task}/{text}"));
+        let _ = follow(&text, &task, (&text, &header));
+        let _ = follow("https://h", &task, (&header, &format!("{header}tasks/{task}/{text}")));
         let _ = text.parse::<mica_dap::id::TaskId>();
     }
 }

@@ -52,6 +52,8 @@ pub enum PeerError {
         origin: String,
         /// In one phrase.
         why: String,
+        /// Whether anything of the request may have left.
+        sent: bool,
     },
     /// No complete answer in time. The peer may have seen the request.
     #[error("{origin} did not answer within {seconds} s")]
@@ -88,6 +90,18 @@ pub enum PeerError {
     /// The URL cannot be asked at all: one sentence.
     #[error("{0}")]
     BadUrl(String),
+}
+
+impl PeerError {
+    /// Whether it is certain that the peer has seen nothing of the request.
+    pub fn nothing_was_sent(&self) -> bool {
+        match self {
+            Self::Unreachable { sent, .. } => !sent,
+            Self::Certificate { .. } | Self::BadUrl(_) => true,
+            // Who does not let us in may say so about one connection while another breaks.
+            Self::Timeout { .. } | Self::TooLarge { .. } | Self::NotAccepted { .. } => false,
+        }
+    }
 }
 
 /// Where another party of the protocol answers: an origin and a path that all its resources share.
@@ -182,7 +196,8 @@ impl HttpClient {
     }
 
     async fn exchange(&self, origin: &str, request: Request<Bytes>) -> Result<Response<Bytes>, PeerError> {
-        let broken = || PeerError::Unreachable { origin: origin.to_owned(), why: BROKE_OFF.to_owned() };
+        let broken =
+            || PeerError::Unreachable { origin: origin.to_owned(), why: BROKE_OFF.to_owned(), sent: true };
         let too_large =
             || PeerError::TooLarge { origin: origin.to_owned(), limit: self.options.max_response };
         let limit = self.options.max_response;
@@ -203,14 +218,15 @@ impl HttpClient {
     fn explain(&self, origin: &str, error: &hyper_util::client::legacy::Error) -> PeerError {
         let host = origin.split_once("://").map_or(origin, |(_, host)| host).to_owned();
         let origin = origin.to_owned();
+        let sent = !error.is_connect();
         match self.connector.reason(&host, error) {
             Some(Reason::Certificate(why)) => PeerError::Certificate { host, why },
             Some(Reason::NotAccepted(why)) => PeerError::NotAccepted { origin, why },
             Some(Reason::Unusable(why)) => PeerError::BadUrl(why),
-            Some(Reason::Other(why)) => PeerError::Unreachable { origin, why },
-            None if error.is_connect() => PeerError::Unreachable { origin, why: "no connection".to_owned() },
+            Some(Reason::Other(why)) => PeerError::Unreachable { origin, why, sent },
             None => {
-                PeerError::Unreachable { origin, why: "the connection broke before the answer".to_owned() }
+                let why = if sent { "the connection broke before the answer" } else { "no connection" };
+                PeerError::Unreachable { origin, why: why.to_owned(), sent }
             }
         }
     }

@@ -9,6 +9,7 @@ pub mod compute;
 pub mod config;
 pub mod http;
 pub mod listener;
+pub mod retry_after;
 pub mod room;
 pub mod secret;
 pub mod shutdown;

@@ -67,6 +67,16 @@ async fn connections_are_used_again() {
 }
 
 #[tokio::test]
+async fn of_a_connection_that_was_refused_it_is_known_that_nothing_was_sent() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let refused = get(&HttpClient::new(HttpOptions::default()), address).await.unwrap_err();
+    assert!(matches!(refused, PeerError::Unreachable { sent: false, .. }), "{refused:?}");
+    assert!(refused.nothing_was_sent());
+}
+
+#[tokio::test]
 async fn a_request_on_a_connection_that_breaks_is_not_sent_again() {
     // The second request on the connection is read, and answered with nothing but the end.
     let (address, _, requests) = server(&[OK, b""]).await;
@@ -74,6 +84,7 @@ async fn a_request_on_a_connection_that_breaks_is_not_sent_again() {
     assert!(get(&client, address).await.is_ok());
     let broken = get(&client, address).await.unwrap_err();
     assert!(matches!(broken, PeerError::Unreachable { .. }), "{broken:?}");
+    assert!(!broken.nothing_was_sent(), "it was read");
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(requests.load(Ordering::SeqCst), 2);
 }

@@ -227,7 +227,7 @@ fn reject_one(response: &mut Response<Bytes>) {
 }
 
 fn unreachable(why: &str) -> PeerError {
-    PeerError::Unreachable { origin: "the simulated network".to_owned(), why: why.to_owned() }
+    PeerError::Unreachable { origin: "the simulated network".to_owned(), why: why.to_owned(), sent: true }
 }
 
 /// More reports than a job has.

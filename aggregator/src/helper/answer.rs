@@ -77,14 +77,15 @@ pub(super) fn ahead(shared: &Shared, waiting: u64) -> usize {
     usize::try_from(waiting).unwrap_or(usize::MAX).div_ceil(shared.limits.workers.max(1)).max(1)
 }
 
-/// No more is taken in than is worked off in a while.
+/// No more is taken in than is worked off in a while, and than there is room for.
 pub(super) async fn check_queue(
     tx: &mut Tx,
     shared: &Shared,
-    task: i64,
+    (task, request): (i64, &[u8]),
 ) -> Result<Option<Abort>, StoreError> {
-    let waiting = helper_work::waiting(tx, task).await?;
-    let full = waiting >= shared.limits.waiting_jobs as u64;
+    let (waiting, bytes) = helper_work::load(tx, task).await?;
+    let too_much = bytes.saturating_add(request.len() as u64) > shared.limits.waiting_bytes as u64;
+    let full = waiting >= shared.limits.waiting_jobs as u64 || (waiting > 0 && too_much);
     Ok(full.then(|| Abort::overloaded(shared.paces.jobs.seconds_for(ahead(shared, waiting)))))
 }
 

@@ -100,7 +100,7 @@ impl Received {
 
     /// Nothing when somebody else has taken in the same request meanwhile.
     async fn keep(&self, tx: &mut Tx, id: AggregationJobId) -> Result<Option<Answer>, ServerError> {
-        if let Some(full) = answer::check_queue(tx, &self.shared, self.task.key).await? {
+        if let Some(full) = answer::check_queue(tx, &self.shared, (self.task.key, &self.bytes)).await? {
             return Err(full.in_task(&self.task.id).into());
         }
         let (task, now) = (self.task.key, self.shared.clock.now());

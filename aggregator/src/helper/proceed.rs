@@ -110,7 +110,7 @@ impl Next {
     }
 
     async fn keep(&self, tx: &mut Tx, step: u16) -> Result<Option<Answer>, ServerError> {
-        if let Some(full) = answer::check_queue(tx, &self.shared, self.task.key).await? {
+        if let Some(full) = answer::check_queue(tx, &self.shared, (self.task.key, &self.bytes)).await? {
             return Err(full.in_task(&self.task.id).into());
         }
         if !helper_jobs::advance(tx, &self.id, step, &self.digest, &[]).await? {

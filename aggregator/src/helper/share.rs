@@ -208,7 +208,7 @@ impl Asked<'_> {
         request: &[u8],
     ) -> Result<Option<Share>, ServerError> {
         let (task, now) = (self.task.key, self.shared.clock.now());
-        if let Some(full) = answer::check_queue(tx, self.shared, task).await? {
+        if let Some(full) = answer::check_queue(tx, self.shared, (task, request)).await? {
             return Err(full.in_task(&self.task.id).into());
         }
         if !helper_shares::insert(tx, task, &id, &self.digest, now).await? {

@@ -10,7 +10,7 @@ use mica_service::telemetry;
 
 use super::crew::Crew;
 use super::heartbeat::{Heartbeat, Lease};
-use super::{AGGREGATION, COLLECTION, Held, JobError, LEASE_SECONDS, Outcome, backoff, collections};
+use super::{AGGREGATION, COLLECTION, Doubt, Held, JobError, LEASE_SECONDS, Outcome, backoff, collections};
 use crate::leader::{aggregate, form_jobs};
 use crate::shared::Shared;
 use crate::store;
@@ -129,9 +129,10 @@ pub(super) async fn step_aggregation(shared: &Arc<Shared>, task: i64) -> Result<
     let Some(row) = leased else { return Ok(Outcome::Idle) };
     let job = Held { row, token: request.token };
     let alive = Heartbeat::of(shared, Lease::Aggregation(job.row.id), job.token);
-    let done = aggregate::run(shared, &job).await;
+    let doubt = Doubt::left_by(job.row.in_doubt);
+    let done = aggregate::run(shared, &job, &doubt).await;
     drop(alive);
-    settle_aggregation(shared, &job, done).await?;
+    settle_aggregation(shared, &job, done, doubt.get()).await?;
     Ok(Outcome::Worked)
 }
 
@@ -153,6 +154,7 @@ async fn settle_aggregation(
     shared: &Shared,
     job: &Held<JobRow>,
     done: Result<(), JobError>,
+    in_doubt: bool,
 ) -> Result<(), StoreError> {
     let why = match done {
         Ok(()) | Err(JobError::LeaseLost) => return Ok(()),
@@ -162,14 +164,7 @@ async fn settle_aggregation(
     let retry_at = now + wait(shared, &why, job.row.attempts);
     tracing::warn!(job = job.row.id, attempts = job.row.attempts, %why, "an aggregation job is tried again later");
     let text = why.to_string();
-    let failure = Failure {
-        reason: why.reason().as_str(),
-        why: &text,
-        now,
-        retry_at,
-        // What this request left untouched was no more in doubt than before it.
-        in_doubt: job.row.in_doubt || !why.reason().left_untouched(),
-    };
+    let failure = Failure { reason: why.reason().as_str(), why: &text, now, retry_at, in_doubt };
     shared
         .store
         .tx("fail_aggregation_job", move |mut tx| async move {

@@ -15,6 +15,7 @@ mod heartbeat;
 mod reason;
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mica_service::clock::Clock;
 use mica_service::store::StoreError;
@@ -49,6 +50,27 @@ pub(crate) struct Held<R> {
     pub(crate) token: LeaseToken,
 }
 
+/// Whether the helper may have counted reports of a job, as far as one attempt knows.
+///
+/// The row is in doubt from the freeze on, which costs nothing, so that a crash at any later point leaves it so. An
+/// attempt that ends in this process knows better: what was never sent, or turned away unread, is noted as untouched.
+pub(crate) struct Doubt(AtomicBool);
+
+impl Doubt {
+    /// What earlier attempts have left.
+    pub(crate) fn left_by(earlier: bool) -> Self {
+        Self(AtomicBool::new(earlier))
+    }
+
+    pub(crate) fn get(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set(&self, doubt: bool) {
+        self.0.store(doubt, Ordering::SeqCst);
+    }
+}
+
 /// What came of one look for work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -62,8 +84,9 @@ pub(crate) enum Outcome {
 #[derive(Debug)]
 pub(crate) enum JobError {
     /// The peer or the network, or something missing here; the text is kept with the job, so that it can be seen why it
-    /// is stuck. Perhaps the peer said for how many seconds it does not want to be asked.
-    Retry { reason: Reason, why: String, seconds: Option<u64> },
+    /// is stuck. Perhaps the peer said for how many seconds it does not want to be asked. `untouched` where it is certain that the
+    /// request changed nothing there.
+    Retry { reason: Reason, why: String, seconds: Option<u64>, untouched: bool },
     /// The peer works on it, and perhaps said for how many more seconds.
     Deferred(Option<u64>),
     /// Our database.
@@ -80,7 +103,12 @@ impl JobError {
 
     /// A reason to try again later.
     pub(crate) fn because(reason: Reason, why: impl Into<String>) -> Self {
-        Self::Retry { reason, why: why.into(), seconds: None }
+        Self::Retry { reason, why: why.into(), seconds: None, untouched: reason.left_untouched() }
+    }
+
+    /// Whether the request that ended so has changed nothing at the peer.
+    pub(crate) fn left_untouched(&self) -> bool {
+        matches!(self, Self::Retry { untouched: true, .. })
     }
 
     /// The reason in one word.

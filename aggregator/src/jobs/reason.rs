@@ -71,7 +71,7 @@ impl Reason {
 
     /// Whether the helper has refused the request before it looked at a report, so that it has counted none of them.
     pub(crate) fn left_untouched(self) -> bool {
-        matches!(self, Self::Busy | Self::Unauthorized | Self::UnknownTask | Self::Refused | Self::TooLarge)
+        matches!(self, Self::Unauthorized | Self::UnknownTask | Self::Refused | Self::TooLarge)
     }
 
     /// Whether the same bytes will meet the same end until a person does something.

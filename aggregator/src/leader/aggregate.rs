@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use mica_dap::aggregation::{AggregationJobInitReq, ReportShare, VerifyInit};
 use mica_dap::codec::{Decode as _, Encode as _, Reader};
 use mica_dap::report::Report;
@@ -18,7 +19,7 @@ use super::finish::{self, Settlement};
 use super::included;
 use super::rounds::Rounds;
 use super::split;
-use crate::jobs::{Held, JobError, Reason};
+use crate::jobs::{Doubt, Held, JobError, Reason};
 use crate::open;
 use crate::shared::Shared;
 use crate::store;
@@ -26,7 +27,7 @@ use crate::store::aggregation_jobs::JobRow;
 use crate::task::Task;
 
 /// Takes a leased job from its segments to its sums.
-pub(crate) async fn run(shared: &Arc<Shared>, job: &Held<JobRow>) -> Result<(), JobError> {
+pub(crate) async fn run(shared: &Arc<Shared>, job: &Held<JobRow>, doubt: &Doubt) -> Result<(), JobError> {
     let task = shared.tasks.by_key(job.row.task).ok_or_else(|| {
         JobError::because(Reason::Local, "its task is not among those that this process serves")
     })?;
@@ -69,7 +70,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, job: &Held<JobRow>) -> Result<(), 
         return split::split(shared, &task, job, (&included, None)).await;
     }
     let size = request.len() as u64;
-    match converse(shared, &task, job, (request, Rounds::begin(sent, blank))).await? {
+    match converse(shared, &task, (job, doubt), (request, Rounds::begin(sent, blank))).await? {
         Some(settlement) => finish::finish(shared, &task, job, settlement).await,
         None if job.row.in_doubt => {
             let why = "the helper takes no job of this size any more, and may have counted it when it did";
@@ -83,11 +84,11 @@ pub(crate) async fn run(shared: &Arc<Shared>, job: &Held<JobRow>) -> Result<(), 
 async fn converse(
     shared: &Shared,
     task: &Arc<Task>,
-    job: &Held<JobRow>,
+    (job, doubt): (&Held<JobRow>, &Doubt),
     (request, rounds): (Vec<u8>, Rounds),
 ) -> Result<Option<Settlement>, JobError> {
-    let (mut request, mut rounds) = (request, rounds);
-    let mut exchange = Exchange::of(shared, task, job)?;
+    let (mut request, mut rounds) = (Bytes::from(request), rounds);
+    let mut exchange = Exchange::of(shared, task, (job, doubt), request.clone())?;
     loop {
         let Some(response) = exchange.step(rounds.step(), request, rounds.reports()).await? else {
             return Ok(None);
@@ -99,7 +100,7 @@ async fn converse(
             return shared.compute.run(move || rounds.settle(&settling, batch)).await.map(Some);
         }
         exchange.keep().await?;
-        request = rounds.request().encoded();
+        request = Bytes::from(rounds.request().encoded());
     }
 }
 

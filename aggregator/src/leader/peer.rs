@@ -3,16 +3,15 @@
 //! Nothing is resent here and no redirect is followed. A request that got no answer may have been served, so the job
 //! that sent it repeats it later with the same bytes. Credentials never follow a `Location` to another origin.
 
-use std::time::{Duration, UNIX_EPOCH};
-
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use mica_dap::media::Media;
-use mica_dap::problem::Problem;
+use mica_dap::problem::{Problem, ProblemDocument};
 use mica_dap::{resource, taskprov};
 use mica_service::http::PeerError;
+use mica_service::retry_after::retry_after;
 
-use crate::error::{Abort, BUDGET_EXHAUSTED, EXCEPTION_EXPIRED, FIELD_OVERFLOW};
+use crate::error::{Abort, BUDGET_EXHAUSTED, EXCEPTION_EXPIRED, FIELD_OVERFLOW, OVERLOADED};
 use crate::jobs::{JobError, Reason};
 use crate::shared::Shared;
 use crate::task::Task;
@@ -51,11 +50,11 @@ pub(super) async fn post_job(
     shared: &Shared,
     task: &Task,
     url: &str,
-    (media, body): (Media, Vec<u8>),
+    (media, body): (Media, Bytes),
 ) -> Result<(Answer, Option<String>), JobError> {
     let request = request(task, Method::POST, url)
         .header(header::CONTENT_TYPE, media.header())
-        .body(Bytes::from(body))
+        .body(body)
         .map_err(|_| no_url())?;
     exchange(shared, task, request, Media::AggregationJobResp).await
 }
@@ -92,23 +91,27 @@ async fn exchange(
     request: Request<Bytes>,
     expected: Media,
 ) -> Result<(Answer, Option<String>), JobError> {
+    let asked = request.uri().to_string();
     let response = shared.http.send(request).await.map_err(|error| {
         let reason = match error {
             PeerError::TooLarge { .. } => Reason::Confused,
             PeerError::BadUrl(_) => Reason::Local,
             _ => Reason::Unreachable,
         };
-        JobError::because(reason, format!("the helper: {error}"))
+        let untouched = error.nothing_was_sent();
+        JobError::Retry { reason, why: format!("the helper: {error}"), seconds: None, untouched }
     })?;
     let status = response.status();
     let seconds = retry_after(response.headers(), shared.clock.now());
     if status.is_success() {
-        let location = text(response.headers(), header::LOCATION)
-            .and_then(|location| resource::follow(task.configuration.helper_url(), &task.id, location));
+        let location = text(response.headers(), header::LOCATION).and_then(|location| {
+            resource::follow(task.configuration.helper_url(), &task.id, (&asked, location))
+        });
         return Ok((success(response, expected, (location.clone(), seconds))?, location));
     }
     let refusal = std::str::from_utf8(response.body()).ok().and_then(Abort::from_json);
     let problem = refusal.as_ref().and_then(|abort| Problem::from_urn(abort.problem_type()));
+    let overload = ProblemDocument::from_json(response.body());
     let answer = match (status, refusal) {
         (StatusCode::PAYLOAD_TOO_LARGE, _) => Ok(Answer::TooLarge),
         _ if problem == Some(Problem::UnrecognizedAggregationJob) => Ok(Answer::Gone),
@@ -120,7 +123,9 @@ async fn exchange(
             // Its type only: what a peer writes beside it could name a report.
             let what = refusal.map_or_else(String::new, |abort| format!(", {}", abort.known_type()));
             let why = format!("the helper answered {status}{what}");
-            Err(JobError::Retry { reason: reason(status, problem), why, seconds })
+            let reason = reason(status, problem);
+            let untouched = reason.left_untouched() || turned_away(status, overload.as_ref());
+            Err(JobError::Retry { reason, why, seconds, untouched })
         }
     };
     Ok((answer?, None))
@@ -137,6 +142,13 @@ fn reason(status: StatusCode, problem: Option<Problem>) -> Reason {
         _ if status.is_client_error() => Reason::Refused,
         _ => Reason::Confused,
     }
+}
+
+/// Whether a busy helper has looked at no report. A status alone may be that of a proxy, which can give up on a request
+/// after it has passed it on; what 429 counts is requests, before they are served.
+fn turned_away(status: StatusCode, problem: Option<&ProblemDocument>) -> bool {
+    let ours = problem.is_some_and(|problem| problem.type_ == OVERLOADED);
+    status == StatusCode::TOO_MANY_REQUESTS || (status == StatusCode::SERVICE_UNAVAILABLE && ours)
 }
 
 /// Whether a problem is about the very bytes that were sent. Others pass: a helper that does not know the task yet, a
@@ -165,73 +177,31 @@ fn success(
     Ok(Answer::Ready(response.into_body()))
 }
 
-/// The seconds that the helper wants to be left alone, within reason: a number of them, or a date (RFC 9110 10.2.3). A
-/// date is held against the helper's own clock where it tells it, for the two clocks may differ.
-fn retry_after(headers: &HeaderMap, now: u64) -> Option<u64> {
-    let value = text(headers, header::RETRY_AFTER)?.trim();
-    let seconds = match value.parse() {
-        Ok(seconds) => seconds,
-        Err(_) if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) => MOST_PATIENT,
-        Err(_) => {
-            let then = httpdate::parse_http_date(value).ok()?;
-            let told = text(headers, header::DATE).and_then(|date| httpdate::parse_http_date(date).ok());
-            let now = told.or_else(|| UNIX_EPOCH.checked_add(Duration::from_secs(now)))?;
-            then.duration_since(now).map_or(0, |left| left.as_secs())
-        }
-    };
-    Some(seconds.clamp(1, MOST_PATIENT))
-}
-
 fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// Nobody is left alone for longer than an hour.
-const MOST_PATIENT: u64 = 3_600;
-
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
-    fn headers(retry_after: &str, date: Option<&str>) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_str(retry_after).expect("a header"));
-        if let Some(date) = date {
-            headers.insert(header::DATE, HeaderValue::from_str(date).expect("a header"));
-        }
-        headers
-    }
-
     #[test]
-    fn the_time_to_wait_is_a_number_or_a_date() {
-        // Sun, 06 Nov 1994 08:49:37 GMT
-        let now = 784_111_777;
-        for (value, seconds) in [
-            ("7", Some(7)),
-            ("0", Some(1)),
-            (" 12 ", Some(12)),
-            ("4000", Some(3_600)),
-            ("99999999999999999999999", Some(3_600)),
-            ("Sun, 06 Nov 1994 08:50:07 GMT", Some(30)),
-            ("Sunday, 06-Nov-94 08:50:07 GMT", Some(30)),
-            ("Sun Nov  6 08:50:07 1994", Some(30)),
-            ("Sun, 06 Nov 1994 08:49:07 GMT", Some(1)),
-            ("Mon, 07 Nov 1994 08:49:37 GMT", Some(3_600)),
-            ("-5", None),
-            ("1.5", None),
-            ("soon", None),
-            ("", None),
+    fn only_who_says_that_it_did_nothing_is_believed_to_have_done_nothing() {
+        let other = ProblemDocument::new(Problem::InvalidMessage);
+        let ours = ProblemDocument { type_: OVERLOADED.to_owned(), ..other.clone() };
+        let (ours, other) = (Some(&ours), Some(&other));
+        for (status, problem, untouched) in [
+            (429, None, true),
+            (503, ours, true),
+            (503, other, false),
+            (503, None, false),
+            (408, ours, false),
+            (425, ours, false),
+            (502, ours, false),
         ] {
-            assert_eq!(retry_after(&headers(value, None), now), seconds, "{value:?}");
+            let status = StatusCode::from_u16(status).expect("a status");
+            assert_eq!(turned_away(status, problem), untouched, "{status}");
         }
-    }
-
-    #[test]
-    fn a_date_is_held_against_the_clock_of_whoever_wrote_it() {
-        let answer = headers("Sun, 06 Nov 1994 08:50:07 GMT", Some("Sun, 06 Nov 1994 08:49:57 GMT"));
-        assert_eq!(retry_after(&answer, 1_780_000_000), Some(10));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http::StatusCode;
-use mica_dap::codec::Encode as _;
+use mica_dap::codec::{Encode as _, Malformed};
 use mica_dap::hpke_config::HpkeCiphertext;
 use mica_dap::media::Media;
 use mica_dap::problem::Problem;
@@ -48,8 +48,11 @@ pub(crate) async fn upload(
 /// The reports of a request; one that is not whole spoils all of them, and none is kept.
 fn read(shared: &Shared, task: &Task, body: &Bytes) -> Result<Vec<(Candidate, Report)>, ServerError> {
     let malformed = |detail: String| Abort::new(Problem::InvalidMessage, detail).in_task(&task.id);
-    let reports = UploadRequest::decode_reports(body, shared.limits.upload_reports)
-        .map_err(|error| malformed(format!("the upload cannot be read: {error}")))?;
+    let reports =
+        UploadRequest::decode_reports(body, shared.limits.upload_reports).map_err(|error| match error {
+            Malformed::TOO_MANY => too_many(task),
+            error => malformed(format!("the upload cannot be read: {error}")),
+        })?;
     if reports.is_empty() {
         return Err(malformed("an upload holds at least one report".to_owned()).into());
     }
@@ -59,6 +62,12 @@ fn read(shared: &Shared, task: &Task, body: &Bytes) -> Result<Vec<(Candidate, Re
         bytes: body.slice_ref(bytes),
     };
     Ok(reports.into_iter().map(|read| (candidate(&read.report, read.bytes), read.report)).collect())
+}
+
+/// Nothing is wrong with such an upload but its size, and its sender can cut it.
+fn too_many(task: &Task) -> Abort {
+    let detail = "the upload has more reports than this server takes";
+    Abort::plain(StatusCode::PAYLOAD_TOO_LARGE, detail).in_task(&task.id)
 }
 
 /// What becomes of each report, in the order of the request.

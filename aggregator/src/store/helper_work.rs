@@ -77,6 +77,20 @@ pub async fn waiting(tx: &mut Tx, task: i64) -> Result<u64, StoreError> {
     Fields::of("helper_work", &row).unsigned("waiting")
 }
 
+/// How many requests of the task wait or are being worked on, and how many bytes they are.
+pub async fn load(tx: &mut Tx, task: i64) -> Result<(u64, u64), StoreError> {
+    let row = sqlx::query(
+        "-- helper_work_load
+         SELECT CAST(COUNT(*) AS BIGINT) AS waiting, CAST(COALESCE(SUM(LENGTH(request)), 0) AS BIGINT) AS bytes
+         FROM helper_work WHERE task = $1",
+    )
+    .bind(task)
+    .fetch_one(tx.connection())
+    .await?;
+    let fields = Fields::of("helper_work", &row);
+    Ok((fields.unsigned("waiting")?, fields.unsigned("bytes")?))
+}
+
 /// The tasks that have work which is due.
 pub async fn tasks_with_work(tx: &mut Tx, now: u64) -> Result<Vec<i64>, StoreError> {
     let rows = sqlx::query(

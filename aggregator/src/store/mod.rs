@@ -18,7 +18,7 @@
 //! * [`aggregation_jobs`] - `create`, `by_id`, `lease`, `freeze`, `set_in_doubt`, `remember`, `renew`, `fail_attempt`, `finish`, `active_count`,
 //!   `release_all_leases`, `sweep_finished`
 //! * [`helper_jobs`] - `insert`, `by_digest`, `by_id`, `advance`, `set_ready`, `set_failed`, `delete`
-//! * [`helper_work`] - `insert`, `waiting`, `tasks_with_work`, `lease`, `renew`, `fail_attempt`, `finish`, `cancel`,
+//! * [`helper_work`] - `insert`, `waiting`, `load`, `tasks_with_work`, `lease`, `renew`, `fail_attempt`, `finish`, `cancel`,
 //!   `release_all_leases`
 //! * [`helper_states`] - `put`, `of_job`, `delete`
 //! * [`bucket_parameters`] - `claim`, `all_under`

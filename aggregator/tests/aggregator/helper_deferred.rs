@@ -242,6 +242,24 @@ async fn no_more_is_taken_in_than_the_limit_says() {
 }
 
 #[tokio::test]
+async fn no_more_bytes_are_taken_in_than_the_limit_says() {
+    for database in databases().await {
+        let task = TestTask::plain();
+        // Not even one request, and then one is taken all the same.
+        let limits = Limits { answers: Answers::Deferred, waiting_bytes: 100, ..Limits::default() };
+        let server = Server::limited(Role::Helper, &task, &database, limits).await;
+        let leader = ScriptedLeader::of(&task, &server);
+        parked(&server, &job(&leader.reports(&[1])), NOW + 1_000).await;
+        let reports = leader.reports(&[7]);
+        let full = leader.post_job(job(&reports)).await;
+        assert_eq!(full.status, StatusCode::SERVICE_UNAVAILABLE, "{}", database.kind);
+        assert!(full.retry_after.is_some_and(|seconds| seconds >= 1), "{full:?}");
+        let share = leader.post_share(share_request(now(), 1, &ids(&reports)).encoded()).await;
+        assert_eq!(share.status, StatusCode::SERVICE_UNAVAILABLE);
+    }
+}
+
+#[tokio::test]
 async fn a_deferred_share_is_drawn_once_and_is_the_same_ever_after() {
     for database in databases().await {
         let task = TestTask::noised();

@@ -5,6 +5,7 @@ use mica_dap::vdaf::Measurement;
 use mica_dap::vdaf_config::VdafConfig;
 use mica_service::testing::{databases, sqlite};
 
+use crate::support::act::Answer;
 use crate::support::task::Kind;
 use crate::support::{Act, NOW, World};
 
@@ -54,6 +55,52 @@ async fn a_job_that_the_helper_may_have_counted_is_never_cut_in_two() {
         world.settled().await;
         let posted = world.helper.posted(JOBS);
         assert!(posted.len() == 4 && posted.iter().all(|body| *body == posted[0]));
+        assert_eq!((world.leader.counted().await, world.helper.honest().counted()), (4, 4));
+        assert_eq!(world.total(&world.collected().await), (4, 10));
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_a_proxy_may_have_passed_on_is_never_cut_in_two() {
+    for status in [503, 408, 425] {
+        for database in databases().await {
+            let world = World::plain(&database).await;
+            // The helper has counted the job; who says this is not the helper.
+            let proxy = Act::change(move |answer| *answer = Answer { status, ..Answer::default() });
+            world.helper.will([proxy, Act::status(413), Act::status(413), Act::status(413)]);
+            assert_eq!(world.upload(&world.reports(&[1, 2, 3, 4])).await, []);
+            world.until("refusal", async || world.helper.posted(JOBS).len() >= 2).await;
+            let (why, _) = world.put_off().await;
+            assert!(why.contains("may have counted"), "{status} on {}: {why}", database.kind);
+            world.settled().await;
+            let posted = world.helper.posted(JOBS);
+            assert!(posted.len() == 5 && posted.iter().all(|body| *body == posted[0]), "{status}");
+            assert_eq!((world.leader.counted().await, world.helper.honest().counted()), (4, 4));
+            assert_eq!(world.total(&world.collected().await), (4, 10));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_never_left_or_was_turned_away_is_cut_in_two_when_it_is_too_large() {
+    let overloaded = || {
+        let body = format!(r#"{{"type":"{}","status":503}}"#, mica_aggregator::error::OVERLOADED);
+        Act::Say(Answer { status: 503, body: body.into_bytes(), ..Answer::default() })
+    };
+    for database in databases().await {
+        let mut world = World::plain(&database).await;
+        world.helper.leave().await;
+        assert_eq!(world.upload(&world.reports(&[1, 2, 3, 4])).await, []);
+        world.put_off().await;
+        assert_eq!(world.leader.reasons().await, ["unreachable"]);
+        world.helper.come_back().await;
+        world.helper.will([Act::busy(429, 1), overloaded(), Act::status(413)]);
+        world.settled().await;
+        let posted = world.helper.posted(JOBS);
+        // What was learnt from the 413 makes four of it.
+        assert_eq!(posted.len(), 3 + 4, "{}", database.kind);
+        assert!(posted[1..3].iter().all(|body| *body == posted[0]));
+        assert!(posted[3..].iter().all(|body| body.len() < posted[0].len() / 2));
         assert_eq!((world.leader.counted().await, world.helper.honest().counted()), (4, 4));
         assert_eq!(world.total(&world.collected().await), (4, 10));
     }

@@ -1,6 +1,7 @@
 //! The checks of an upload one by one (DAP 4.4.2), for both drafts: at the edges of what is taken, and beyond them.
 
 use http::{Method, StatusCode};
+use mica_aggregator::shared::Limits;
 use mica_dap::Draft;
 use mica_dap::codec::{Decode as _, Encode as _};
 use mica_dap::extension::Extension;
@@ -126,6 +127,20 @@ async fn a_sealed_share_without_a_key_or_a_payload_spoils_the_request() {
         assert_eq!(reply.problem(), "invalidMessage");
     }
     assert_eq!((world.leader.unsettled().await, world.leader.tallies().await.len()), ((0, 0), 0));
+}
+
+/// S32.
+#[tokio::test]
+async fn an_upload_of_more_reports_than_are_taken_is_too_large_and_not_wrong() {
+    let database = sqlite();
+    let limits = Limits { upload_reports: 2, ..Limits::default() };
+    let world = World::limited(Kind::default(), &database, limits).await;
+    let url = world.url(&world.leader, "reports");
+    let body = UploadRequest { reports: world.reports(&[1, 2, 3]) }.encoded();
+    let reply = world.send(Method::POST, &url, Some(Media::UploadReq), body).await;
+    assert_eq!((reply.status, reply.problem().as_str()), (StatusCode::PAYLOAD_TOO_LARGE, "blank"));
+    assert_eq!((world.leader.unsettled().await, world.leader.tallies().await.len()), ((0, 0), 0));
+    assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
 }
 
 /// S32.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::future::pending;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -37,6 +38,7 @@ pub(crate) struct Received {
 
 pub(crate) struct ScriptedHelper {
     shared: Arc<Shared>,
+    address: SocketAddr,
     accepting: JoinHandle<()>,
 }
 
@@ -59,8 +61,22 @@ impl ScriptedHelper {
             limit: Mutex::new(usize::MAX),
             received: Mutex::default(),
         });
+        let address = listener.local_addr().expect("it is bound");
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
-        Self { shared, accepting }
+        Self { shared, address, accepting }
+    }
+
+    /// From now on it refuses connections.
+    pub(crate) async fn leave(&mut self) {
+        self.accepting.abort();
+        // Only then is the listener closed.
+        let _ = (&mut self.accepting).await;
+    }
+
+    /// It accepts connections again.
+    pub(crate) async fn come_back(&mut self) {
+        let listener = TcpListener::bind(self.address).await.expect("its own address");
+        self.accepting = tokio::spawn(accept(listener, Arc::clone(&self.shared)));
     }
 
     /// What it does with the next requests; after that it is honest.
