@@ -84,7 +84,8 @@ impl Aggregator {
     /// When a task cannot be served as its file says, or the database fails. Nothing listens yet.
     pub async fn build(options: Options) -> Result<Self, BuildError> {
         let Options { role, store, clock, compute, http, policy, tasks, limits } = options;
-        let rules = Rules { role, policy: &policy, min_batch_size_floor: limits.min_batch_size_floor };
+        let min_batch_size_floor = limits.min_batch_size_floor;
+        let rules = Rules { role, policy: &policy, min_batch_size_floor, http: &http };
         for file in tasks {
             enrol(&store, &file, &rules, clock.now()).await?;
         }
@@ -135,6 +136,7 @@ impl Aggregator {
             role: shared.role,
             policy: shared.tasks.policy().clone(),
             min_batch_size_floor: shared.limits.min_batch_size_floor,
+            http: shared.http.clone(),
             paces: Some(Arc::clone(&shared.paces)),
         };
         admin::router(desk, token)

@@ -64,16 +64,49 @@ pub struct Config {
 
 /// What an aggregator asks of new tasks, whichever way they come.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(try_from = "RawTaskLimits")]
 pub struct TaskLimits {
     /// No task with a smaller minimum batch size is taken. The smaller a batch, the more its total says about each
-    /// report in it; 1 is for tests alone, where a total is a report.
+    /// report in it.
     pub min_batch_size_floor: u64,
 }
 
+/// The table as it is written.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawTaskLimits {
+    min_batch_size_floor: u64,
+    /// Says that nobody's reports are counted here. Without it, no floor is below [`LEAST_FLOOR`].
+    for_tests: bool,
+}
+
+/// A batch of one report is that report.
+const LEAST_FLOOR: u64 = 2;
+
 impl Default for TaskLimits {
     fn default() -> Self {
-        Self { min_batch_size_floor: 2 }
+        Self { min_batch_size_floor: LEAST_FLOOR }
+    }
+}
+
+impl Default for RawTaskLimits {
+    fn default() -> Self {
+        Self { min_batch_size_floor: LEAST_FLOOR, for_tests: false }
+    }
+}
+
+impl TryFrom<RawTaskLimits> for TaskLimits {
+    type Error = String;
+
+    fn try_from(raw: RawTaskLimits) -> Result<Self, String> {
+        let RawTaskLimits { min_batch_size_floor, for_tests } = raw;
+        let least = if for_tests { 1 } else { LEAST_FLOOR };
+        if min_batch_size_floor < least {
+            return Err(format!(
+                "min_batch_size_floor is below {least}: a batch of one report is that report"
+            ));
+        }
+        Ok(Self { min_batch_size_floor })
     }
 }
 
@@ -145,6 +178,26 @@ mod tests {
         assert_eq!(config.policy, Path::new("/etc/mica/p.toml"));
         assert_eq!(config.tasks, [Path::new("/abs/t.toml"), Path::new("/etc/mica/t.toml")]);
         assert_eq!(config.limits().job_reports, Limits::default().job_reports);
+    }
+
+    #[test]
+    fn no_configuration_file_takes_batches_of_one_unless_it_says_that_it_is_for_tests() {
+        let floor = |table: &str| {
+            let limits: Result<TaskLimits, _> = toml::from_str(table);
+            limits.map(|limits| limits.min_batch_size_floor).map_err(|error| error.to_string())
+        };
+        assert_eq!(floor(""), Ok(2));
+        assert_eq!(floor("min_batch_size_floor = 50"), Ok(50));
+        assert_eq!(floor("min_batch_size_floor = 1\nfor_tests = true"), Ok(1));
+        for refused in [
+            "min_batch_size_floor = 1",
+            "min_batch_size_floor = 0",
+            "min_batch_size_floor = 1\nfor_tests = false",
+            "min_batch_size_floor = 0\nfor_tests = true",
+        ] {
+            let why = floor(refused).expect_err("it is refused");
+            assert!(why.contains("a batch of one report is that report"), "{why}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use mica_dap::id::TaskId;
 use mica_dp::Policy;
+use mica_service::http::HttpClient;
 use mica_service::store::{Store, StoreError};
 use thiserror::Error;
 
@@ -21,6 +22,8 @@ pub struct Rules<'a> {
     pub policy: &'a Policy,
     /// No task with a smaller minimum batch size is taken.
     pub min_batch_size_floor: u64,
+    /// How the other aggregator is reached, and whether that may be without TLS.
+    pub http: &'a HttpClient,
 }
 
 /// Why a task is not taken, in a sentence for the operator.
@@ -70,6 +73,14 @@ pub enum EnrolError {
         /// Whose endpoint.
         whose: Role,
     },
+    /// A helper that would be asked in the clear.
+    #[error("the helper of task {task}: {why}; or make the task anew with an https:// helper")]
+    Plain {
+        /// The task.
+        task: TaskId,
+        /// In one sentence.
+        why: String,
+    },
     /// Aggregate shares could not be sealed.
     #[error("task {0}: the collector's HPKE configuration names algorithms that this version does not have")]
     CollectorSuite(TaskId),
@@ -92,6 +103,10 @@ impl Rules<'_> {
             if !is_endpoint(url) {
                 return Err(EnrolError::Endpoint { task, whose });
             }
+        }
+        let helper = file.configuration.helper_url().parse::<http::Uri>();
+        if let (Role::Leader, Ok(helper)) = (self.role, helper) {
+            self.http.allow(&helper).map_err(|why| EnrolError::Plain { task, why })?;
         }
         if file.collector.is_supported() { Ok(()) } else { Err(EnrolError::CollectorSuite(task)) }
     }
@@ -149,6 +164,9 @@ pub(crate) async fn insert(
     let row = &file.to_row(origin, expires_at, now);
     let stored = store
         .tx("enrol_task", move |mut tx| async move {
+            if origin != Origin::Operator {
+                tasks::remove_untried(&mut tx, now).await?;
+            }
             let stored = tasks::insert_task(&mut tx, row).await?;
             Ok((tx, stored))
         })

@@ -22,8 +22,9 @@ use mica_service::room::{Place, Refused};
 use crate::credential::Presented;
 use crate::error::{Abort, ServerError};
 use crate::shared::Shared;
+use crate::store::tasks::{Origin, Trial};
 use crate::task::Task;
-use crate::taskprov::Advertised;
+use crate::taskprov::{self, Advertised};
 
 /// The task that the URL names. Anyone may address it.
 pub(crate) struct Addressed(pub(crate) Arc<Task>);
@@ -48,7 +49,7 @@ impl FromRequestParts<Arc<Shared>> for Addressed {
         else {
             return Err(unknown(Some(id)));
         };
-        terms.opt_in(shared, advertised).await?;
+        terms.opt_in(shared, advertised, Origin::Upload).await?;
         shared.tasks.by_id(&id).map(Self).ok_or_else(|| unknown(Some(id)))
     }
 }
@@ -66,22 +67,22 @@ impl FromRequestParts<Arc<Shared>> for Authorized {
             task.filter(|task| task.expected().is_shown(&shown))
         };
         if let Some(task) = known() {
-            return Ok(Self(agreed(task, advertised.as_ref())?));
+            return Self::vouched(shared, agreed(task, advertised.as_ref())?).await;
         }
         // Somebody else may have added the task a moment ago. From here on each step is the same whether there is such a
         // task or not: whoever has shown nothing that is known here learns nothing.
         shared.tasks.look_again().await?;
         if let Some(task) = known() {
-            return Ok(Self(agreed(task, advertised.as_ref())?));
+            return Self::vouched(shared, agreed(task, advertised.as_ref())?).await;
         }
         let may_bring_tasks = terms.filter(|terms| terms.expected().is_shown(&shown));
         if let (Some(id), Some(terms), Some(advertised)) = (id, may_bring_tasks, advertised)
             && advertised.id == id
             && shared.tasks.by_id(&id).is_none()
         {
-            terms.opt_in(shared, advertised).await?;
+            terms.opt_in(shared, advertised, Origin::Taskprov).await?;
             if let Some(task) = known() {
-                return Ok(Self(task));
+                return Self::vouched(shared, task).await;
             }
         }
         let is_a_peer = may_bring_tasks.is_some()
@@ -92,6 +93,14 @@ impl FromRequestParts<Arc<Shared>> for Authorized {
             Abort::plain(StatusCode::FORBIDDEN, "the token or certificate is not known here")
         };
         Err(about(abort, id))
+    }
+}
+
+impl Authorized {
+    /// Whoever shows the credential of a task vouches for it, if it came with an upload.
+    async fn vouched(shared: &Shared, task: Arc<Task>) -> Result<Self, ServerError> {
+        taskprov::keep(shared, &task, Trial::None).await?;
+        Ok(Self(task))
     }
 }
 

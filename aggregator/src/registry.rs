@@ -119,7 +119,15 @@ impl Tasks {
             let rest = path.strip_prefix(base.trim_end_matches('/'))?;
             rest.starts_with('/').then_some(rest)
         };
-        picture.base_paths.iter().filter_map(rest).min_by_key(|rest| rest.len()).map(ToOwned::to_owned)
+        // A task that comes with a request may be the first of its endpoint.
+        let coming = self.taskprov.as_ref().map(Taskprov::base_path);
+        picture
+            .base_paths
+            .iter()
+            .chain(&coming)
+            .filter_map(rest)
+            .min_by_key(|rest| rest.len())
+            .map(ToOwned::to_owned)
     }
 
     /// Renews the picture for the sake of something unknown, unless that was done a moment ago.
@@ -206,12 +214,13 @@ impl Tasks {
     }
 
     fn resolve(&self, row: TaskRow) -> Result<Task, String> {
-        let (key, origin) = (row.key, row.task.origin);
+        let (key, origin, trial) = (row.key, row.task.origin, row.trial);
         let file = TaskFile::from_row(row.task)?;
         if file.role != self.role {
             return Err(format!("it is for the {}, and this is the {}", file.role, self.role));
         }
         let task = Task::resolve(key, file, &self.policy).map_err(|error| error.to_string())?;
+        task.set_trial(trial);
         Ok(task.came_by(origin))
     }
 }

@@ -5,7 +5,7 @@
 //! configuration is bound to, never gets as far as taking a report.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use mica_dap::Draft;
 use mica_dap::hpke_config::HpkeConfig;
@@ -18,6 +18,7 @@ use thiserror::Error;
 
 use crate::auth::Bearer;
 use crate::credential::Credential;
+use crate::store::tasks::Trial;
 pub use crate::store::tasks::{Origin, Role};
 use crate::task_file::{TaskFile, Tokens};
 
@@ -58,6 +59,8 @@ pub struct Task {
     pub origin: Origin,
     /// When its operator ended it; 0 while it is active.
     retired_at: AtomicU64,
+    /// Whether it came with an upload, and what followed.
+    trial: AtomicI64,
 }
 
 impl Task {
@@ -95,6 +98,7 @@ impl Task {
             decision,
             origin: Origin::Operator,
             retired_at: AtomicU64::new(0),
+            trial: AtomicI64::new(Trial::None.number()),
         };
         if task
             .base_path()
@@ -111,6 +115,16 @@ impl Task {
     #[must_use]
     pub(crate) fn came_by(self, origin: Origin) -> Self {
         Self { origin, ..self }
+    }
+
+    /// Whether it came with an upload, and what is known to have followed.
+    pub(crate) fn trial(&self) -> Trial {
+        Trial::of(self.trial.load(Ordering::Relaxed))
+    }
+
+    /// What the database says about that.
+    pub(crate) fn set_trial(&self, trial: Trial) {
+        self.trial.store(trial.number(), Ordering::Relaxed);
     }
 
     /// What the leader says of the task in every request to the helper, if the task can be advertised.
@@ -229,7 +243,7 @@ fn batch_caps_hold(mode: BatchMode, caps: &Contribution) -> Result<(), String> {
 }
 
 /// The path of a URL with a slash at its end; what comes before it is another's to check.
-fn base_path(url: &str) -> String {
+pub(crate) fn base_path(url: &str) -> String {
     let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
     let path = after_scheme.split_once('/').map_or("", |(_, path)| path);
     let path = path.split(['?', '#']).next().unwrap_or_default().trim_matches('/');

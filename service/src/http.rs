@@ -181,6 +181,18 @@ impl HttpClient {
         self.options.peers.watch(RELOAD_INTERVAL);
     }
 
+    /// Whether `uri` may be asked at all.
+    ///
+    /// # Errors
+    /// One sentence, when it is plain HTTP to another machine.
+    pub fn allow(&self, uri: &Uri) -> Result<(), String> {
+        #[cfg(feature = "testing")]
+        if self.instead.is_some() {
+            return Ok(());
+        }
+        self.options.peers.allow(uri)
+    }
+
     /// Sends `request` once and reads the whole answer, whatever its status.
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, PeerError> {
         #[cfg(feature = "testing")]

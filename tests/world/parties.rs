@@ -166,7 +166,7 @@ fn write_party(folder: &Path, plan: &Plan, port: u16, task: &TaskFile) {
     let config = format!(
         "role = \"{role}\"\nlisten = \"127.0.0.1:{port}\"\ndatabase = \"sqlite:{role}.db\"\n\
          policy = \"policy.toml\"\ntasks = [\"{role}.task.toml\"]\nmax_job_reports = {}\n\
-         limits = {{ min_batch_size_floor = 1 }}\n",
+         limits = {{ min_batch_size_floor = 1, for_tests = true }}\n",
         plan.max_job_reports
     );
     write(&folder.join(format!("{role}.toml")), &config);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use mica_dap::id::TaskId;
 use mica_dp::Policy;
 use mica_service::clock::Clock;
+use mica_service::http::HttpClient;
 use mica_service::store::{Store, StoreError, Tx};
 use thiserror::Error;
 
@@ -32,6 +33,8 @@ pub struct Desk {
     pub policy: Policy,
     /// No new task with a smaller minimum batch size is taken.
     pub min_batch_size_floor: u64,
+    /// How the other aggregator is reached.
+    pub http: HttpClient,
     /// How long work takes, where the aggregator runs in this process.
     pub paces: Option<Arc<Paces>>,
 }
@@ -97,8 +100,12 @@ impl Desk {
     /// # Errors
     /// When the rules refuse it, or another task has its name.
     pub async fn create(&self, file: &TaskFile) -> Result<(TaskDetail, bool), DeskError> {
-        let rules =
-            Rules { role: self.role, policy: &self.policy, min_batch_size_floor: self.min_batch_size_floor };
+        let rules = Rules {
+            role: self.role,
+            policy: &self.policy,
+            min_batch_size_floor: self.min_batch_size_floor,
+            http: &self.http,
+        };
         let stored = enrol(&self.store, file, &rules, self.clock.now()).await?;
         if stored.is_new {
             tracing::info!(task = stored.key, "a task was added");

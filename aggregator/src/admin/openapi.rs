@@ -69,7 +69,12 @@ fn paths(generator: &mut SchemaGenerator) -> Value {
     let mut export = operation("Take a task elsewhere", &[200], schema::<TaskExport>(generator), &[404]);
     export["parameters"] = json!([task, secrets]);
     let this = operation("This document", &[200], json!({ "type": "object" }), &[]);
+    let mut metrics = operation("What the server counts, as Prometheus reads it", &[], Value::Null, &[]);
+    metrics["responses"]["200"] = json!({
+        "description": "ok", "content": { "text/plain; version=0.0.4": { "schema": { "type": "string" } } },
+    });
     json!({
+        "/metrics": { "get": metrics },
         "/admin/v1/tasks": { "get": list, "post": create },
         "/admin/v1/tasks/{task}": { "get": show },
         "/admin/v1/tasks/{task}/retire": { "post": retire },
@@ -126,6 +131,14 @@ mod tests {
         }
         let copy = std::fs::read_to_string(path).expect("docs/openapi.json is there");
         assert!(copy == served, "docs/openapi.json is out of date; run the test with MICA_UPDATE_DOCS=1");
+    }
+
+    #[test]
+    fn the_metrics_are_described_as_text() {
+        let document = document();
+        let answers = &document["paths"]["/metrics"]["get"]["responses"];
+        assert!(answers["200"]["content"]["text/plain; version=0.0.4"].is_object(), "{answers}");
+        assert!(answers["401"].is_object(), "{answers}");
     }
 
     #[test]

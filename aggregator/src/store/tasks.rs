@@ -28,8 +28,35 @@ pub enum Role {
 pub enum Origin {
     /// By its operator: a task file, a command or the admin API.
     Operator,
-    /// By a request that advertised it.
+    /// By a request that advertised it and showed a credential.
     Taskprov,
+    /// By an upload that advertised it, which anybody can make.
+    Upload,
+}
+
+/// What is known of a task that came with an upload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trial {
+    /// Whoever has the credential for it has spoken of the task, or it never was on trial.
+    #[default]
+    None,
+    /// No report of it was accepted yet: it is forgotten soon.
+    Running,
+    /// A report of it was accepted: it is kept, and counts among those that came with uploads.
+    Passed,
+}
+
+/// How many tasks were advertised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Advertised {
+    /// All that are not forgotten.
+    pub all: u64,
+    /// Those of them that came lately.
+    pub lately: u64,
+    /// Those that came with uploads.
+    pub uploaded: u64,
+    /// Those of them that came lately.
+    pub uploaded_lately: u64,
 }
 
 /// A task as an operator provisions it.
@@ -80,6 +107,8 @@ pub struct TaskRow {
     pub task: NewTask,
     /// When its operator ended it.
     pub retired_at: Option<u64>,
+    /// Whether it came with an upload, and what followed.
+    pub trial: Trial,
 }
 
 /// What became of a task that was to be stored.
@@ -105,8 +134,8 @@ pub async fn insert_task(tx: &mut Tx, task: &NewTask) -> Result<Stored, StoreErr
         "-- insert_task
          INSERT INTO tasks (task_id, role, draft, configuration, verify_key, verification_key_id,
              collector_hpke_config, peer_token, peer_token_hash, collector_token_hash, origin, expires_at, created_at,
-             batch_target_size, peer_certificates, collector_certificates, aggregation_parameter)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+             batch_target_size, peer_certificates, collector_certificates, aggregation_parameter, upload_trial)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
          ON CONFLICT (task_id) DO NOTHING",
     )
     .bind(task.task_id.as_bytes().as_slice())
@@ -126,6 +155,7 @@ pub async fn insert_task(tx: &mut Tx, task: &NewTask) -> Result<Stored, StoreErr
     .bind(task.peer_certificates.as_deref())
     .bind(task.collector_certificates.as_deref())
     .bind(Some(task.aggregation_parameter.as_slice()).filter(|parameter| !parameter.is_empty()))
+    .bind(if task.origin == Origin::Upload { Trial::Running.number() } else { Trial::None.number() })
     .execute(tx.connection())
     .await?
     .rows_affected();
@@ -143,6 +173,36 @@ pub async fn insert_task(tx: &mut Tx, task: &NewTask) -> Result<Stored, StoreErr
         tx.wake(CHANGED);
     }
     Ok(Stored { key: stored.key, is_new })
+}
+
+/// Keeps a task that came with an upload until then: after its first report, or for good after whoever has its
+/// credential spoke of it. False if it is gone.
+pub async fn keep(tx: &mut Tx, task: i64, trial: Trial, expires_at: u64) -> Result<bool, StoreError> {
+    let kept = sqlx::query(
+        "-- keep_uploaded_task
+         UPDATE tasks SET expires_at = $2,
+             upload_trial = CASE WHEN upload_trial = 1 OR $3 = 0 THEN $3 ELSE upload_trial END
+         WHERE id = $1",
+    )
+    .bind(task)
+    .bind(signed(expires_at)?)
+    .bind(trial.number())
+    .execute(tx.connection())
+    .await?
+    .rows_affected();
+    Ok(columns::found(kept))
+}
+
+/// Removes the tasks that came with uploads and never had a report, once they are forgotten. No other row names them.
+pub async fn remove_untried(tx: &mut Tx, now: u64) -> Result<(), StoreError> {
+    sqlx::query(
+        "-- remove_untried_tasks
+         DELETE FROM tasks WHERE upload_trial = 1 AND expires_at <= $1",
+    )
+    .bind(signed(now)?)
+    .execute(tx.connection())
+    .await?;
+    Ok(())
 }
 
 /// Ends a task, unless it is ended already. Whether this did it.
@@ -198,10 +258,12 @@ pub async fn states(tx: &mut Tx, now: u64) -> Result<Vec<(i64, Option<u64>)>, St
 }
 
 /// How many tasks were advertised and are not forgotten, and how many of them came after `since`.
-pub async fn advertised(tx: &mut Tx, now: u64, since: u64) -> Result<(u64, u64), StoreError> {
+pub async fn advertised(tx: &mut Tx, now: u64, since: u64) -> Result<Advertised, StoreError> {
     let row = sqlx::query(
         "-- count_advertised_tasks
-         SELECT COUNT(*) AS tasks, COUNT(CASE WHEN created_at > $2 THEN 1 END) AS lately
+         SELECT COUNT(*) AS tasks, COUNT(CASE WHEN created_at > $2 THEN 1 END) AS lately,
+             COUNT(CASE WHEN upload_trial > 0 THEN 1 END) AS uploaded,
+             COUNT(CASE WHEN upload_trial > 0 AND created_at > $2 THEN 1 END) AS uploaded_lately
          FROM tasks WHERE origin = 'taskprov' AND (expires_at IS NULL OR expires_at > $1)",
     )
     .bind(signed(now)?)
@@ -209,7 +271,12 @@ pub async fn advertised(tx: &mut Tx, now: u64, since: u64) -> Result<(u64, u64),
     .fetch_one(tx.connection())
     .await?;
     let fields = Fields::of("tasks", &row);
-    Ok((fields.unsigned("tasks")?, fields.unsigned("lately")?))
+    Ok(Advertised {
+        all: fields.unsigned("tasks")?,
+        lately: fields.unsigned("lately")?,
+        uploaded: fields.unsigned("uploaded")?,
+        uploaded_lately: fields.unsigned("uploaded_lately")?,
+    })
 }
 
 /// The task of that identifier.
@@ -274,6 +341,8 @@ pub async fn share_task(tx: &mut Tx, task: i64) -> Result<(), StoreError> {
 
 fn read(row: &AnyRow) -> Result<TaskRow, StoreError> {
     let fields = Fields::of("tasks", row);
+    let trial = Trial::of(fields.integer("upload_trial")?);
+    let origin = fields.parsed("origin")?;
     let task = NewTask {
         task_id: TaskId::new(fields.array("task_id")?),
         role: fields.parsed("role")?,
@@ -289,12 +358,12 @@ fn read(row: &AnyRow) -> Result<TaskRow, StoreError> {
         collector_certificates: fields.column("collector_certificates")?,
         batch_target_size: fields.optional_unsigned("batch_target_size")?,
         aggregation_parameter: fields.optional_bytes("aggregation_parameter")?.unwrap_or_default(),
-        origin: fields.parsed("origin")?,
+        origin: if trial == Trial::None { origin } else { Origin::Upload },
         expires_at: fields.optional_unsigned("expires_at")?,
         created_at: fields.unsigned("created_at")?,
     };
     let retired_at = fields.optional_unsigned("retired_at")?;
-    Ok(TaskRow { key: fields.integer("id")?, task, retired_at })
+    Ok(TaskRow { key: fields.integer("id")?, task, retired_at, trial })
 }
 
 impl Role {
@@ -326,7 +395,7 @@ impl Origin {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Operator => "operator",
-            Self::Taskprov => "taskprov",
+            Self::Taskprov | Self::Upload => "taskprov",
         }
     }
 }
@@ -336,6 +405,24 @@ impl FromStr for Origin {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         columns::state(text, &[Self::Operator, Self::Taskprov], Self::as_str)
+    }
+}
+
+impl Trial {
+    const ALL: [Self; 3] = [Self::None, Self::Running, Self::Passed];
+
+    /// How it is stored.
+    pub(crate) const fn number(self) -> i64 {
+        match self {
+            Self::None => 0,
+            Self::Running => 1,
+            Self::Passed => 2,
+        }
+    }
+
+    /// What is stored as `number`.
+    pub(crate) fn of(number: i64) -> Self {
+        Self::ALL.into_iter().find(|trial| trial.number() == number).unwrap_or_default()
     }
 }
 

@@ -61,6 +61,13 @@ pub struct TaskprovConfig {
     /// How many tasks are taken in all; those that are over for a month do not count.
     #[serde(default = "ten_thousand")]
     pub max_tasks: u64,
+    /// Leader: how many of the new tasks in a minute may come with uploads, which need no credential; a tenth of all
+    /// unless it is set, none if it is 0.
+    #[serde(default)]
+    pub max_upload_tasks_per_minute: Option<u64>,
+    /// Leader: how many of all tasks may have come with uploads; a tenth unless it is set.
+    #[serde(default)]
+    pub max_upload_tasks: Option<u64>,
 }
 
 /// What is wrong with the table: the key, why, and what to do.
@@ -104,6 +111,9 @@ impl TaskprovConfig {
             let what = "a batch of one report is that report";
             return wrong("taskprov.min_batch_size_floor", what, "write 2 or more");
         }
+        let tenth = |all: u64| (all / 10).max(1);
+        let upload_pace =
+            self.max_upload_tasks_per_minute.unwrap_or_else(|| tenth(self.max_tasks_per_minute));
         Ok(Taskprov {
             endpoint: self.endpoint.clone(),
             peers: self.peers.clone(),
@@ -117,6 +127,8 @@ impl TaskprovConfig {
             without_noise: self.without_noise,
             max_tasks: self.max_tasks,
             pace: Pace::new(self.max_tasks_per_minute),
+            max_upload_tasks: self.max_upload_tasks.unwrap_or_else(|| tenth(self.max_tasks)),
+            upload_pace: Pace::new(upload_pace),
         })
     }
 

@@ -9,6 +9,7 @@ mod config;
 mod opt_in;
 
 pub use config::{TaskprovConfig, TaskprovError};
+pub(crate) use opt_in::keep;
 
 use http::HeaderMap;
 use mica_dap::Draft;
@@ -20,6 +21,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::credential::Credential;
+use crate::task::base_path;
 use crate::task_file::Tokens;
 
 use self::opt_in::Pace;
@@ -40,6 +42,8 @@ pub struct Taskprov {
     without_noise: bool,
     max_tasks: u64,
     pace: Pace,
+    max_upload_tasks: u64,
+    upload_pace: Pace,
 }
 
 /// A configuration that came with a request.
@@ -63,6 +67,11 @@ impl Taskprov {
         let prefix = Sha256::digest(b"dap-taskprov task id");
         let id = Sha256::new().chain_update(prefix).chain_update(&bytes).finalize();
         Some(Advertised { id: TaskId::new(id.into()), configuration })
+    }
+
+    /// The path under which tasks that come with a request are served.
+    pub(crate) fn base_path(&self) -> String {
+        base_path(&self.endpoint)
     }
 
     /// What a caller must show before a task is made for it.

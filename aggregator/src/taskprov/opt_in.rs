@@ -15,14 +15,22 @@ use super::{Advertised, Taskprov};
 use crate::enrol::{self, EnrolError, Rules};
 use crate::error::{Abort, Fault, ServerError};
 use crate::shared::Shared;
-use crate::store::tasks::{self, Origin};
+use crate::store::tasks::{self, Origin, Trial};
 use crate::task::{Role, Task};
 use crate::task_file::TaskFile;
 
 impl Taskprov {
     /// Takes part in a task that is not there yet, or says why not. The task is in the database and among the tasks of
     /// this process when this returns.
-    pub(crate) async fn opt_in(&self, shared: &Shared, advertised: Advertised) -> Result<(), ServerError> {
+    ///
+    /// `origin` is [`Origin::Upload`] where nobody has shown a credential: there are few of those, and one is on trial
+    /// until a report of it was accepted or somebody with the credential speaks of it.
+    pub(crate) async fn opt_in(
+        &self,
+        shared: &Shared,
+        advertised: Advertised,
+        origin: Origin,
+    ) -> Result<(), ServerError> {
         let id = advertised.id;
         let opt_out = |why: String| Abort::new(Problem::InvalidTask, why).in_task(&id);
         let configuration = advertised.configuration.map_err(|error| opt_out(error.to_string()))?;
@@ -43,22 +51,22 @@ impl Taskprov {
         let rules = Rules {
             role: shared.role,
             policy: shared.tasks.policy(),
-            min_batch_size_floor: self.min_batch_size_floor,
+            min_batch_size_floor: self.min_batch_size_floor.max(shared.limits.min_batch_size_floor),
+            http: &shared.http,
         };
         rules.check(&file).map_err(|error| opt_out(error.to_string()))?;
         if !self.without_noise {
             self.insist_on_noise(&file, &rules).map_err(opt_out)?;
         }
-        self.room(shared, now).await.map_err(|error| match error {
+        self.room(shared, origin, now).await.map_err(|error| match error {
             ServerError::Abort(abort) => abort.in_task(&id).into(),
             fault @ ServerError::Fault(_) => fault,
         })?;
-        enrol::insert(&shared.store, &file, Origin::Taskprov, Some(end.saturating_add(KEEP_SECONDS)), now)
-            .await
-            .map_err(|error| match error {
-                EnrolError::Store(error) => ServerError::from(error),
-                other => Fault::new(other).into(),
-            })?;
+        let keep = if origin == Origin::Upload { now.saturating_add(TRIAL_SECONDS) } else { kept_until(end) };
+        enrol::insert(&shared.store, &file, origin, Some(keep), now).await.map_err(|error| match error {
+            EnrolError::Store(error) => ServerError::from(error),
+            other => Fault::new(other).into(),
+        })?;
         tracing::info!("a task that came with a request was added");
         shared.tasks.renew().await?;
         Ok(())
@@ -103,29 +111,61 @@ impl Taskprov {
     }
 
     /// Whether there is room for one more.
-    async fn room(&self, shared: &Shared, now: u64) -> Result<(), ServerError> {
+    async fn room(&self, shared: &Shared, origin: Origin, now: u64) -> Result<(), ServerError> {
         let patience = |why: &'static str, seconds| {
             ServerError::from(Abort::plain(StatusCode::TOO_MANY_REQUESTS, why).retry_after(seconds))
         };
-        if !self.pace.take(now) {
+        let is_upload = origin == Origin::Upload;
+        if (is_upload && !self.upload_pace.take(now)) || !self.pace.take(now) {
             return Err(patience("too many new tasks", MINUTE));
         }
         let since = now.saturating_sub(MINUTE);
-        let (all, lately) = shared
+        let there = shared
             .store
             .read("count_advertised_tasks", move |mut tx| async move {
                 let counts = tasks::advertised(&mut tx, now, since).await?;
                 Ok((tx, counts))
             })
             .await?;
-        if lately >= self.pace.most {
+        if there.lately >= self.pace.most || (is_upload && there.uploaded_lately >= self.upload_pace.most) {
             return Err(patience("too many new tasks", MINUTE));
         }
-        if all >= self.max_tasks {
+        if there.all >= self.max_tasks || (is_upload && there.uploaded >= self.max_upload_tasks) {
             return Err(patience("there are as many tasks as this aggregator takes", HOUR));
         }
         Ok(())
     }
+}
+
+/// Keeps a task that came with an upload, if it is one: before its first report is written, so that no report is ever of
+/// a task that is about to be forgotten, or when whoever has the credential for it speaks of it.
+///
+/// # Errors
+/// `unrecognizedTask` when it was forgotten a moment ago; else when the database fails.
+pub(crate) async fn keep(shared: &Shared, task: &Task, trial: Trial) -> Result<(), ServerError> {
+    let is_news = match task.trial() {
+        Trial::None => false,
+        Trial::Running => true,
+        Trial::Passed => trial == Trial::None,
+    };
+    let Some(interval) = task.configuration.task_interval().filter(|_| is_news) else { return Ok(()) };
+    let (key, until) = (task.key, kept_until(task.configuration.time_precision().start_of(interval.end())));
+    let kept = shared
+        .store
+        .tx("keep_uploaded_task", move |mut tx| async move {
+            let kept = tasks::keep(&mut tx, key, trial, until).await?;
+            Ok((tx, kept))
+        })
+        .await?;
+    if kept {
+        task.set_trial(trial);
+        return Ok(());
+    }
+    Err(Abort::new(Problem::UnrecognizedTask, "there is no such task here").in_task(&task.id).into())
+}
+
+fn kept_until(end: u64) -> u64 {
+    end.saturating_add(KEEP_SECONDS)
 }
 
 /// How many new tasks this process has tried to take in this minute: asked before the database is, so that a flood of
@@ -154,6 +194,9 @@ impl Pace {
 const MINUTE: u64 = 60;
 
 const HOUR: u64 = 3_600;
+
+/// How long a task that came with an upload is remembered without a report that is accepted.
+const TRIAL_SECONDS: u64 = 10 * MINUTE;
 
 /// How long a task is remembered after its end, for late collections.
 const KEEP_SECONDS: u64 = 30 * 24 * HOUR;

@@ -37,6 +37,7 @@ impl Operator {
             role,
             policy: task.policy(),
             min_batch_size_floor: 2,
+            http: HttpClient::new(HttpOptions::default()),
             paces: None,
         };
         let socket = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -152,6 +153,14 @@ async fn a_task_that_breaks_the_rules_is_refused_with_the_reason() {
         );
         assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains(reason)), "{problem}");
     }
+    let mut far = TestTask::plain();
+    let parameters = far.configuration.parameters().clone();
+    let helper_url = "http://helper.example/".to_owned();
+    far.configuration =
+        TaskParameters { helper_url, ..parameters }.build(far.draft).expect("a configuration");
+    let (status, problem) = operator.create(&far, Role::Leader).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("plain HTTP")), "{problem}");
     let (status, _) = operator.create(&TestTask::plain(), Role::Helper).await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "a file of the other role");
     let body = |body: Vec<u8>| operator.send(Method::POST, "tasks", TOKEN, body);

@@ -12,6 +12,7 @@ use mica_dap::report::Report;
 use mica_dap::report_error::ReportError;
 use mica_dap::vdaf::{Measurement, encode_prefixes};
 use mica_dap::vdaf_config::VdafConfig;
+use mica_service::http::{HttpClient, HttpOptions};
 use mica_service::testing::{TestDatabase, databases, sqlite};
 
 use crate::support::task::Kind;
@@ -162,7 +163,8 @@ fn a_leader_is_not_given_a_task_without_what_it_is_to_count() {
     assert!(said(&format!("{line}{}", *sums)).contains("counts none"));
 
     let policy = strings.policy();
-    let rules = Rules { role: Role::Leader, policy: &policy, min_batch_size_floor: 0 };
+    let http = &HttpClient::new(HttpOptions::default());
+    let rules = Rules { role: Role::Leader, policy: &policy, min_batch_size_floor: 0, http };
     assert!(rules.check(&strings.file(Role::Leader)).is_ok());
     let bare = TaskFile { aggregation_parameter: Vec::new(), ..strings.file(Role::Leader) };
     let why = rules.check(&bare).expect_err("nothing could be counted").to_string();

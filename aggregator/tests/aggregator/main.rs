@@ -31,5 +31,6 @@ mod leader_stuck;
 mod leader_upload_checks;
 mod leader_uploads;
 mod pair;
+mod provisioned;
 mod support;
 mod taskprov;

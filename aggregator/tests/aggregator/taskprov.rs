@@ -1,5 +1,7 @@
 //! Tasks that come with a request, at a helper whose leader is scripted.
 
+use std::time::{Duration as RealTime, Instant};
+
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use mica_aggregator::Role;
@@ -34,6 +36,7 @@ struct Helper {
     store: Store,
     task: TestTask,
     http: HttpClient,
+    clock: Clock,
 }
 
 impl Helper {
@@ -41,9 +44,14 @@ impl Helper {
         Self::of(Role::Helper, database).await
     }
 
-    /// Takes at most three new tasks a minute, with sums in batches of two or more.
     async fn of(role: Role, database: &TestDatabase) -> Self {
-        let task = TestTask::plain();
+        Self::limited(role, database, Limits::default()).await
+    }
+
+    /// Takes at most three new tasks a minute, with sums in batches of two or more.
+    async fn limited(role: Role, database: &TestDatabase, limits: Limits) -> Self {
+        let min_batch_size = limits.min_batch_size_floor.max(2);
+        let task = TestTask::new(&Kind { min_batch_size, ..Kind::default() });
         let folder = tempfile::tempdir().expect("a temporary folder");
         let secret = folder.path().join("secret");
         std::fs::write(&secret, [7; 32]).expect("a file of our own");
@@ -72,27 +80,28 @@ impl Helper {
             }
         };
         config.insert("endpoint".to_owned(), text(own));
-        config.insert("peers".to_owned(), toml::Value::Array(vec![text(other)]));
+        config.insert("peers".to_owned(), toml::Value::Array(vec![text(other), text(PLAIN.to_owned())]));
         let collector = to_base64url(&task.collector.config.encoded());
         config.insert("collector_hpke_config".to_owned(), text(collector));
         let config: TaskprovConfig = config.try_into().expect("the table is valid");
         let terms = config.load(role).expect("its files are there");
         let store = database.open(migrator()).await.expect("the database of the test");
+        let clock = Clock::manual(NOW);
         let options = Options {
             role,
             store: store.clone(),
-            clock: Clock::manual(NOW),
+            clock: clock.clone(),
             compute: ComputePool::with_threads(1),
             http: HttpClient::new(HttpOptions::default()),
             policy: task.policy(),
             tasks: vec![task.file(role)],
-            limits: Limits::default(),
+            limits,
         };
         let server = Aggregator::build(options).await.expect("it can be built").with_taskprov(Some(terms));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let origin = format!("http://{}", listener.local_addr().expect("it is bound"));
         tokio::spawn(server.run(listener, Shutdown::new()));
-        Self { origin, store, task, http: HttpClient::new(HttpOptions::default()) }
+        Self { origin, store, task, http: HttpClient::new(HttpOptions::default()), clock }
     }
 
     /// The configuration of the test's task with an end, changed by `change`.
@@ -147,6 +156,9 @@ impl Helper {
         all.await.expect("the database answers").len()
     }
 }
+
+/// One of the other aggregators, on another machine and without TLS.
+const PLAIN: &str = "http://helper.plain/";
 
 /// The body of the requests is no message, so that a task that is known answers so.
 const KNOWN: &str = "invalidMessage";
@@ -225,6 +237,91 @@ async fn a_flood_of_tasks_is_held_up_and_the_others_are_served() {
         assert_eq!(helper.advertise(&first).await, KNOWN);
         assert_eq!(helper.ask(&helper.task.id.to_string(), LEADER_TOKEN, None).await.1, KNOWN);
     }
+}
+
+/// S138: the same at a leader, where anybody can bring a task with an upload: that leaves room for those who have shown a
+/// credential, and nothing is kept of tasks without a report.
+#[tokio::test]
+async fn strangers_bring_few_tasks_to_a_leader_which_forgets_them_soon() {
+    for database in databases().await {
+        let leader = Helper::of(Role::Leader, &database).await;
+        let upload = async |task: &TaskConfiguration, advertised: bool| {
+            let place = format!("{}/reports", task.derived_task_id());
+            let header = advertised.then(|| header_value(task));
+            leader.ask_at(&place, Media::UploadReq, "stranger", header.as_deref()).await
+        };
+        let collect = async |task: &TaskConfiguration, advertised: bool| {
+            let place = format!("{}/collection_jobs", task.derived_task_id());
+            let header = advertised.then(|| header_value(task));
+            leader.ask_at(&place, Media::CollectionJobReq, COLLECTOR_TOKEN, header.as_deref()).await.1
+        };
+        let task = |number| leader.configuration(|task| task.min_batch_size = number);
+        assert_eq!(upload(&task(10), true).await.1, KNOWN);
+        for number in 0..2_100 {
+            let (status, _) = upload(&task(11 + number), true).await;
+            assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
+        }
+        assert_eq!(leader.tasks().await, 1 + 1, "one a minute, and the one of the operator");
+        let own = format!("{}/reports", leader.task.id);
+        assert_eq!(leader.ask_at(&own, Media::UploadReq, "stranger", None).await.1, KNOWN);
+        assert_eq!(collect(&task(5), true).await, KNOWN, "the collector is not held up");
+        assert_eq!(leader.tasks().await, 3);
+        leader.clock.advance(601);
+        let deadline = Instant::now() + RealTime::from_secs(10);
+        while upload(&task(10), false).await.1 != "unrecognizedTask" {
+            assert!(Instant::now() < deadline, "it is never forgotten");
+            tokio::time::sleep(RealTime::from_millis(20)).await;
+        }
+        assert_eq!(upload(&task(12), true).await.1, KNOWN, "there is room for another");
+        assert_eq!(leader.tasks().await, 3, "nothing is left of the first");
+        assert_eq!(collect(&task(12), false).await, KNOWN, "the collector vouches for it");
+        leader.clock.advance(601);
+        assert_eq!(upload(&task(13), true).await.1, KNOWN);
+        assert_eq!(leader.tasks().await, 4);
+        for kept in [5, 12] {
+            assert_eq!(collect(&task(kept), false).await, KNOWN, "{kept}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_larger_of_the_two_floors_holds_for_tasks_that_come_with_requests() {
+    let database = sqlite();
+    let limits = Limits { min_batch_size_floor: 50, ..Limits::default() };
+    let helper = Helper::limited(Role::Helper, &database, limits).await;
+    let task = |size| helper.configuration(|task| task.min_batch_size = size);
+    assert_eq!(helper.advertise(&task(49)).await, "invalidTask");
+    assert_eq!(helper.advertise(&task(50)).await, KNOWN);
+}
+
+#[tokio::test]
+async fn a_leader_opts_out_of_a_task_whose_helper_it_would_ask_in_the_clear() {
+    let database = sqlite();
+    let leader = Helper::of(Role::Leader, &database).await;
+    let task = leader.configuration(|task| PLAIN.clone_into(&mut task.helper_url));
+    let place = format!("{}/collection_jobs", task.derived_task_id());
+    let told = header_value(&task);
+    let (_, problem) = leader.ask_at(&place, Media::CollectionJobReq, COLLECTOR_TOKEN, Some(&told)).await;
+    assert_eq!(problem, "invalidTask");
+    assert_eq!(leader.tasks().await, 1);
+}
+
+/// T8: a collection is authenticated before it is told anything of a task, and nothing is stored for strangers.
+#[tokio::test]
+async fn a_stranger_learns_nothing_of_tasks_by_asking_for_a_collection() {
+    let database = sqlite();
+    let leader = Helper::of(Role::Leader, &database).await;
+    let task = leader.configuration(|_| {});
+    let endless = leader.configuration(|task| task.task_interval = None);
+    for (about, told) in
+        [(&task, Some(&task)), (&task, Some(&endless)), (&endless, Some(&endless)), (&task, None)]
+    {
+        let place = format!("{}/collection_jobs", about.derived_task_id());
+        let told = told.map(header_value);
+        let answer = leader.ask_at(&place, Media::CollectionJobReq, "stranger", told.as_deref()).await;
+        assert_eq!(answer.0, StatusCode::FORBIDDEN, "{answer:?}");
+    }
+    assert_eq!(leader.tasks().await, 1);
 }
 
 /// T9: with every request of the leader comes the task that it is about, if its identifier is that of its configuration.

@@ -52,8 +52,10 @@ pub(super) async fn run(role: Role, args: &ServerArgs, global: &Global) -> Resul
 
 /// Whether an aggregator could start with this configuration, its policy and its tasks. Its database is left alone.
 pub(super) fn check(settings: &Settings, role: Role) -> Result<(), Failure> {
-    let Parts { config, policy, tasks, .. } = read(settings, role)?;
-    let rules = Rules { role, policy: &policy, min_batch_size_floor: config.limits().min_batch_size_floor };
+    let Parts { config, policy, tasks, peers, .. } = read(settings, role)?;
+    let http = &HttpClient::new(HttpOptions { peers, ..HttpOptions::default() });
+    let min_batch_size_floor = config.limits().min_batch_size_floor;
+    let rules = Rules { role, policy: &policy, min_batch_size_floor, http };
     tasks.iter().try_for_each(|task| rules.check(task).map_err(Failure::invalid))
 }
 

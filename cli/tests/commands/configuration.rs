@@ -39,6 +39,10 @@ fn an_unknown_key_has_its_place_and_a_guess() {
 fn a_bad_value_has_its_place() {
     for (text, start) in [
         (aggregator("leader", 8481, "max_job_reports = \"many\"\n"), "c.toml:6:19: C001: "),
+        (
+            aggregator("leader", 8481, "[limits]\nmin_batch_size_floor = 1\n"),
+            "c.toml:6:1: C001: min_batch_size_floor is below 2",
+        ),
         (RELAY.replace("127.0.0.1:8484", "nowhere"), "c.toml:2:10: C003: \"nowhere\" is not an address"),
         (RELAY.replace("http://127.0.0.1:8483/", "gateway"), "c.toml:3:15: C003: "),
         (format!("{RELAY}timeout = \"soon\"\n"), "c.toml:4:11: C001: `soon` is no time"),

@@ -114,6 +114,15 @@ fn a_leader_asks_no_helper_on_another_machine_without_tls() {
     let said = complaint(&folder, &aggregator("leader", 8481, "").replace("task/", "far/"));
     assert!(said.starts_with("c.toml:5:9: C003: the helper of task "), "{said}");
     assert!(said.contains("http://helper.example is plain HTTP"), "{said}");
+    // Nor is such a task taken by any other way.
+    let config = aggregator("leader", 8481, "").replace("tasks = [\"task/leader.task.toml\"]\n", "");
+    folder.write("c.toml", &config);
+    let import = ["task", "import", "far/leader.task.toml", "--config", "c.toml"];
+    let ran = folder.mica(&import);
+    assert!(ran.code != 0 && ran.err.contains("http://helper.example is plain HTTP"), "{}", ran.err);
+    folder.write("c.toml", &format!("{config}insecure = true\n"));
+    let ran = folder.mica(&import);
+    assert_eq!(ran.code, 0, "{}", ran.err);
 }
 
 #[test]

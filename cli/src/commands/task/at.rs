@@ -13,6 +13,7 @@ use mica_dap::problem::ProblemDocument;
 use mica_service::clock::Clock;
 use mica_service::http::{HttpClient, HttpOptions};
 use mica_service::store::Store;
+use mica_service::tls::{PeerTls, Peers};
 use serde::de::DeserializeOwned;
 
 use crate::args::PeerArgs;
@@ -77,10 +78,13 @@ async fn desk(config: &std::path::Path) -> Result<Desk, Failure> {
         }
     };
     let config = settings.load::<Config>()?.config.relative_to(settings.folder());
+    // Nobody is asked from here, so the files of [peer_tls] are left alone.
+    let peers = Peers::load(&PeerTls::default(), config.insecure).map_err(Failure::invalid)?;
     Ok(Desk {
         role,
         policy: files::policy(&config.policy)?,
         min_batch_size_floor: config.limits().min_batch_size_floor,
+        http: HttpClient::new(HttpOptions { peers, ..HttpOptions::default() }),
         store: Store::open(&config.database, mica_aggregator::store::migrator()).await?,
         clock: Clock::system(),
         paces: None,
