@@ -3,6 +3,7 @@
 //! Only the wire format; sealing and opening happen elsewhere. Private keys never come near this file.
 
 use crate::codec::{Decode, Encode, Malformed, Reader, put_opaque16, put_opaque32};
+use crate::hpke::Suite;
 
 /// One public key and the algorithms it is for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -20,29 +21,33 @@ pub struct HpkeConfig {
 }
 
 impl HpkeConfig {
+    /// DHKEM(P-256, HKDF-SHA256).
+    pub const KEM_P256: u16 = 0x0010;
     /// DHKEM(X25519, HKDF-SHA256).
     pub const KEM_X25519: u16 = 0x0020;
     /// HKDF-SHA256.
     pub const KDF_SHA256: u16 = 0x0001;
     /// AES-128-GCM.
     pub const AEAD_AES_128_GCM: u16 = 0x0001;
+    /// AES-256-GCM.
+    pub const AEAD_AES_256_GCM: u16 = 0x0002;
+    /// ChaCha20-Poly1305.
+    pub const AEAD_CHACHA20_POLY1305: u16 = 0x0003;
 
     /// A configuration of the mandatory suite (DAP 7).
     pub fn x25519(id: u8, public_key: [u8; 32]) -> Self {
-        Self {
-            id,
-            kem_id: Self::KEM_X25519,
-            kdf_id: Self::KDF_SHA256,
-            aead_id: Self::AEAD_AES_128_GCM,
-            public_key: public_key.to_vec(),
-        }
+        Self::of_suite(id, Suite::MANDATORY, public_key.to_vec())
     }
 
-    /// Whether this is the mandatory suite with a key of the right length, the one that this program seals to.
+    /// A configuration of this suite.
+    pub fn of_suite(id: u8, suite: Suite, public_key: Vec<u8>) -> Self {
+        let (kem_id, kdf_id, aead_id) = suite.ids();
+        Self { id, kem_id, kdf_id, aead_id, public_key }
+    }
+
+    /// Whether this program has the suite, and the key is of the right length for it: what it seals to.
     pub fn is_supported(&self) -> bool {
-        (self.kem_id, self.kdf_id, self.aead_id)
-            == (Self::KEM_X25519, Self::KDF_SHA256, Self::AEAD_AES_128_GCM)
-            && self.public_key.len() == 32
+        Suite::of(self).is_some_and(|suite| self.public_key.len() == suite.public_key_length())
     }
 }
 
@@ -170,7 +175,7 @@ mod tests {
     #[test]
     fn the_first_configuration_that_we_can_use_is_preferred() {
         let usable = HpkeConfig::x25519(9, [7; 32]);
-        let foreign = HpkeConfig { id: 1, kem_id: 0x0010, ..usable.clone() };
+        let foreign = HpkeConfig { id: 1, kem_id: 0x0021, ..usable.clone() };
         let short = HpkeConfig { id: 2, public_key: vec![1; 31], ..usable.clone() };
         let list = HpkeConfigList::new(vec![foreign.clone(), short, usable.clone()]).unwrap();
         assert_eq!(HpkeConfigList::decoded(&list.encoded()).unwrap().preferred(), Some(&usable));

@@ -3,7 +3,7 @@
 use rand::CryptoRng;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use super::{HpkeError, backend};
+use super::{HpkeError, Suite, backend};
 use crate::hpke_config::HpkeConfig;
 
 /// What opens the shares that were sealed to one configuration.
@@ -54,20 +54,28 @@ pub struct HpkeKeypair {
 impl HpkeKeypair {
     /// A fresh pair of the mandatory suite, from a cryptographic generator.
     pub fn generate<R: CryptoRng>(id: u8, rng: &mut R) -> Self {
-        let private_key = backend::generate(rng);
-        Self::from_private_key(id, private_key)
+        Self::from_private_key(id, backend::generate(Suite::MANDATORY, rng))
+    }
+
+    /// A fresh pair of this suite, from a cryptographic generator.
+    pub fn generate_for<R: CryptoRng>(suite: Suite, id: u8, rng: &mut R) -> Self {
+        let private_key = backend::generate(suite, rng);
+        let public_key =
+            backend::public_key(suite, &private_key).expect("a generated key is one of its suite");
+        Self { config: HpkeConfig::of_suite(id, suite, public_key), private_key }
     }
 
     /// The pair of a stored private key, of the mandatory suite.
     pub fn from_private_key(id: u8, private_key: HpkePrivateKey) -> Self {
-        let config = HpkeConfig::x25519(id, backend::public_key(&private_key));
-        Self { config, private_key }
+        let public_key = backend::public_key(Suite::MANDATORY, &private_key)
+            .expect("any 32 bytes are a private key of X25519");
+        Self { config: HpkeConfig::of_suite(id, Suite::MANDATORY, public_key), private_key }
     }
 
     /// A pair that was stored as its two halves, if they belong together.
     pub fn from_parts(config: HpkeConfig, private_key: HpkePrivateKey) -> Result<Self, HpkeError> {
-        super::check_suite(&config)?;
-        if config.public_key != backend::public_key(&private_key) {
+        let suite = super::suite_of(&config)?;
+        if config.public_key != backend::public_key(suite, &private_key)? {
             return Err(HpkeError::InvalidKey);
         }
         Ok(Self { config, private_key })

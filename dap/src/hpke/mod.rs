@@ -20,7 +20,10 @@
 mod aad;
 mod backend;
 mod key;
+mod suite;
 
+#[cfg(test)]
+mod suite_tests;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +32,7 @@ use crate::hpke_config::{HpkeCiphertext, HpkeConfig};
 
 pub use aad::{AggregateShareAad, InputShareAad};
 pub use key::{HpkeKeypair, HpkePrivateKey};
+pub use suite::{Suite, UnknownSuite};
 
 /// Who takes part in a task, by its number on the wire (DAP 4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,7 +71,7 @@ impl Label {
 /// Sealing or opening failed; the reason says nothing about keys or contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HpkeError {
-    /// The recipient's algorithms are not the mandatory suite (DAP 7).
+    /// The recipient's algorithms are not among those of [`Suite`].
     #[error("unsupported HPKE suite: KEM {kem_id:#06x}, KDF {kdf_id:#06x}, AEAD {aead_id:#06x}")]
     UnsupportedSuite {
         /// The key encapsulation mechanism.
@@ -130,8 +134,8 @@ pub fn seal_aggregate_share(
 
 /// Seals `plaintext` to the holder of the private key of `config`, with fresh randomness.
 fn seal(config: &HpkeConfig, info: &[u8], aad: &[u8], plaintext: &[u8]) -> Result<HpkeCiphertext, HpkeError> {
-    check_suite(config)?;
-    let (enc, payload) = backend::seal(&config.public_key, info, aad, plaintext)?;
+    let suite = suite_of(config)?;
+    let (enc, payload) = backend::seal(suite, &config.public_key, info, aad, plaintext)?;
     Ok(HpkeCiphertext { config_id: config.id, enc, payload })
 }
 
@@ -145,14 +149,11 @@ pub fn open(
     if ciphertext.config_id != keypair.config.id {
         return Err(HpkeError::WrongConfig);
     }
-    check_suite(&keypair.config)?;
-    backend::open(keypair, info, aad, &ciphertext.enc, &ciphertext.payload)
+    let suite = suite_of(&keypair.config)?;
+    backend::open(suite, keypair, info, aad, (&ciphertext.enc, &ciphertext.payload))
 }
 
-fn check_suite(config: &HpkeConfig) -> Result<(), HpkeError> {
+fn suite_of(config: &HpkeConfig) -> Result<Suite, HpkeError> {
     let HpkeConfig { kem_id, kdf_id, aead_id, .. } = *config;
-    if (kem_id, kdf_id, aead_id) == backend::SUITE {
-        return Ok(());
-    }
-    Err(HpkeError::UnsupportedSuite { kem_id, kdf_id, aead_id })
+    Suite::of(config).ok_or(HpkeError::UnsupportedSuite { kem_id, kdf_id, aead_id })
 }

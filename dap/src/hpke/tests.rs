@@ -79,13 +79,13 @@ fn an_encapsulated_key_or_public_key_of_small_order_is_refused() {
 #[test]
 fn other_suites_are_refused_by_name() {
     let HpkeKeypair { config, private_key } = keypair();
-    let foreign = HpkeConfig { kem_id: 0x0010, ..config.clone() };
-    let refused = HpkeError::UnsupportedSuite { kem_id: 0x0010, kdf_id: 1, aead_id: 1 };
+    let foreign = HpkeConfig { kem_id: 0x0011, ..config.clone() };
+    let refused = HpkeError::UnsupportedSuite { kem_id: 0x0011, kdf_id: 1, aead_id: 1 };
     assert_eq!(seal(&foreign, b"", b"", b"share"), Err(refused));
-    assert_eq!(refused.to_string(), "unsupported HPKE suite: KEM 0x0010, KDF 0x0001, AEAD 0x0001");
+    assert_eq!(refused.to_string(), "unsupported HPKE suite: KEM 0x0011, KDF 0x0001, AEAD 0x0001");
     assert!(matches!(
-        HpkeKeypair::from_parts(HpkeConfig { aead_id: 3, ..config.clone() }, private_key),
-        Err(HpkeError::UnsupportedSuite { aead_id: 3, .. })
+        HpkeKeypair::from_parts(HpkeConfig { aead_id: 9, ..config.clone() }, private_key),
+        Err(HpkeError::UnsupportedSuite { aead_id: 9, .. })
     ));
     let short = HpkeConfig { public_key: vec![1; 31], ..config };
     assert_eq!(seal(&short, b"", b"", b"share"), Err(HpkeError::InvalidKey));

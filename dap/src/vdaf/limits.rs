@@ -37,7 +37,7 @@ pub fn max_prefixes(length: u16) -> usize {
 /// Refuses parameters that are meaningless, dangerous, or beyond what the field can hold.
 pub(super) fn check(config: &VdafConfig) -> Result<(), VdafError> {
     match *config {
-        VdafConfig::Count => Ok(()),
+        VdafConfig::Count | VdafConfig::Poplar1 { bits: 1..=MAX_POPLAR1_BITS } => Ok(()),
         VdafConfig::Sum { max_measurement } => check_maximum(max_measurement),
         VdafConfig::SumVec { length, max_measurement, chunk_length } => {
             check_maximum(max_measurement)?;
@@ -58,7 +58,6 @@ pub(super) fn check(config: &VdafConfig) -> Result<(), VdafError> {
             check_chunks(index(length)?, encoded, index(chunk_length)?)
         }
         VdafConfig::Poplar1 { bits: 0 } => refuse("bits is 0"),
-        VdafConfig::Poplar1 { bits: 1..=MAX_POPLAR1_BITS } => Ok(()),
         VdafConfig::Poplar1 { bits } => {
             refuse(&format!("strings of {bits} bits, at most {MAX_POPLAR1_BITS} are served"))
         }
