@@ -18,7 +18,7 @@ use crate::admin::{self, Desk};
 use crate::auth::TokenHash;
 use crate::enrol::{EnrolError, Rules, enrol};
 use crate::helper::work;
-use crate::hpke_keys::KeyRing;
+use crate::hpke_keys::{Keys, Schedule};
 use crate::jobs::Looks;
 use crate::leader::segment_writer::{SegmentWriter, Writing};
 use crate::pace::Paces;
@@ -83,6 +83,14 @@ impl Aggregator {
     /// # Errors
     /// When a task cannot be served as its file says, or the database fails. Nothing listens yet.
     pub async fn build(options: Options) -> Result<Self, BuildError> {
+        Self::build_with_keys(options, Schedule::default()).await
+    }
+
+    /// As [`Aggregator::build`], with keys that live as `schedule` says.
+    ///
+    /// # Errors
+    /// As [`Aggregator::build`].
+    pub async fn build_with_keys(options: Options, schedule: Schedule) -> Result<Self, BuildError> {
         let Options { role, store, clock, compute, http, policy, tasks, limits } = options;
         let min_batch_size_floor = limits.min_batch_size_floor;
         let rules = Rules { role, policy: &policy, min_batch_size_floor, http: &http };
@@ -92,7 +100,7 @@ impl Aggregator {
         if store.dialect() == Dialect::Sqlite {
             forget_leases(&store).await?;
         }
-        let keys = KeyRing::load(&store, clock.now()).await?;
+        let keys = Keys::load(store.clone(), clock.clone(), schedule).await?;
         let paces = Arc::new(Paces::default());
         let (uploads, writing) =
             SegmentWriter::new(store.clone(), clock.clone(), limits.clone(), Arc::clone(&paces));
@@ -122,8 +130,8 @@ impl Aggregator {
 
     /// The encoded HPKE configurations that clients of this aggregator fetch.
     #[must_use]
-    pub fn hpke_configs(&self) -> &[u8] {
-        self.shared.keys.configs()
+    pub fn hpke_configs(&self) -> Vec<u8> {
+        self.shared.keys.ring().configs().to_vec()
     }
 
     /// Everything its admin listener answers to the holder of `token`: for a listener of its own, beside [`Self::run`].
@@ -166,7 +174,8 @@ async fn serve(
         tokio::join!(
             listener::serve_over(tls, listener, router, limits, shutdown.clone()),
             work::drive(Arc::clone(&shared), shutdown.clone()),
-            shared.tasks.follow(shutdown)
+            shared.tasks.follow(shutdown.clone()),
+            shared.keys.follow(shutdown)
         );
         return;
     }
@@ -177,7 +186,9 @@ async fn serve(
     tokio::join!(
         listener::serve_over(tls, listener, router, limits, shutdown.clone()),
         jobs::drive(shared, shutdown.clone()),
-        async move { follower.tasks.follow(shutdown).await }
+        async move {
+            tokio::join!(follower.tasks.follow(shutdown.clone()), follower.keys.follow(shutdown));
+        }
     );
     if let Err(error) = writer.await {
         tracing::error!(%error, "the writer of uploads failed");

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use mica_service::tls::{ListenTls, PeerTls};
 use serde::Deserialize;
 
+use crate::hpke_keys::Schedule;
 use crate::shared::Limits;
 use crate::taskprov::TaskprovConfig;
 
@@ -48,6 +49,9 @@ pub struct Config {
     /// Lets plain HTTP leave this machine, in both directions: for aggregators behind a proxy that speaks TLS.
     #[serde(default)]
     pub insecure: bool,
+    /// How long the keys live that clients seal to, and for which algorithms they are.
+    #[serde(default)]
+    pub hpke_keys: Schedule,
     /// The largest upload in bytes.
     #[serde(default = "default_upload_bytes")]
     pub max_upload_bytes: usize,

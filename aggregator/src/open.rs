@@ -14,7 +14,7 @@ use mica_dap::time::{Interval, Time};
 use zeroize::Zeroizing;
 
 use crate::error::Abort;
-use crate::hpke_keys::KeyRing;
+use crate::hpke_keys::Openers;
 use crate::task::{Role, Task};
 
 /// An input share as the client made it; still to be verified.
@@ -29,7 +29,7 @@ pub(crate) struct OpenedShare {
 /// The code to refuse the report with.
 pub(crate) fn open_share(
     task: &Task,
-    keys: &KeyRing,
+    keys: Openers<'_>,
     metadata: &ReportMetadata,
     public_share: &[u8],
     ciphertext: &HpkeCiphertext,

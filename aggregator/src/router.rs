@@ -9,7 +9,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use http::{StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use mica_dap::media::Media;
 use tower::ServiceExt as _;
 
@@ -76,12 +76,30 @@ fn looks_like_a_resource(path: &str) -> bool {
     path.ends_with("/hpke_config") || path.contains("/tasks/")
 }
 
-async fn hpke_config(State(shared): State<Arc<Shared>>) -> Response {
-    let mut response = extract::message(Media::HpkeConfigList, shared.keys.configs().to_vec());
+/// The keys that clients seal to (DAP 4.4.1), to be kept for as long as each of them is sure to be accepted.
+async fn hpke_config(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
+    let ring = shared.keys.ring();
+    let is_known = headers.get_all(header::IF_NONE_MATCH).iter().any(|value| {
+        value
+            .to_str()
+            .is_ok_and(|tags| tags.split(',').any(|tag| tag.trim() == "*" || is_tag(tag, ring.etag())))
+    });
+    let mut response = if is_known {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        extract::message(Media::HpkeConfigList, ring.configs().to_vec())
+    };
+    let cache = format!("public, max-age={}", shared.keys.cache_for());
+    for (name, value) in [(header::CACHE_CONTROL, cache.as_str()), (header::ETAG, ring.etag())] {
+        response.headers_mut().insert(name, HeaderValue::from_str(value).expect("plain letters"));
+    }
     response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, http::HeaderValue::from_static("public, max-age=86400"));
-    response
+}
+
+/// Weak comparison (RFC 9110 8.8.3.2).
+fn is_tag(given: &str, etag: &str) -> bool {
+    let given = given.trim();
+    given.strip_prefix("W/").unwrap_or(given) == etag
 }
 
 async fn health(State(shared): State<Arc<Shared>>) -> Result<&'static str, ServerError> {

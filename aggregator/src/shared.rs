@@ -10,7 +10,7 @@ use mica_service::store::Store;
 use mica_service::wake::Wake;
 
 use crate::config::Answers;
-use crate::hpke_keys::KeyRing;
+use crate::hpke_keys::Keys;
 use crate::jobs::Looks;
 use crate::leader::segment_writer::SegmentWriter;
 use crate::pace::Paces;
@@ -32,7 +32,7 @@ pub struct Shared {
     /// The tasks it takes part in.
     pub tasks: Tasks,
     /// The keys clients seal to.
-    pub keys: KeyRing,
+    pub keys: Keys,
     /// How much of anything it takes.
     pub limits: Limits,
     /// What may be in memory at once: uploads at the leader, aggregation jobs at the helper.

@@ -7,7 +7,7 @@ use mica_dap::task::BatchMode;
 use mica_service::tls::{PeerTls, Peers};
 use serde::{Deserialize, Serialize};
 
-use crate::commands::{collect, config, demo, dev, doctor, policy, report, task};
+use crate::commands::{collect, config, demo, dev, doctor, keys, policy, report, task};
 use crate::exit::Failure;
 
 /// Private measurement: OHTTP hides who sent it, DAP hides what they sent, DP hides whether they took part.
@@ -73,6 +73,9 @@ pub(crate) enum Command {
     /// Make tasks, show them, and export them to clients
     #[command(subcommand)]
     Task(task::Command),
+    /// List and rotate the keys that clients seal reports to
+    #[command(subcommand)]
+    Keys(keys::Command),
     /// Check policy files and say in words what they promise
     #[command(subcommand)]
     Policy(policy::Command),

@@ -62,7 +62,7 @@ impl Process {
             },
         };
         let aggregator = Aggregator::build(options).await.expect("a task that it can serve");
-        let list = HpkeConfigList::decoded(aggregator.hpke_configs()).expect("its own list");
+        let list = HpkeConfigList::decoded(&aggregator.hpke_configs()).expect("its own list");
         let config = list.preferred().expect("at least one").clone();
         let aggregator = aggregator.by_hand();
         around.wires.connect(party, Door { router: aggregator.router(), alive: Arc::clone(&alive) });

@@ -12,6 +12,7 @@ use mica_dap::vdaf::{HelperStep, InputShareRef, VdafError};
 use super::commit::Origin;
 use super::init::Parsed;
 use super::report::{Report, Valid};
+use crate::hpke_keys::KeyRing;
 use crate::open;
 use crate::shared::Shared;
 use crate::task::Task;
@@ -32,9 +33,12 @@ impl Parsed {
         let Self { shared, task, batch, request, origin } = self;
         let AggregationJobInitReq { verification_key_id, agg_param, verify_inits, .. } = request;
         let parameter: Arc<[u8]> = agg_param.into();
+        let key_ids = verify_inits.iter().map(|init| init.report_share.encrypted_input_share.config_id);
+        // Without a database nothing will be committed, whatever the keys say.
+        let keys = shared.keys.ring_for(key_ids).await.unwrap_or_else(|_| shared.keys.ring());
         let job = Job {
             now: shared.clock.now(),
-            shared: Arc::clone(&shared),
+            keys,
             task: Arc::clone(&task),
             verification_key_id,
             parameter: Arc::clone(&parameter),
@@ -46,7 +50,7 @@ impl Parsed {
 
 /// What the reports of a job have in common.
 struct Job {
-    shared: Arc<Shared>,
+    keys: Arc<KeyRing>,
     task: Arc<Task>,
     now: u64,
     verification_key_id: u8,
@@ -70,7 +74,7 @@ impl Job {
         open::check_time(task, Stage::Aggregation, metadata.time, self.now)?;
         let opened = open::open_share(
             task,
-            &self.shared.keys,
+            self.keys.at(self.now),
             metadata,
             &share.public_share,
             &share.encrypted_input_share,

@@ -19,6 +19,7 @@ use super::finish::{self, Settlement};
 use super::included;
 use super::rounds::Rounds;
 use super::split;
+use crate::hpke_keys::{KeyRing, Openers};
 use crate::jobs::{Doubt, Held, JobError, Reason};
 use crate::open;
 use crate::shared::Shared;
@@ -38,15 +39,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, job: &Held<JobRow>, doubt: &Doubt)
     }
     let (segments, limit) = load(shared, job).await?;
     let again = segments.iter().all(|segment| segment.not_before > 0);
-    let opened = open_all(shared, &task, segments).await?;
-    if opened
-        .iter()
-        .any(|report| shared.keys.find(report.report.leader_encrypted_input_share.config_id).is_none())
-    {
-        // It was there when the report was taken. Refusing the report for good would be our fault, not the client's.
-        let why = "a report of the job is sealed to a key that this process has not loaded";
-        return Err(JobError::because(Reason::Local, why));
-    }
+    let opened = open_all(shared, &task, segments, job.row.included.is_some()).await?;
     let included = included::freeze(shared, &task, job, &opened).await?;
     let (mut inits, sent) = begin(opened, &included)?;
     if inits.is_empty() {
@@ -129,6 +122,7 @@ async fn open_all(
     shared: &Arc<Shared>,
     task: &Arc<Task>,
     segments: Vec<store::segments::Segment>,
+    was_sent: bool,
 ) -> Result<Vec<Opened>, JobError> {
     let mut reports = Vec::new();
     for segment in &segments {
@@ -138,18 +132,38 @@ async fn open_all(
                 .push(Report::decode(&mut reader).map_err(|_| StoreError::corrupt("segments", "reports"))?);
         }
     }
-    let (shared_too, task) = (Arc::clone(shared), Arc::clone(task));
+    let (ring, task) = (keys_of(shared, &reports).await?, Arc::clone(task));
+    // What was sent once is sent again, however long the key has been accepted no more.
+    let now = (!was_sent).then(|| shared.clock.now());
     let opened = shared.compute.map(reports, CHUNK, move |report| {
-        let outcome = open_one(&shared_too, &task, &report);
+        let keys = now.map_or_else(|| ring.whole(), |now| ring.at(now));
+        let outcome = open_one(keys, &task, &report);
         Opened { report, outcome }
     });
     Ok(opened.await)
 }
 
-fn open_one(shared: &Shared, task: &Task, report: &Report) -> Result<LeaderInit, ReportError> {
+/// The keys that the reports are sealed to, as far as there still are any. A report whose key is destroyed is refused for
+/// good; one whose key this process cannot use, and another can, is not.
+async fn keys_of(shared: &Shared, reports: &[Report]) -> Result<Arc<KeyRing>, JobError> {
+    let ids = || reports.iter().map(|report| report.leader_encrypted_input_share.config_id);
+    let ring = shared.keys.ring();
+    if ids().all(|id| ring.whole().find(id).is_some()) {
+        return Ok(ring);
+    }
+    shared.keys.renew().await?;
+    let ring = shared.keys.ring();
+    if ids().any(|id| ring.is_foreign(id)) {
+        let why = "a report of the job is sealed to a key that only a newer version can use";
+        return Err(JobError::because(Reason::Local, why));
+    }
+    Ok(ring)
+}
+
+fn open_one(keys: Openers<'_>, task: &Task, report: &Report) -> Result<LeaderInit, ReportError> {
     let share = open::open_share(
         task,
-        &shared.keys,
+        keys,
         &report.metadata,
         &report.public_share,
         &report.leader_encrypted_input_share,

@@ -21,6 +21,7 @@ use mica_service::room::Place;
 use super::segment_writer::{Candidate, Verdict};
 use crate::error::{Abort, ServerError};
 use crate::extract::{self, Addressed};
+use crate::hpke_keys::Openers;
 use crate::open::{self, Stage};
 use crate::shared::Shared;
 use crate::store::tasks::Trial;
@@ -79,10 +80,12 @@ async fn judge(
     reports: Vec<(Candidate, Report)>,
     place: Place,
 ) -> Result<Vec<(mica_dap::id::ReportId, Verdict)>, ServerError> {
+    let key_ids = reports.iter().map(|(_, report)| report.leader_encrypted_input_share.config_id);
+    let (keys, now) = (shared.keys.ring_for(key_ids).await?, shared.clock.now());
     let mut verdicts = Vec::with_capacity(reports.len());
     let mut candidates = Vec::with_capacity(reports.len());
     for (candidate, report) in reports {
-        let verdict = check(shared, task, &report);
+        let verdict = check(keys.at(now), now, task, &report);
         verdicts.push((candidate.id, verdict));
         if verdict.is_ok() {
             candidates.push(candidate);
@@ -101,9 +104,9 @@ async fn judge(
 }
 
 /// The checks that need neither a key nor the database.
-fn check(shared: &Shared, task: &Task, report: &Report) -> Verdict {
-    open::check_time(task, Stage::Upload, report.metadata.time, shared.clock.now())?;
-    if shared.keys.find(report.leader_encrypted_input_share.config_id).is_none() {
+fn check(keys: Openers<'_>, now: u64, task: &Task, report: &Report) -> Verdict {
+    open::check_time(task, Stage::Upload, report.metadata.time, now)?;
+    if keys.find(report.leader_encrypted_input_share.config_id).is_none() {
         return Err(task.draft.unknown_hpke_config(Stage::Upload));
     }
     check_extensions(&report.metadata.public_extensions, &[], task.draft)?;

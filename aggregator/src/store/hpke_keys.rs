@@ -1,5 +1,6 @@
 //! The aggregator's HPKE keys. Holds private keys: rows have no `Debug`.
 
+use std::fmt;
 use std::str::FromStr;
 
 use mica_service::store::{Fields, StoreError, Tx, signed};
@@ -7,9 +8,10 @@ use sqlx::any::AnyRow;
 use zeroize::Zeroizing;
 
 use super::columns;
+use super::locks::{self, Lock};
 
 /// What a key may be used for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KeyState {
     /// May open reports; not advertised yet, because another replica may not know it.
     Pending,
@@ -17,21 +19,47 @@ pub enum KeyState {
     Active,
     /// May open reports; no longer advertised.
     Expired,
+    /// Opens nothing: the private key is gone. The identifier is not given to another key yet.
+    Destroyed,
 }
 
 /// A stored key.
+///
+/// It cannot be printed:
+/// ```compile_fail
+/// fn printable<T: std::fmt::Debug>() {}
+/// printable::<mica_aggregator::store::hpke_keys::HpkeKeyRow>();
+/// ```
 #[derive(Clone)]
 pub struct HpkeKeyRow {
     /// The identifier in the configuration.
     pub config_id: u8,
     /// The public configuration, encoded.
     pub config: Vec<u8>,
-    /// The private key.
-    pub private_key: Zeroizing<Vec<u8>>,
+    /// The private key, unless it is destroyed.
+    pub private_key: Option<Zeroizing<Vec<u8>>>,
+    /// Where in its life it is.
+    pub life: KeyLife,
+}
+
+/// Where in its life a key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct KeyLife {
     /// What it may be used for.
     pub state: KeyState,
     /// When it was made.
     pub created_at: u64,
+    /// When it came into its state.
+    pub entered_at: u64,
+    /// When it is to leave its state; nothing while it is advertised.
+    pub leaves_at: Option<u64>,
+    /// The longest time in seconds for which clients were told to keep its configuration.
+    pub cached_for: u64,
+}
+
+/// Waits until nobody else changes keys; they stay as they are until the transaction ends.
+pub async fn lock_keys(tx: &mut Tx) -> Result<(), StoreError> {
+    locks::exclusive(tx, Lock::HpkeKeys).await
 }
 
 /// Every key, the newest first.
@@ -49,51 +77,130 @@ pub async fn keys(tx: &mut Tx) -> Result<Vec<HpkeKeyRow>, StoreError> {
 pub async fn insert_key(tx: &mut Tx, key: &HpkeKeyRow) -> Result<bool, StoreError> {
     let done = sqlx::query(
         "-- insert_hpke_key
-         INSERT INTO hpke_keys (config_id, config, private_key, state, created_at)
-         VALUES ($1, $2, $3, $4, $5)
+         INSERT INTO hpke_keys
+             (config_id, config, private_key, state, created_at, entered_at, leaves_at, cached_for)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
          ON CONFLICT (config_id) DO NOTHING",
     )
     .bind(i64::from(key.config_id))
     .bind(key.config.as_slice())
-    .bind(key.private_key.as_slice())
-    .bind(key.state.as_str())
-    .bind(signed(key.created_at)?)
+    .bind(key.private_key.as_ref().map(|bytes| bytes.as_slice()))
+    .bind(key.life.state.as_str())
+    .bind(signed(key.life.created_at)?)
+    .bind(signed(key.life.entered_at)?)
+    .bind(key.life.leaves_at.map(signed).transpose()?)
+    .bind(signed(key.life.cached_for)?)
     .execute(tx.connection())
     .await?;
     Ok(columns::found(done.rows_affected()))
 }
 
-/// Changes what a key may be used for, if there is such a key.
-pub async fn set_key_state(tx: &mut Tx, config_id: u8, state: KeyState) -> Result<bool, StoreError> {
+/// Takes a key from one state into the next, if it is in the first.
+pub async fn move_key(
+    tx: &mut Tx,
+    config_id: u8,
+    [from, to]: [KeyState; 2],
+    now: u64,
+    leaves_at: Option<u64>,
+) -> Result<bool, StoreError> {
     let done = sqlx::query(
-        "-- set_hpke_key_state
-         UPDATE hpke_keys SET state = $2 WHERE config_id = $1",
+        "-- move_hpke_key
+         UPDATE hpke_keys SET state = $3, entered_at = $4, leaves_at = $5 WHERE config_id = $1 AND state = $2",
     )
     .bind(i64::from(config_id))
-    .bind(state.as_str())
+    .bind(from.as_str())
+    .bind(to.as_str())
+    .bind(signed(now)?)
+    .bind(leaves_at.map(signed).transpose()?)
     .execute(tx.connection())
     .await?;
     Ok(columns::found(done.rows_affected()))
+}
+
+/// Erases the private key of a key that is expired, and keeps its identifier.
+pub async fn destroy_key(tx: &mut Tx, config_id: u8, now: u64, leaves_at: u64) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "-- destroy_hpke_key
+         UPDATE hpke_keys SET state = 'destroyed', private_key = NULL, entered_at = $2, leaves_at = $3
+         WHERE config_id = $1 AND state = 'expired'",
+    )
+    .bind(i64::from(config_id))
+    .bind(signed(now)?)
+    .bind(signed(leaves_at)?)
+    .execute(tx.connection())
+    .await?;
+    Ok(columns::found(done.rows_affected()))
+}
+
+/// Gives the identifier of a destroyed key free.
+pub async fn forget_key(tx: &mut Tx, config_id: u8) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "-- forget_hpke_key
+         DELETE FROM hpke_keys WHERE config_id = $1 AND state = 'destroyed'",
+    )
+    .bind(i64::from(config_id))
+    .execute(tx.connection())
+    .await?;
+    Ok(columns::found(done.rows_affected()))
+}
+
+/// Notes for how long clients are told to keep the configurations that are advertised.
+pub async fn note_cached_for(tx: &mut Tx, seconds: u64) -> Result<(), StoreError> {
+    sqlx::query(
+        "-- note_hpke_cached_for
+         UPDATE hpke_keys SET cached_for = $1 WHERE cached_for < $1 AND state IN ('pending', 'active')",
+    )
+    .bind(signed(seconds)?)
+    .execute(tx.connection())
+    .await?;
+    Ok(())
+}
+
+/// Whether a job that was formed by `time` is still under way: it may need any key that was accepted until then.
+pub async fn is_needed_by_a_job(tx: &mut Tx, time: u64) -> Result<bool, StoreError> {
+    let row = sqlx::query(
+        "-- job_formed_by
+         SELECT id FROM aggregation_jobs WHERE state <> 'finished' AND created_at <= $1 LIMIT 1",
+    )
+    .bind(signed(time)?)
+    .fetch_optional(tx.connection())
+    .await?;
+    Ok(row.is_some())
 }
 
 fn read(row: &AnyRow) -> Result<HpkeKeyRow, StoreError> {
     let fields = Fields::of("hpke_keys", row);
+    let life = KeyLife {
+        state: fields.parsed("state")?,
+        created_at: fields.unsigned("created_at")?,
+        entered_at: fields.unsigned("entered_at")?,
+        leaves_at: fields.optional_unsigned("leaves_at")?,
+        cached_for: fields.unsigned("cached_for")?,
+    };
     Ok(HpkeKeyRow {
         config_id: u8::try_from(fields.integer("config_id")?).map_err(|_| fields.corrupt("config_id"))?,
         config: fields.bytes("config")?,
-        private_key: Zeroizing::new(fields.bytes("private_key")?),
-        state: fields.parsed("state")?,
-        created_at: fields.unsigned("created_at")?,
+        private_key: fields.optional_bytes("private_key")?.map(Zeroizing::new),
+        life,
     })
 }
 
 impl KeyState {
+    const ALL: [Self; 4] = [Self::Pending, Self::Active, Self::Expired, Self::Destroyed];
+
     const fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
             Self::Active => "active",
             Self::Expired => "expired",
+            Self::Destroyed => "destroyed",
         }
+    }
+}
+
+impl fmt::Display for KeyState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -101,6 +208,6 @@ impl FromStr for KeyState {
     type Err = columns::UnknownState;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        columns::state(text, &[Self::Pending, Self::Active, Self::Expired], Self::as_str)
+        columns::state(text, &Self::ALL, Self::as_str)
     }
 }

@@ -15,6 +15,8 @@ pub(super) enum Lock {
     Ledger,
     /// Which reports and which collection get which batch of one leader-selected task.
     Batches(i64),
+    /// The lives of the HPKE keys.
+    HpkeKeys,
 }
 
 /// Waits until nobody else holds `lock`, in either way; keeps it until the transaction ends.
@@ -53,6 +55,7 @@ impl Lock {
             Self::Task(task) => SPACE | (1 << 40) | (task & 0xff_ffff_ffff),
             Self::Ledger => SPACE | (2 << 40),
             Self::Batches(task) => SPACE | (3 << 40) | (task & 0xff_ffff_ffff),
+            Self::HpkeKeys => SPACE | (4 << 40),
         }
     }
 }

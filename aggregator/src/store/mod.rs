@@ -9,7 +9,8 @@
 //!
 //! * [`tasks`] - `insert_task`, `retire`, `mark`, `states`, `advertised`, `task_by_id`, `task_by_key`, `page`, `all_tasks`,
 //!   `lock_task`, `share_task`
-//! * [`hpke_keys`] - `keys`, `insert_key`, `set_key_state`
+//! * [`hpke_keys`] - `lock_keys`, `keys`, `insert_key`, `move_key`, `destroy_key`, `forget_key`, `note_cached_for`,
+//!   `is_needed_by_a_job`
 //! * [`report_ids`] - `insert_new`
 //! * [`segments`] - `insert_segment`, `postpone`, `unassigned`, `tasks_with_unassigned`, `assign`, `of_job`, `waiting`, `cut`,
 //!   `drop_waiting`, `delete_of_job`, `unsettled`, `unsettled_until`, `newest`

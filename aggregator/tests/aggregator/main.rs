@@ -13,6 +13,7 @@ mod helper_refusals;
 mod helper_release;
 mod helper_share;
 mod helper_steps;
+mod hpke_keys;
 mod leader_answers;
 mod leader_collection;
 mod leader_deferral;

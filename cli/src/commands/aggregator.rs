@@ -66,6 +66,7 @@ async fn serve(role: Role, parts: Parts) -> Result<(), Failure> {
         Some(admin) => Some((listener::bind(admin.address).await?, admin.token)),
         None => None,
     };
+    let schedule = config.hpke_keys.clone();
     let options = Options {
         role,
         store: Store::open(&config.database, mica_aggregator::store::migrator()).await?,
@@ -77,7 +78,8 @@ async fn serve(role: Role, parts: Parts) -> Result<(), Failure> {
         limits: config.limits(),
     };
     let tasks = options.tasks.len();
-    let aggregator = Aggregator::build(options).await?.with_tls(tls.clone()).with_taskprov(taskprov);
+    let aggregator = Aggregator::build_with_keys(options, schedule).await?;
+    let aggregator = aggregator.with_tls(tls.clone()).with_taskprov(taskprov);
     tracing::info!(tasks, "built");
     let admin = match admin {
         Some((listener, token)) => {

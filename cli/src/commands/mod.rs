@@ -7,6 +7,7 @@ pub(crate) mod demo;
 pub(crate) mod dev;
 pub(crate) mod doctor;
 mod gateway;
+pub(crate) mod keys;
 pub(crate) mod policy;
 mod relay;
 pub(crate) mod report;
@@ -34,6 +35,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Doctor(args) => doctor::run(&args, &global).await,
         Command::Config(command) => config::run(command, &global).await,
         Command::Task(command) => task::run(command, &global).await,
+        Command::Keys(command) => keys::run(command, &global).await,
         Command::Policy(command) => policy::run(&command, &global),
         Command::Report(args) => report::run(&args, &global).await,
         Command::Collect(args) => collect::run(&args, &global).await,

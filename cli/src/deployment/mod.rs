@@ -126,13 +126,13 @@ async fn start_all(
     };
     if let (Some(listener), Some(task)) = (sockets.helper, helper) {
         let built = roles::aggregator(setting, task, policy.clone(), has_leader).await?;
-        running.hpke_configs[1] = built.aggregator.hpke_configs().to_vec();
+        running.hpke_configs[1] = built.aggregator.hpke_configs();
         running.helper = Some(built.store);
         running.spawn("helper", built.aggregator.run(listener, running.shutdown.clone()));
     }
     if let (Some(listener), Some(task)) = (sockets.leader, leader) {
         let built = roles::aggregator(setting, task, policy, has_helper).await?;
-        running.hpke_configs[0] = built.aggregator.hpke_configs().to_vec();
+        running.hpke_configs[0] = built.aggregator.hpke_configs();
         running.leader = Some(built.store);
         running.spawn("leader", built.aggregator.run(listener, running.shutdown.clone()));
     }

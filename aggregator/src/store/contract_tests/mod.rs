@@ -5,6 +5,7 @@ mod batches;
 mod budgets;
 mod collecting;
 mod helper;
+mod keys;
 mod reports;
 mod sums;
 mod tasks;

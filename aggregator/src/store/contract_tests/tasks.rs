@@ -10,7 +10,6 @@ use tokio::sync::Barrier;
 use zeroize::Zeroizing;
 
 use super::{attempt, commit, stores};
-use crate::store::hpke_keys::{HpkeKeyRow, KeyState, insert_key, keys, set_key_state};
 use crate::store::tasks::{
     NewTask, Origin, Role, Stored, all_tasks, insert_task, lock_task, share_task, task_by_id,
 };
@@ -96,29 +95,6 @@ async fn a_number_that_no_column_holds_is_refused() {
     for (_database, store) in stores().await {
         let task = &NewTask { verification_key_id: u64::MAX, ..new_task(1) };
         assert_eq!(attempt!(store, |tx| insert_task(tx, task)), Err(StoreError::OutOfRange));
-    }
-}
-
-#[tokio::test]
-async fn a_key_identifier_is_given_once() {
-    for (_database, store) in stores().await {
-        let key = &HpkeKeyRow {
-            config_id: 255,
-            config: vec![1, 2],
-            private_key: Zeroizing::new(vec![3; 32]),
-            state: KeyState::Pending,
-            created_at: 10,
-        };
-        let newer = &HpkeKeyRow { config_id: 0, created_at: 11, ..key.clone() };
-        assert!(commit!(store, |tx| insert_key(tx, key)));
-        assert!(!commit!(store, |tx| insert_key(tx, key)));
-        assert!(commit!(store, |tx| insert_key(tx, newer)));
-        assert!(commit!(store, |tx| set_key_state(tx, 255, KeyState::Active)));
-        assert!(!commit!(store, |tx| set_key_state(tx, 7, KeyState::Active)));
-        let stored = commit!(store, |tx| keys(tx));
-        assert_eq!(stored.iter().map(|key| key.config_id).collect::<Vec<_>>(), [0, 255]);
-        assert_eq!(stored[1].state, KeyState::Active);
-        assert!(stored[1].private_key == key.private_key && stored[1].config == key.config);
     }
 }
 

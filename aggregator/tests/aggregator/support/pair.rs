@@ -245,7 +245,7 @@ impl Pair {
         ];
         for (database, (listener, files)) in databases.iter().zip(files) {
             let aggregator = build(database, files, setting, &clock).await;
-            let list = HpkeConfigList::decoded(aggregator.hpke_configs()).expect("its own list");
+            let list = HpkeConfigList::decoded(&aggregator.hpke_configs()).expect("its own list");
             configs.push(list.preferred().expect("at least one").clone());
             servers.push(tokio::spawn(aggregator.run(listener, shutdown.clone())));
         }

@@ -69,7 +69,7 @@ impl Server {
                 let store = Store::open(&url, migrator()).await.expect("the database of the test");
                 let server =
                     Aggregator::build(Options { store, ..options }).await.expect("the task can be served");
-                let hpke_configs = server.hpke_configs().to_vec();
+                let hpke_configs = server.hpke_configs();
                 let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
                 let origin = format!("http://{}", listener.local_addr().expect("it is bound"));
                 tokio::spawn(server.run(listener, Shutdown::new()));
@@ -103,7 +103,7 @@ impl Server {
         self.stop();
     }
 
-    fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }

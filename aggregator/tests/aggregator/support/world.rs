@@ -10,7 +10,7 @@ use mica_client::{ReportBuilder, TaskBundle};
 use mica_dap::codec::{Decode as _, Encode as _};
 use mica_dap::collection::{CollectionJobReq, CollectionJobResp, Query};
 use mica_dap::hpke::{self, AggregateShareAad, HpkeKeypair, Label};
-use mica_dap::hpke_config::{HpkeCiphertext, HpkeConfigList};
+use mica_dap::hpke_config::{HpkeCiphertext, HpkeConfig, HpkeConfigList};
 use mica_dap::media::Media;
 use mica_dap::report::{Report, UploadErrors, UploadRequest};
 use mica_dap::report_error::ReportError;
@@ -33,6 +33,7 @@ pub(crate) struct World {
     pub(crate) leader: Server,
     pub(crate) builder: ReportBuilder,
     pub(crate) kind: &'static str,
+    helper_config: HpkeConfig,
     http: HttpClient,
 }
 
@@ -62,10 +63,10 @@ impl World {
         let leader = Server::limited(Role::Leader, &task, database, limits).await;
         let list = HpkeConfigList::decoded(&leader.hpke_configs).expect("its own list");
         let leader_config = list.preferred().expect("at least one").clone();
-        let builder =
-            ReportBuilder::new(&bundle(&task), leader_config, helper_config).expect("a VDAF it can run");
+        let builder = ReportBuilder::new(&bundle(&task), leader_config, helper_config.clone())
+            .expect("a VDAF it can run");
         let http = HttpClient::new(HttpOptions::default());
-        Self { task, helper, leader, builder, kind: database.kind, http }
+        Self { task, helper, leader, builder, kind: database.kind, helper_config, http }
     }
 
     /// The power fails and comes back.
@@ -83,6 +84,22 @@ impl World {
 
     pub(crate) fn report_at(&self, value: u64, unix_seconds: u64) -> Report {
         self.builder.report(&Measurement::Integer(value), unix_seconds).expect("a fitting measurement")
+    }
+
+    /// Reports of a client that has this list of the leader's keys.
+    pub(crate) fn reports_to(&self, keys: &HpkeConfigList, values: &[u64]) -> Vec<Report> {
+        let leader = keys.preferred().expect("at least one").clone();
+        let builder = ReportBuilder::new(&bundle(&self.task), leader, self.helper_config.clone());
+        let builder = builder.expect("a VDAF it can run");
+        let report = |value: &u64| builder.report(&Measurement::Integer(*value), NOW);
+        values.iter().map(|value| report(value).expect("a fitting measurement")).collect()
+    }
+
+    /// The list that a leader publishes now.
+    pub(crate) async fn fetch_keys(&self, leader: &Server) -> HpkeConfigList {
+        let url = format!("{}/api/dap/hpke_config", leader.origin);
+        let reply = self.send(Method::GET, &url, None, Vec::new()).await;
+        HpkeConfigList::decoded(&reply.body).expect("its own list")
     }
 
     /// Uploads, and returns the refused ones.
@@ -219,7 +236,11 @@ impl World {
     }
 
     pub(crate) async fn send_request(&self, request: Request<Bytes>) -> Reply {
-        Reply::of(&self.http.send(request).await.expect("the leader answers"))
+        Reply::of(&self.exchange(request).await)
+    }
+
+    pub(crate) async fn exchange(&self, request: Request<Bytes>) -> Response<Bytes> {
+        self.http.send(request).await.expect("the leader answers")
     }
 
     /// What every request to the helper must carry.

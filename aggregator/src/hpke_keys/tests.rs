@@ -1,0 +1,257 @@
+//! The lives of keys by a clock that the test sets, on both databases and from two replicas.
+
+use std::sync::Arc;
+
+use mica_dap::codec::Decode as _;
+use mica_dap::hpke::Suite;
+use mica_dap::hpke_config::HpkeConfigList;
+use mica_service::clock::Clock;
+use mica_service::store::Store;
+use mica_service::testing::{TestDatabase, databases, sqlite};
+use tokio::task::JoinSet;
+
+use super::life::{Change, Known, PENDING_SECONDS, due};
+use super::*;
+use crate::store::migrator;
+
+const NOW: u64 = 1_800_000_000;
+const DAY: u64 = 86_400;
+
+async fn open(database: &TestDatabase) -> Store {
+    database.open(migrator()).await.unwrap()
+}
+
+async fn keys(database: &TestDatabase, clock: &Clock, schedule: &Schedule) -> Keys {
+    Keys::load(open(database).await, clock.clone(), schedule.clone()).await.unwrap()
+}
+
+fn advertised(keys: &Keys) -> Vec<u8> {
+    let list = HpkeConfigList::decoded(keys.ring().configs()).unwrap();
+    list.configs().iter().map(|config| config.id).collect()
+}
+
+fn accepts(keys: &Keys, id: u8) -> bool {
+    keys.ring().at(keys.clock.now()).find(id).is_some()
+}
+
+async fn states(keys: &Keys) -> Vec<(u8, KeyState)> {
+    let facts = list(&keys.store, &keys.schedule).await.unwrap();
+    facts.iter().map(|key| (key.config_id, key.life.state)).collect()
+}
+
+/// Moves the clock and lets the keys live.
+async fn after(keys: &Keys, seconds: u64) {
+    keys.clock.advance(seconds);
+    keys.renew().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_is_accepted_before_and_long_after_it_is_advertised_and_then_erased() {
+    for database in databases().await {
+        let keys = keys(&database, &Clock::manual(NOW), &Schedule::default()).await;
+        assert_eq!(advertised(&keys), [0], "the first key is there at once");
+        after(&keys, 30 * DAY - 1).await;
+        assert_eq!(states(&keys).await, [(0, KeyState::Active)]);
+        after(&keys, 1).await;
+        assert_eq!(states(&keys).await, [(1, KeyState::Pending), (0, KeyState::Active)]);
+        assert!(advertised(&keys) == [0] && accepts(&keys, 1), "accepted, and nobody is told yet");
+        after(&keys, PENDING_SECONDS).await;
+        assert!(advertised(&keys) == [1] && accepts(&keys, 0), "{}", database.kind);
+        after(&keys, 2 * DAY).await;
+        assert!(accepts(&keys, 0), "a client may have fetched the list just before");
+        after(&keys, PENDING_SECONDS).await;
+        assert_eq!(states(&keys).await, [(1, KeyState::Active), (0, KeyState::Destroyed)]);
+        assert!(!accepts(&keys, 0) && keys.ring().whole().find(0).is_none(), "there is no private key");
+        after(&keys, 2 * DAY).await;
+        assert_eq!(states(&keys).await, [(1, KeyState::Active)], "its identifier is free again");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_over_opens_only_what_was_sent_once() {
+    let database = sqlite();
+    let keys = keys(&database, &Clock::manual(NOW), &Schedule::default()).await;
+    rotate(&keys.store, &keys.schedule, &[], NOW).await.unwrap();
+    after(&keys, PENDING_SECONDS).await;
+    // Nobody looks at the table for a while.
+    keys.clock.advance(2 * DAY + PENDING_SECONDS);
+    assert!(!accepts(&keys, 0) && keys.ring().whole().find(0).is_some());
+}
+
+#[tokio::test]
+async fn a_longer_cache_lifetime_counts_from_when_clients_are_told() {
+    let database = sqlite();
+    let clock = Clock::manual(NOW);
+    let long = Schedule::new(30 * DAY, 5 * DAY, vec![Suite::MANDATORY]).unwrap();
+    drop(keys(&database, &clock, &Schedule::default()).await);
+    drop(keys(&database, &clock, &long).await);
+    let keys = keys(&database, &clock, &Schedule::default()).await;
+    rotate(&keys.store, &keys.schedule, &[], NOW).await.unwrap();
+    after(&keys, PENDING_SECONDS).await;
+    after(&keys, 10 * DAY).await;
+    assert!(accepts(&keys, 0), "some client was told to keep it for five days");
+    after(&keys, PENDING_SECONDS).await;
+    assert!(!accepts(&keys, 0));
+}
+
+/// S8.
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_that_rotate_at_once_make_one_key() {
+    for database in databases().await {
+        let clock = Clock::manual(NOW);
+        let suites = vec![Suite::MANDATORY, Suite::P256Aes128Gcm];
+        let schedule = Schedule::new(30 * DAY, DAY, suites).unwrap();
+        let mut starts = JoinSet::new();
+        for _ in 0..4 {
+            let (store, clock, schedule) = (open(&database).await, clock.clone(), schedule.clone());
+            starts.spawn(async move { Arc::new(Keys::load(store, clock, schedule).await.unwrap()) });
+        }
+        let replicas = starts.join_all().await;
+        for step in [0, 30 * DAY, PENDING_SECONDS, 1] {
+            clock.advance(step);
+            let mut renewals = JoinSet::new();
+            for keys in replicas.clone() {
+                renewals.spawn(async move { keys.renew().await.unwrap() });
+            }
+            renewals.join_all().await;
+            let first = states(&replicas[0]).await;
+            assert_eq!(first.len(), if step == 0 { 2 } else { 4 }, "{} {step}", database.kind);
+            for keys in &replicas {
+                keys.renew().await.unwrap();
+                assert_eq!(advertised(keys), advertised(&replicas[0]), "clients see one aggregator");
+                assert!(first.iter().all(|(id, _)| accepts(keys, *id)));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_another_replica_made_is_found_when_it_is_needed() {
+    let database = sqlite();
+    let clock = Clock::manual(NOW);
+    let one = keys(&database, &clock, &Schedule::default()).await;
+    let other = keys(&database, &clock, &Schedule::default()).await;
+    let made = rotate(&one.store, &one.schedule, &[], NOW).await.unwrap();
+    let id = made[0].config_id;
+    assert!(!accepts(&other, id));
+    assert!(other.ring_for([0, id].into_iter()).await.unwrap().at(NOW).find(id).is_some());
+    // Anybody can make up numbers: another look has to wait.
+    rotate(&one.store, &one.schedule, &[], NOW + PENDING_SECONDS).await.unwrap();
+    assert!(other.ring_for([77].into_iter()).await.unwrap().at(NOW).find(77).is_none());
+    assert!(!(other.may_look() && other.may_look()));
+}
+
+#[tokio::test]
+async fn a_rotation_that_is_under_way_is_not_begun_again() {
+    let database = sqlite();
+    let keys = keys(&database, &Clock::manual(NOW), &Schedule::default()).await;
+    let first = rotate(&keys.store, &keys.schedule, &[], NOW).await.unwrap();
+    let again = rotate(&keys.store, &keys.schedule, &[], NOW + 1).await.unwrap();
+    assert!(first == again && first.len() == 1);
+    let other = rotate(&keys.store, &keys.schedule, &[Suite::P256Aes128Gcm], NOW).await;
+    assert!(matches!(other, Err(RotateError::OtherSuite(Suite::P256Aes128Gcm))));
+}
+
+#[tokio::test]
+async fn suites_are_advertised_in_the_order_of_the_schedule_and_leave_when_it_does_not_name_them() {
+    let database = sqlite();
+    let clock = Clock::manual(NOW);
+    let wide = vec![Suite::X25519ChaCha20Poly1305, Suite::MANDATORY, Suite::P256Aes256Gcm];
+    let both = keys(&database, &clock, &Schedule::new(30 * DAY, DAY, wide.clone()).unwrap()).await;
+    let list = HpkeConfigList::decoded(both.ring().configs()).unwrap();
+    assert_eq!(list.configs().iter().filter_map(Suite::of).collect::<Vec<_>>(), wide);
+    drop(both);
+    let narrow = keys(&database, &clock, &Schedule::default()).await;
+    assert_eq!(advertised(&narrow).len(), 3, "settings that come and go cost no keys");
+    after(&narrow, 3_600).await;
+    assert_eq!(advertised(&narrow).len(), 1);
+    assert!((0..3).all(|id| accepts(&narrow, id)));
+}
+
+/// S9.
+#[tokio::test]
+async fn an_identifier_is_never_given_again_while_its_key_is_accepted_or_rests() {
+    let database = sqlite();
+    let keys = keys(&database, &Clock::manual(NOW), &Schedule::default()).await;
+    // Of each identifier: when its key was made, and until when it was accepted.
+    let mut seen: Vec<Option<(u64, u64)>> = vec![None; 256];
+    for round in 0..300 {
+        let now = keys.clock.now();
+        let made = rotate(&keys.store, &keys.schedule, &[], now).await;
+        assert!(made.is_ok_and(|made| made.len() == 1), "there is time for each to rest: {round}");
+        for key in list(&keys.store, &keys.schedule).await.unwrap() {
+            let known = &mut seen[usize::from(key.config_id)];
+            let made_at = key.life.created_at;
+            if let Some((_, accepted_until)) = known.filter(|(earlier, _)| *earlier != made_at) {
+                assert!(made_at >= accepted_until + 2 * DAY, "{}", key.config_id);
+            }
+            let accepted_until = match (key.life.state, *known) {
+                (KeyState::Expired, _) => key.life.leaves_at.unwrap(),
+                (KeyState::Destroyed, Some((_, accepted_until))) => accepted_until,
+                _ => u64::MAX - 2 * DAY,
+            };
+            *known = Some((made_at, accepted_until));
+        }
+        // Forty-one minutes: at any time some seventy keys are accepted, and as many identifiers rest.
+        after(&keys, PENDING_SECONDS).await;
+        after(&keys, 2_400).await;
+    }
+    assert!(seen.iter().all(Option::is_some), "all identifiers had their turn");
+}
+
+/// S9.
+#[tokio::test]
+async fn rotation_is_refused_when_every_identifier_is_in_use() {
+    let database = sqlite();
+    let keys = keys(&database, &Clock::manual(NOW), &Schedule::default()).await;
+    for _ in 0..255 {
+        rotate(&keys.store, &keys.schedule, &[], keys.clock.now()).await.unwrap();
+        after(&keys, PENDING_SECONDS).await;
+    }
+    let before = states(&keys).await;
+    assert_eq!(before.len(), 256);
+    let refused = rotate(&keys.store, &keys.schedule, &[], keys.clock.now()).await.unwrap_err();
+    assert!(refused.to_string().starts_with("all 256 HPKE key identifiers are in use"), "{refused}");
+    assert_eq!(states(&keys).await, before);
+    // Time alone mends it: 256 keys end, and their identifiers rest.
+    after(&keys, 2 * DAY).await;
+    after(&keys, 2 * DAY + PENDING_SECONDS).await;
+    assert!(rotate(&keys.store, &keys.schedule, &[], keys.clock.now()).await.is_ok());
+}
+
+#[test]
+fn replicas_of_different_settings_do_not_use_up_the_identifiers() {
+    let life = |state, created_at| KeyLife {
+        state,
+        created_at,
+        entered_at: created_at,
+        leaves_at: None,
+        cached_for: DAY,
+    };
+    let known = |id, suite, life| Known { id, suite: Some(suite), life };
+    let keys = [
+        known(0, Suite::MANDATORY, life(KeyState::Active, NOW)),
+        known(
+            1,
+            Suite::P256Aes128Gcm,
+            KeyLife { leaves_at: Some(NOW + DAY), ..life(KeyState::Expired, NOW) },
+        ),
+    ];
+    let wide = Schedule::new(30 * DAY, DAY, vec![Suite::MANDATORY, Suite::P256Aes128Gcm]).unwrap();
+    assert_eq!(due(&keys, &wide, NOW + 3_599, &[]).changes, []);
+    assert!(matches!(due(&keys, &wide, NOW + 3_600, &[]).changes[..], [Change::Make { id: 2, .. }]));
+}
+
+#[test]
+fn a_key_of_a_newer_version_is_left_alone() {
+    let life = KeyLife {
+        state: KeyState::Active,
+        created_at: NOW,
+        entered_at: NOW,
+        leaves_at: None,
+        cached_for: DAY,
+    };
+    let newer = Known { id: 4, suite: None, life };
+    let ours = Known { id: 0, suite: Some(Suite::MANDATORY), life };
+    assert_eq!(due(&[newer, ours], &Schedule::default(), NOW + DAY, &[]).changes, []);
+}

@@ -1,0 +1,106 @@
+//! Carrying out what is due in the lives of keys, in one transaction that one replica at a time is in.
+
+use mica_dap::codec::{Decode as _, Encode as _};
+use mica_dap::hpke::{HpkeKeypair, Suite};
+use mica_dap::hpke_config::HpkeConfig;
+use mica_service::store::{Store, StoreError, Tx};
+use zeroize::Zeroizing;
+
+use super::Schedule;
+use super::life::{self, Change, Due, Known};
+use crate::store::hpke_keys::{self, HpkeKeyRow, KeyLife, KeyState};
+
+/// The keys as they are now, and what is due.
+pub(super) async fn look(
+    tx: &mut Tx,
+    schedule: &Schedule,
+    now: u64,
+    rotate: &[Suite],
+) -> Result<(Vec<HpkeKeyRow>, Due), StoreError> {
+    let rows = hpke_keys::keys(tx).await?;
+    let known: Vec<Known> = rows.iter().map(known).collect();
+    let mut due = life::due(&known, schedule, now, rotate);
+    let mut changes = Vec::with_capacity(due.changes.len());
+    for change in due.changes {
+        // The leader may have to repeat what it sent to the helper, byte for byte.
+        let is_needed = match change {
+            Change::Destroy { accepted_until, .. } => {
+                hpke_keys::is_needed_by_a_job(tx, accepted_until.saturating_add(CLOCKS_DIFFER)).await?
+            }
+            _ => false,
+        };
+        if !is_needed {
+            changes.push(change);
+        }
+    }
+    due.changes = changes;
+    let is_told_longer = |row: &HpkeKeyRow| {
+        matches!(row.life.state, KeyState::Pending | KeyState::Active)
+            && row.life.cached_for < schedule.cache_for()
+    };
+    if rows.iter().any(is_told_longer) {
+        due.changes.push(Change::Note);
+    }
+    Ok((rows, due))
+}
+
+/// Carries out all that is due, and returns the keys as they are then and whether an identifier was lacking.
+pub(super) async fn turn(
+    store: &Store,
+    schedule: &Schedule,
+    now: u64,
+    rotate: &[Suite],
+) -> Result<(Vec<HpkeKeyRow>, bool), StoreError> {
+    store
+        .tx("turn_hpke_keys", move |mut tx| async move {
+            hpke_keys::lock_keys(&mut tx).await?;
+            loop {
+                let (rows, due) = look(&mut tx, schedule, now, rotate).await?;
+                if due.changes.is_empty() {
+                    return Ok((tx, (rows, due.lacks_identifier)));
+                }
+                for change in due.changes {
+                    carry_out(&mut tx, schedule, change, now).await?;
+                }
+            }
+        })
+        .await
+}
+
+async fn carry_out(tx: &mut Tx, schedule: &Schedule, change: Change, now: u64) -> Result<(), StoreError> {
+    let done = match change {
+        Change::Make { id, suite, state, leaves_at } => {
+            let keypair = HpkeKeypair::generate_for(suite, id, &mut rand::rng());
+            let row = HpkeKeyRow {
+                config_id: id,
+                config: keypair.config.encoded(),
+                private_key: Some(Zeroizing::new(keypair.private_key.to_bytes().to_vec())),
+                life: KeyLife {
+                    state,
+                    created_at: now,
+                    entered_at: now,
+                    leaves_at,
+                    cached_for: schedule.cache_for(),
+                },
+            };
+            hpke_keys::insert_key(tx, &row).await?
+        }
+        Change::Move { id, states, leaves_at } => hpke_keys::move_key(tx, id, states, now, leaves_at).await?,
+        Change::Destroy { id, leaves_at, .. } => hpke_keys::destroy_key(tx, id, now, leaves_at).await?,
+        Change::Forget { id } => hpke_keys::forget_key(tx, id).await?,
+        Change::Note => {
+            hpke_keys::note_cached_for(tx, schedule.cache_for()).await?;
+            true
+        }
+    };
+    // Everybody who changes a key holds the lock.
+    if done { Ok(()) } else { Err(StoreError::Contended) }
+}
+
+fn known(row: &HpkeKeyRow) -> Known {
+    let suite = HpkeConfig::decoded(&row.config).ok().and_then(|config| Suite::of(&config));
+    Known { id: row.config_id, suite, life: row.life }
+}
+
+/// By how many seconds the clocks of replicas may differ.
+const CLOCKS_DIFFER: u64 = 60;
