@@ -48,7 +48,14 @@ impl Keys {
     pub async fn load(store: Store, clock: Clock, schedule: Schedule) -> Result<Self, StoreError> {
         let rows = renewed(&store, &schedule, clock.now()).await?;
         let ring = RwLock::new(Arc::new(KeyRing::new(&rows, &schedule)?));
-        Ok(Self { store, clock, schedule, ring, renewing: Default::default(), looked: Mutex::default() })
+        Ok(Self {
+            store,
+            clock,
+            schedule,
+            ring,
+            renewing: tokio::sync::Mutex::default(),
+            looked: Mutex::default(),
+        })
     }
 
     /// The keys of this moment. Take it once for a request or a job, not once for a report.
