@@ -90,7 +90,7 @@ fn counted(prefixes: &[&str], seeds: std::ops::Range<u32>) -> Vec<i128> {
     let strings: Vec<String> = seeds
         .map(|seed| {
             let bits = plain(&config, &measurement(&config, seed));
-            bits.iter().map(|bit| bit.to_string()).collect()
+            bits.iter().map(ToString::to_string).collect()
         })
         .collect();
     let count = |prefix: &&str| strings.iter().filter(|string| string.starts_with(*prefix)).count();
