@@ -17,6 +17,8 @@ use mica_dap::hpke::HpkeKeypair;
 use mica_dap::media::Media;
 use mica_dap::report::UploadRequest;
 use mica_dap::vdaf::Measurement;
+use mica_service::listener::{self, Limits};
+use mica_service::shutdown::Shutdown;
 use mica_tests::{Dev, Forge, Wire, eventually};
 
 /// What it does with the next request about an aggregation job.
@@ -59,7 +61,7 @@ impl Helper {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let endpoint = format!("http://{}/api/dap/", listener.local_addr().expect("it is bound"));
         let router = Router::new().fallback(answer).with_state(helper.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        tokio::spawn(listener::serve(listener, router, Limits::default(), Shutdown::new()));
         (helper, endpoint)
     }
 
@@ -146,11 +148,11 @@ async fn a_leader_alone_repeats_its_job_until_a_helper_of_another_make_has_settl
         let seen = helper.seen();
         let methods: Vec<&Method> = seen.iter().map(|seen| &seen.method).collect();
         assert_eq!(methods, [&Method::POST, &Method::POST, &Method::POST, &Method::GET], "draft {draft}");
-        assert!(seen[..3].iter().all(|one| one.body == seen[0].body), "the same bytes each time");
+        assert!(seen[..3].iter().all(|request| request.body == seen[0].body), "the same bytes each time");
         let place = format!("/api/dap/tasks/{}/aggregation_jobs/mine-1?step=0", dev.task.id);
         assert_eq!(seen[3].target, place);
-        let token = format!("Bearer {}", dev.task.leader_to_helper);
-        assert!(seen.iter().all(|one| one.authorization.as_ref() == Some(&token)));
+        let shown = format!("Bearer {}", dev.task.leader_to_helper);
+        assert!(seen.iter().all(|request| request.authorization.as_ref() == Some(&shown)));
         let mut database = dev.database("leader").await;
         assert_eq!(database.tally("aggregated").await, 0);
         assert_eq!(database.tally("vdaf_verify_error").await, 2);

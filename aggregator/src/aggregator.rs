@@ -135,7 +135,6 @@ impl Aggregator {
     }
 
     /// Everything its admin listener answers to the holder of `token`: for a listener of its own, beside [`Self::run`].
-    #[must_use]
     pub fn admin(&self, token: TokenHash) -> axum::Router {
         let shared = &self.shared;
         let desk = Desk {

@@ -146,9 +146,9 @@ pub async fn enrol(
         .await?;
     // What was taken once is not refused because the rules for new tasks have changed.
     if is_known {
-        rules.check_known(file)?
+        rules.check_known(file)?;
     } else {
-        rules.check(file)?
+        rules.check(file)?;
     }
     insert(store, file, Origin::Operator, None, now).await
 }

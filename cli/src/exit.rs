@@ -196,7 +196,7 @@ impl From<AggregatorError> for Failure {
     fn from(error: AggregatorError) -> Self {
         match error {
             AggregatorError::Store(error) => error.into(),
-            other => Self::invalid(other),
+            other @ AggregatorError::Task(_) => Self::invalid(other),
         }
     }
 }

@@ -24,7 +24,6 @@ use crate::metrics::Figures;
 use crate::task_file::{TaskFile, TaskText};
 
 /// Everything the admin listener answers, to the holder of `token` alone.
-#[must_use]
 pub fn router(desk: Desk, token: TokenHash) -> Router {
     let access = Access::new(token);
     let check = move |request: Request, next: Next| {

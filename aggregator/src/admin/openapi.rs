@@ -1,4 +1,4 @@
-//! The description of the admin API (OpenAPI 3.1), made from the very types that it answers with.
+//! The description of the admin API (`OpenAPI` 3.1), made from the very types that it answers with.
 //!
 //! `docs/openapi.json` is a copy of it, which a test compares.
 
@@ -44,7 +44,7 @@ fn paths(generator: &mut SchemaGenerator) -> Value {
                           "description": "Whether the answer may hold secrets." });
     let number = |name: &str, what: &str| json!({ "name": name, "in": "query", "schema": { "type": "integer", "minimum": 0 }, "description": what });
     let body = generator.subschema_for::<TaskText>();
-    let mut list = operation("List tasks", &[200], schema::<TaskList>(generator), &[]);
+    let mut list = operation("List tasks", &[200], &schema::<TaskList>(generator), &[]);
     list["parameters"] = json!([
         number("after", "The `next` of the list before."),
         number("limit", "How many tasks at most, up to 1000."),
@@ -52,24 +52,24 @@ fn paths(generator: &mut SchemaGenerator) -> Value {
     let mut create = operation(
         "Add a task; the same task again is the same task",
         &[201, 200],
-        schema::<TaskDetail>(generator),
+        &schema::<TaskDetail>(generator),
         &[400, 409, 413, 415, 422],
     );
     create["requestBody"] =
         json!({ "required": true, "content": { "application/json": { "schema": body } } });
-    let mut show = operation("Show a task", &[200], schema::<TaskDetail>(generator), &[404]);
+    let mut show = operation("Show a task", &[200], &schema::<TaskDetail>(generator), &[404]);
     show["parameters"] = json!([task, secrets]);
     let mut retire = operation(
         "End a task: it takes no more reports; what it took can still be collected",
         &[200],
-        schema::<TaskDetail>(generator),
+        &schema::<TaskDetail>(generator),
         &[404],
     );
     retire["parameters"] = json!([task]);
-    let mut export = operation("Take a task elsewhere", &[200], schema::<TaskExport>(generator), &[404]);
+    let mut export = operation("Take a task elsewhere", &[200], &schema::<TaskExport>(generator), &[404]);
     export["parameters"] = json!([task, secrets]);
-    let this = operation("This document", &[200], json!({ "type": "object" }), &[]);
-    let mut metrics = operation("What the server counts, as Prometheus reads it", &[], Value::Null, &[]);
+    let this = operation("This document", &[200], &json!({ "type": "object" }), &[]);
+    let mut metrics = operation("What the server counts, as Prometheus reads it", &[], &Value::Null, &[]);
     metrics["responses"]["200"] = json!({
         "description": "ok", "content": { "text/plain; version=0.0.4": { "schema": { "type": "string" } } },
     });
@@ -88,7 +88,7 @@ fn schema<T: schemars::JsonSchema>(generator: &mut SchemaGenerator) -> Value {
 }
 
 /// An operation with its answers; everyone may also be told 401, 403 and 429.
-fn operation(summary: &str, good: &[u16], schema: Value, refusals: &[u16]) -> Value {
+fn operation(summary: &str, good: &[u16], schema: &Value, refusals: &[u16]) -> Value {
     let mut answers = Map::new();
     for status in good {
         let content = json!({ "application/json": { "schema": schema } });

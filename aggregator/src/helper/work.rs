@@ -127,8 +127,8 @@ async fn settle(
 ) -> Result<(), Fault> {
     let (kind, id) = (row.kind, row.id);
     // What requests take of the memory is bounded, whether they are answered at once or later.
-    let taken = shared.room.take(row.request.len());
-    let _taken = taken.ok_or_else(|| Fault::new(anyhow::anyhow!("there is no room right now")))?;
+    let room = shared.room.take(row.request.len());
+    let _taken = room.ok_or_else(|| Fault::new(anyhow::anyhow!("there is no room right now")))?;
     let started = Instant::now();
     let (pace, done) = match kind {
         WorkKind::Init => (&shared.paces.jobs, init(shared, task, row, token).await),

@@ -178,11 +178,11 @@ fn open_one(keys: Openers<'_>, task: &Task, report: &Report) -> Result<LeaderIni
         .map_err(|error| error.report_error())
 }
 
+/// A report that the helper is asked about, and where its verification stands.
+type Begun = (Report, VerifyState);
+
 /// Splits what is included into what the helper is sent and what is kept for its answer.
-fn begin(
-    opened: Vec<Opened>,
-    included: &[bool],
-) -> Result<(Vec<VerifyInit>, Vec<(Report, VerifyState)>), JobError> {
+fn begin(opened: Vec<Opened>, included: &[bool]) -> Result<(Vec<VerifyInit>, Vec<Begun>), JobError> {
     let mut inits = Vec::new();
     let mut sent = Vec::new();
     for (opened, _) in opened.into_iter().zip(included).filter(|(_, included)| **included) {

@@ -63,7 +63,7 @@ pub(super) async fn pick(
     task: &Task,
     job: &Held<CollectionJobRow>,
 ) -> Result<Option<BatchId>, JobError> {
-    let picked = shared
+    shared
         .store
         .tx("pick_batch", move |mut tx| async move {
             // In this order everywhere. Whoever deletes the job holds the lock of the task, and must see the batch.
@@ -79,8 +79,7 @@ pub(super) async fn pick(
             tx.abandon();
             Ok((tx, Err(JobError::LeaseLost)))
         })
-        .await?;
-    picked
+        .await?
 }
 
 async fn next_ready(tx: &mut Tx, task: &Task) -> Result<Option<BatchId>, StoreError> {

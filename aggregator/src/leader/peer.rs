@@ -136,8 +136,10 @@ fn reason(status: StatusCode, problem: Option<Problem>) -> Reason {
     match status {
         _ if problem == Some(Problem::UnrecognizedTask) => Reason::UnknownTask,
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Reason::Unauthorized,
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => Reason::Busy,
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Reason::Busy,
+        StatusCode::REQUEST_TIMEOUT
+        | StatusCode::TOO_EARLY
+        | StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::SERVICE_UNAVAILABLE => Reason::Busy,
         _ if status.is_server_error() => Reason::Failing,
         _ if status.is_client_error() => Reason::Refused,
         _ => Reason::Confused,

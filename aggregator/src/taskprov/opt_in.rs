@@ -56,7 +56,7 @@ impl Taskprov {
         };
         rules.check(&file).map_err(|error| opt_out(error.to_string()))?;
         if !self.without_noise {
-            self.insist_on_noise(&file, &rules).map_err(opt_out)?;
+            Self::insist_on_noise(&file, &rules).map_err(opt_out)?;
         }
         self.room(shared, origin, now).await.map_err(|error| match error {
             ServerError::Abort(abort) => abort.in_task(&id).into(),
@@ -100,7 +100,7 @@ impl Taskprov {
         Ok(end)
     }
 
-    fn insist_on_noise(&self, file: &TaskFile, rules: &Rules<'_>) -> Result<(), String> {
+    fn insist_on_noise(file: &TaskFile, rules: &Rules<'_>) -> Result<(), String> {
         let task = Task::resolve(0, file.clone(), rules.policy).map_err(|error| error.why)?;
         match task.decision {
             Decision::Release(_) => Ok(()),

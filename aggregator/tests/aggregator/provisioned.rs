@@ -91,7 +91,7 @@ impl Agreement {
         };
         let server = Aggregator::build(options).await.expect("it needs no task");
         let server = server.with_taskprov(Some(self.terms(role)));
-        let list = HpkeConfigList::decoded(server.hpke_configs()).expect("its own list");
+        let list = HpkeConfigList::decoded(&server.hpke_configs()).expect("its own list");
         tokio::spawn(server.run(listener, Shutdown::new()));
         list.preferred().expect("at least one").clone()
     }

@@ -51,7 +51,7 @@ pub(super) async fn run(args: &Args, global: &Global) -> Result<(), Failure> {
         RoleName::Helper => examine(&settings, Role::Helper, &mut findings).await,
     }
     show(&findings, global.output)?;
-    match findings.iter().filter_map(|finding| finding.exit()).min_by_key(|exit| *exit as u8) {
+    match findings.iter().filter_map(finding::Finding::exit).min_by_key(|exit| *exit as u8) {
         None => Ok(()),
         Some(exit) => {
             Err(Failure::new(exit, "something needs to be done: see the lines that begin with fail"))

@@ -1,6 +1,6 @@
 //! Does the peer of an aggregator answer, in the protocol, at the same time of day?
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, header};
@@ -8,6 +8,7 @@ use mica_dap::codec::Decode as _;
 use mica_dap::hpke_config::HpkeConfigList;
 use mica_dap::media::Media;
 use mica_dap::resource::Resource;
+use mica_service::clock::Clock;
 use mica_service::http::{HttpClient, PeerError};
 
 use super::finding::Finding;
@@ -39,7 +40,9 @@ pub(super) async fn examine(http: &HttpClient, endpoint: &str, findings: &mut Ve
         let todo = format!("it answers {} and no HPKE keys: is this an aggregator?", answer.status());
         Finding::fail("peer", what, todo, Exit::Unreachable)
     });
-    if let Some(ahead) = clock_ahead(answer.headers(), SystemTime::now()) {
+    if let Some(ahead) =
+        clock_ahead(answer.headers(), UNIX_EPOCH + Duration::from_secs(Clock::system().now()))
+    {
         findings.push(clock(endpoint, ahead));
     }
 }
@@ -67,8 +70,6 @@ const TOLERATED_SECONDS: u64 = 60;
 
 #[cfg(test)]
 mod tests {
-    use std::time::UNIX_EPOCH;
-
     use super::*;
     use crate::commands::doctor::finding::Grade;
 

@@ -40,7 +40,7 @@ pub(crate) struct At {
 /// An aggregator whose tasks can be asked about.
 pub(super) enum Tasks {
     Database(Box<Desk>),
-    Api { origin: String, token: Bearer, http: HttpClient },
+    Api { origin: String, token: Bearer, http: Box<HttpClient> },
 }
 
 impl At {
@@ -59,7 +59,7 @@ impl At {
                     Failure::invalid(format!("there is no token in {}; it is one line", file.display()))
                 })?;
                 let peers = self.peers.peers()?;
-                let http = HttpClient::new(HttpOptions { peers, ..HttpOptions::default() });
+                let http = Box::new(HttpClient::new(HttpOptions { peers, ..HttpOptions::default() }));
                 Ok(Tasks::Api { origin: url.trim_end_matches('/').to_owned(), token, http })
             }
             _ => Err(Failure::usage("whose tasks? add --config FILE, or --admin URL and --token-file FILE")),

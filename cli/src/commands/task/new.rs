@@ -45,7 +45,7 @@ pub(crate) struct Args {
     /// How reports are put into batches
     #[arg(long, value_enum, default_value_t = Mode::TimeInterval)]
     batch_mode: Mode,
-    /// With --batch-mode leader_selected: how many reports the leader puts in a batch; the fewest when left out
+    /// With batches of the leader: how many reports it puts in a batch; the fewest when left out
     #[arg(long, value_name = "N")]
     batch_target_size: Option<u64>,
     /// The draft of DAP that the task speaks
