@@ -55,12 +55,13 @@ async fn a_helper_with_as_many_jobs_as_it_takes_asks_for_patience() {
     // While the only writer of the database is busy, a job that has begun does not end.
     let (server, task, leader, first, second) = (&server, &task, &leader, &first, &second);
     let busy = server.store.tx("busy", move |tx| async move {
-        begin(server, task, Media::AggregationJobInitReq, first.len(), first).await;
+        let open = begin(server, task, Media::AggregationJobInitReq, first.len(), first).await;
         tokio::time::sleep(Duration::from_millis(500)).await;
         assert_eq!(leader.post_job(second.clone()).await.status, StatusCode::SERVICE_UNAVAILABLE);
-        Ok((tx, ()))
+        Ok((tx, open))
     });
-    busy.await.expect("it has the database for itself");
+    // Kept open: a leader that hangs up before it was heard has asked for nothing.
+    let _open = busy.await.expect("it has the database for itself");
     until(StatusCode::OK, || leader.post_job(second.clone())).await;
     assert_eq!(server.counted().await, 3);
 }

@@ -28,9 +28,7 @@ async fn a_report_that_is_too_early_for_the_helper_comes_again_in_another_job_an
         let mut reports = world.reports(&[1, 2, 3, 4]);
         reports[1] = world.report_at(2, start + 10);
         assert_eq!(world.upload(&reports).await, []);
-        while world.leader.counted().await < 2 {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
+        soon("two reports that count", async || world.leader.counted().await >= 2).await;
         assert_eq!(world.leader.unsettled().await, (1, 0), "{}", database.kind);
         assert_eq!(world.leader.next_try().await, Some(start), "not sooner than the clock says");
         world.leader.clock.set(start - 1);
@@ -68,9 +66,7 @@ async fn a_report_whose_batch_was_collected_meanwhile_is_not_sent() {
         let world = World::plain(&database).await;
         world.helper.honest().finds_early(&[2]);
         assert_eq!(world.upload(&world.reports(&[1, 2, 3])).await, []);
-        while world.leader.counted().await < 2 {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
+        soon("two reports that count", async || world.leader.counted().await >= 2).await;
         // The helper finds it too early again and again; a collection does not wait for it for ever.
         (0..20).for_each(|_| world.helper.honest().finds_early(&[0]));
         assert_eq!(world.total(&world.collected().await), (2, 3), "{}", database.kind);
@@ -94,28 +90,29 @@ async fn a_report_that_is_too_early_for_an_interval_that_closes_is_in_no_other_j
         world.put_off().await;
         let location = world.collect().await.location.expect("a job has a place");
         assert_eq!(world.upload(&world.reports(&[8])).await, []);
-        while world.leader.reasons().await.len() < 2 {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
+        soon("two jobs with a reason", async || world.leader.reasons().await.len() >= 2).await;
         // What it waited for is there, and more is under way: the interval closes.
         world.leader.clock.advance(601);
         let closing = async || {
             let figures = Figures::read(&world.leader.store).await.expect("the database answers");
             figures.collections == [("closing".to_owned(), 1)]
         };
-        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
-        while !closing().await {
-            assert!(tokio::time::Instant::now() < deadline, "{}: it does not close", database.kind);
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
+        soon("a collection that closes", closing).await;
         world.helper.honest().finds_early(&[0]);
         world.leader.clock.advance(600);
-        while world.leader.unsettled().await != (0, 0) {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
+        soon("the end of every job", async || world.leader.unsettled().await == (0, 0)).await;
         let tallies = [("aggregated", 3), ("batch_collected", 1), ("uploaded", 4)];
         assert_eq!(world.leader.tallies().await, tallies.map(|(name, n)| (name.to_owned(), n)));
         assert_eq!(world.total(&world.concluded(&location).await), (3, 7), "{}", database.kind);
         assert_eq!(world.helper.honest().counted(), 3);
+    }
+}
+
+/// Waits, but not for ever: unlike the world's own waiting, this moves no clock.
+async fn soon(what: &str, done: impl AsyncFn() -> bool) {
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !done().await {
+        assert!(tokio::time::Instant::now() < deadline, "no {what}");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
 }
