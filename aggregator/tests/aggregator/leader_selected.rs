@@ -78,8 +78,11 @@ async fn the_same_request_is_the_same_batch_until_its_job_is_deleted() {
         delete(&world, &again).await;
         assert_eq!(drained(&world).await, (3, 60));
         assert_eq!(world.leader.batches().await, [(Collected, 0, 3), (Collected, 0, 3)]);
-        let asked: Vec<_> = world.helper.posted(SHARES).iter().map(|share| selected(share)).collect();
-        let known: Vec<_> = world.helper.honest().batches().iter().map(|(batch, _)| *batch).collect();
+        // The jobs of the two may have reached the helper in either order.
+        let mut asked: Vec<_> = world.helper.posted(SHARES).iter().map(|share| selected(share)).collect();
+        let mut known: Vec<_> = world.helper.honest().batches().iter().map(|(batch, _)| *batch).collect();
+        asked.sort_unstable_by_key(|batch| *batch.as_bytes());
+        known.sort_unstable_by_key(|batch| *batch.as_bytes());
         assert_eq!(asked, known, "each batch is asked for by its name, once");
         world.assert_authorized();
     }
