@@ -139,16 +139,11 @@ async fn still_open<'r>(
 ///
 /// The segment is a new one, so that no collection that waits for the old one waits for it.
 async fn put_off(tx: &mut Tx, task: &Task, later: &[&Report], now: u64) -> Result<(), StoreError> {
-    let times = || later.iter().map(|report| report.metadata.time);
-    let (Some(min_time), Some(max_time)) = (times().min(), times().max()) else { return Ok(()) };
-    let segment = NewSegment {
-        task: task.key,
-        report_count: later.len() as u64,
-        min_time,
-        max_time,
-        reports: later.iter().map(|report| report.encoded()).collect::<Vec<_>>().concat(),
-        created_at: now,
-    };
+    let encoded: Vec<(Time, Vec<u8>)> =
+        later.iter().map(|report| (report.metadata.time, report.encoded())).collect();
+    let reports: Vec<(Time, &[u8])> = encoded.iter().map(|(time, bytes)| (*time, bytes.as_slice())).collect();
+    let Some(segment) = NewSegment::of(task.key, &reports, now) else { return Ok(()) };
+    let max_time = segment.max_time;
     let segment = store::segments::insert_segment(tx, &segment).await?;
     let come = task.configuration.time_precision().start_of(max_time);
     store::segments::postpone(tx, segment, come.max(now.saturating_add(AGAIN_SECONDS))).await

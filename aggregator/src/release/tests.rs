@@ -32,46 +32,26 @@ pub(crate) fn task() -> Arc<Task> {
     let policy = Policy::parse("policy.toml", &Policy::for_demo("t", &VDAF, 2, "1/10")).expect("a policy");
     let facts = TaskFacts { label: "t", vdaf: &VDAF, min_batch_size: 2 };
     let Ok(Decision::Release(plan)) = policy.release_for(&facts) else { panic!("it releases with noise") };
-    let parameters = TaskParameters {
-        task_info: plan.statement().task_info("t").expect("a short label"),
-        leader_url: "https://leader.example/".to_owned(),
-        helper_url: "https://helper.example/".to_owned(),
-        time_precision: TimePrecision::new(60).expect("not zero"),
-        min_batch_size: 2,
-        batch_mode: BatchMode::TimeInterval,
-        vdaf: VDAF,
-        task_interval: None,
-    };
-    let file = TaskFile {
-        role: Role::Leader,
-        task_id: TaskId::new([7; 32]),
-        draft: Draft::V18,
-        configuration: parameters.build(Draft::V18).expect("a configuration"),
-        verify_key: Zeroizing::new([1; 32]),
-        verification_key_id: 0,
-        collector: HpkeKeypair::generate(1, &mut rand::rng()).config,
-        tokens: Tokens::Leader {
-            to_helper: Bearer::new("a").expect("a token"),
-            of_collector: TokenHash::of("b").into(),
-        },
-        batch_target_size: None,
-        aggregation_parameter: Vec::new(),
-    };
-    Arc::new(Task::resolve(1, file, &policy).expect("the policy covers the task"))
+    let task_info = plan.statement().task_info("t").expect("a short label");
+    Arc::new(task_of(VDAF, task_info, Vec::new(), &policy))
 }
 
 /// A task whose strings of so many bits are counted under this parameter, and whose totals leave as they are.
 pub(crate) fn string_task(bits: u16, parameter: Vec<u8>) -> Task {
     let without = Policy::for_release_without_dp("these are tests", "2199-01-01");
     let policy = Policy::parse("policy.toml", &without).expect("a policy");
+    task_of(VdafConfig::Poplar1 { bits }, b"t".to_vec(), parameter, &policy)
+}
+
+fn task_of(vdaf: VdafConfig, task_info: Vec<u8>, aggregation_parameter: Vec<u8>, policy: &Policy) -> Task {
     let parameters = TaskParameters {
-        task_info: b"t".to_vec(),
+        task_info,
         leader_url: "https://leader.example/".to_owned(),
         helper_url: "https://helper.example/".to_owned(),
         time_precision: TimePrecision::new(60).expect("not zero"),
         min_batch_size: 2,
         batch_mode: BatchMode::TimeInterval,
-        vdaf: VdafConfig::Poplar1 { bits },
+        vdaf,
         task_interval: None,
     };
     let file = TaskFile {
@@ -87,9 +67,9 @@ pub(crate) fn string_task(bits: u16, parameter: Vec<u8>) -> Task {
             of_collector: TokenHash::of("b").into(),
         },
         batch_target_size: None,
-        aggregation_parameter: parameter,
+        aggregation_parameter,
     };
-    Task::resolve(1, file, &policy).expect("the policy covers the task")
+    Task::resolve(1, file, policy).expect("the policy covers the task")
 }
 
 /// An output share of a report that says yes.

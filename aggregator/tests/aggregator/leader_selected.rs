@@ -129,20 +129,28 @@ async fn reports_that_are_refused_leave_room_for_others() {
     }
 }
 
+/// A collection that has picked its batch of two reports while the job of a third is put off.
+async fn picked_too_soon(world: &World) -> Reply {
+    assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
+    world.settled().await;
+    world.helper.will([Act::busy(503, 600)]);
+    assert_eq!(world.upload(&world.reports(&[3])).await, []);
+    world.put_off().await;
+    let begun = world.collect().await;
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    while world.leader.batches().await != [(Collecting, 0, 2)] {
+        assert!(tokio::time::Instant::now() < deadline, "{}: no batch is picked", world.kind);
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    begun
+}
+
 /// L40, L45: what is under way for a batch when it is picked is in it, what comes later is not.
 #[tokio::test]
 async fn a_batch_that_is_picked_takes_no_more_and_waits_for_what_is_under_way() {
     for database in databases().await {
         let world = world(9, &database).await;
-        assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
-        world.settled().await;
-        world.helper.will([Act::busy(503, 600)]);
-        assert_eq!(world.upload(&world.reports(&[3])).await, []);
-        world.put_off().await;
-        let begun = world.collect().await;
-        while world.leader.batches().await != [(Collecting, 0, 2)] {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
+        let begun = picked_too_soon(&world).await;
         assert_eq!(world.upload(&world.reports(&[40, 50])).await, []);
         let answer = world.concluded(&begun.location.clone().expect("a job has a place")).await;
         assert_eq!(world.total(&answer), (3, 6), "{}", database.kind);
@@ -156,15 +164,7 @@ async fn a_batch_that_is_picked_takes_no_more_and_waits_for_what_is_under_way() 
 async fn a_collection_that_is_deleted_before_the_helper_was_asked_gives_its_batch_back() {
     for database in databases().await {
         let world = world(9, &database).await;
-        assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
-        world.settled().await;
-        world.helper.will([Act::busy(503, 600)]);
-        assert_eq!(world.upload(&world.reports(&[3])).await, []);
-        world.put_off().await;
-        let begun = world.collect().await;
-        while world.leader.batches().await != [(Collecting, 0, 2)] {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
+        let begun = picked_too_soon(&world).await;
         delete(&world, &begun).await;
         let location = begun.location.expect("a job has a place");
         assert_eq!(world.follow(Method::GET, &location).await.status, StatusCode::NOT_FOUND);

@@ -4,27 +4,8 @@ use crate::world::{Folder, Ran, free_port};
 
 /// Makes a task with these flags beside those that every task needs.
 fn made(folder: &Folder, flags: &[&str]) -> Ran {
-    let new = [
-        "task",
-        "new",
-        "--label",
-        "counter",
-        "--vdaf",
-        "count",
-        "--policy",
-        "policy.toml",
-        "--min-batch-size",
-        "3",
-        "--time-precision",
-        "1h",
-        "--leader",
-        "http://127.0.0.1:1/",
-        "--helper",
-        "http://127.0.0.1:2/",
-        "--out",
-        "by-leader",
-    ];
-    folder.mica(&[&new[..], flags].concat())
+    let urls = ["--leader", "http://127.0.0.1:1/", "--helper", "http://127.0.0.1:2/"];
+    folder.new_task("by-leader", &[&urls[..], flags].concat())
 }
 
 #[test]

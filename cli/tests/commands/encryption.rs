@@ -90,26 +90,8 @@ fn no_peer_on_another_machine_is_asked_without_tls() {
 #[test]
 fn a_leader_asks_no_helper_on_another_machine_without_tls() {
     let folder = Folder::with_task(8481, 8482);
-    let made = folder.mica(&[
-        "task",
-        "new",
-        "--label",
-        "counter",
-        "--vdaf",
-        "count",
-        "--policy",
-        "policy.toml",
-        "--min-batch-size",
-        "3",
-        "--time-precision",
-        "1h",
-        "--out",
-        "far",
-        "--leader",
-        "https://leader.example/",
-        "--helper",
-        "http://helper.example/",
-    ]);
+    let urls = ["--leader", "https://leader.example/", "--helper", "http://helper.example/"];
+    let made = folder.new_task("far", &urls);
     assert_eq!(made.code, 0, "{}", made.err);
     let said = complaint(&folder, &aggregator("leader", 8481, "").replace("task/", "far/"));
     assert!(said.starts_with("c.toml:5:9: C003: the helper of task "), "{said}");

@@ -36,12 +36,17 @@ impl Folder {
         folder.write("policy.toml", POLICY);
         let (leader, helper) =
             (format!("http://127.0.0.1:{leader_port}/"), format!("http://127.0.0.1:{helper_port}/"));
-        let made = folder.mica(&[&NEW_TASK[..], &["--leader", &leader, "--helper", &helper]].concat());
+        let made = folder.new_task("task", &["--leader", &leader, "--helper", &helper]);
         assert_eq!(made.code, 0, "{}", made.err);
         for (role, port) in [("leader", leader_port), ("helper", helper_port)] {
             folder.write(&format!("{role}.toml"), &aggregator(role, port, ""));
         }
         folder
+    }
+
+    /// Makes a task in a folder `out`, with these flags beside those that every task needs; the two URLs are among them.
+    pub(crate) fn new_task(&self, out: &str, flags: &[&str]) -> Ran {
+        self.mica(&[&NEW_TASK[..], &["--out", out], flags].concat())
     }
 
     /// Writes a file.
@@ -149,8 +154,8 @@ fn wait_for(log: &Path, word: &str) {
     }
 }
 
-/// `mica task new` but for the two URLs.
-const NEW_TASK: [&str; 14] = [
+/// `mica task new` but for the two URLs and where to.
+const NEW_TASK: [&str; 12] = [
     "task",
     "new",
     "--label",
@@ -163,8 +168,6 @@ const NEW_TASK: [&str; 14] = [
     "3",
     "--time-precision",
     "1h",
-    "--out",
-    "task",
 ];
 
 /// A policy with one release.
