@@ -22,7 +22,7 @@ pub struct Credential {
 }
 
 /// A certificate that is known by its hash or by a name in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum KnownCertificate {
     /// SHA-256 of the certificate in DER.
     Sha256([u8; 32]),
@@ -131,6 +131,25 @@ impl Presented {
         }
         Ok(Self { token, certificate })
     }
+
+    /// The hash of the token.
+    pub(crate) fn token(&self) -> Option<&TokenHash> {
+        self.token.as_ref()
+    }
+
+    /// The certificate, whose key the caller has shown to hold.
+    pub(crate) fn certificate(&self) -> Option<&ClientCertificate> {
+        self.certificate.as_deref()
+    }
+
+    /// A caller with this token and the certificate with this hash and these names.
+    #[cfg(test)]
+    pub(crate) fn new(token: Option<&str>, certificate: Option<([u8; 32], &[&str])>) -> Self {
+        let certificate = certificate.map(|(sha256, names)| {
+            Arc::new(ClientCertificate { sha256, names: names.iter().map(ToString::to_string).collect() })
+        });
+        Self { token: token.map(TokenHash::of), certificate }
+    }
 }
 
 #[cfg(test)]
@@ -140,9 +159,10 @@ mod tests {
     const HASH: [u8; 32] = [7; 32];
 
     fn shown(token: Option<&str>, certificate: Option<([u8; 32], &str)>) -> Presented {
-        let certificate = certificate
-            .map(|(sha256, name)| Arc::new(ClientCertificate { sha256, names: vec![name.to_owned()] }));
-        Presented { token: token.map(TokenHash::of), certificate }
+        match certificate {
+            Some((sha256, name)) => Presented::new(token, Some((sha256, &[name]))),
+            None => Presented::new(token, None),
+        }
     }
 
     fn needed(token: Option<&str>, certificates: &str) -> Credential {

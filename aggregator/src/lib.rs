@@ -10,6 +10,7 @@ pub mod aggregator;
 pub mod auth;
 #[cfg(feature = "testing")]
 mod by_hand;
+mod callers;
 pub mod config;
 pub mod credential;
 pub mod enrol;

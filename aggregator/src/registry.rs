@@ -14,6 +14,8 @@ use mica_service::clock::Clock;
 use mica_service::shutdown::Shutdown;
 use mica_service::store::{Store, StoreError, Tx};
 
+use crate::callers::Callers;
+use crate::credential::Presented;
 use crate::store::tasks::{self, CHANGED, Mark, TaskRow};
 use crate::task::{Role, Task};
 use crate::task_file::TaskFile;
@@ -39,6 +41,8 @@ struct Picture {
     by_id: HashMap<TaskId, Arc<Task>>,
     by_key: HashMap<i64, Arc<Task>>,
     base_paths: BTreeSet<String>,
+    /// Whoever may ask for something of one of them.
+    callers: Callers,
     /// The tasks that this process cannot serve, and why.
     unserved: HashMap<i64, String>,
     mark: Mark,
@@ -87,6 +91,11 @@ impl Tasks {
     /// All of them, in no order.
     pub fn all(&self) -> Vec<Arc<Task>> {
         self.picture().by_id.values().cloned().collect()
+    }
+
+    /// Whether some task lets in who shows this. One look, however many tasks there are.
+    pub(crate) fn know(&self, shown: &Presented) -> bool {
+        self.picture().callers.know(shown)
     }
 
     /// Why the task with this number is not served; nothing when it is.
@@ -199,6 +208,7 @@ impl Tasks {
                 Ok(task) => {
                     task.set_retired(retired_at);
                     picture.base_paths.insert(task.base_path());
+                    picture.callers.add(task.expected());
                     picture.by_id.insert(task.id, Arc::clone(&task));
                     picture.by_key.insert(key, task);
                 }
