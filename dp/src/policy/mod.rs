@@ -8,6 +8,7 @@ mod budget;
 mod contribution;
 mod reader;
 mod release;
+mod source;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,8 @@ use crate::statement::Statement;
 /// A policy file that was read without a finding.
 #[derive(Clone, Debug)]
 pub struct Policy {
+    file: String,
+    text: String,
     origin: PolicyRef,
     justification: String,
     owner: Option<String>,
@@ -132,7 +135,7 @@ impl Policy {
                 return Err(reader.into_findings());
             }
         };
-        let policy = read(&Section::new(&reader, "the policy file", 0, document.as_table()), text);
+        let policy = read(&Section::new(&reader, "the policy file", 0, document.as_table()), (file, text));
         let findings = reader.into_findings();
         match policy {
             Some(policy) if findings.is_empty() => Ok(policy),
@@ -231,7 +234,7 @@ impl Policy {
     }
 }
 
-fn read(root: &Section<'_>, text: &str) -> Option<Policy> {
+fn read(root: &Section<'_>, (file, text): (&str, &str)) -> Option<Policy> {
     root.refuse_other_keys(&["schema", "policy", "budget", "release", "unmatched"], &[]);
     if let Some(At { value: schema, at }) = root.required_text("schema", "\"dp-policy/1\"")
         && schema != SCHEMA
@@ -264,6 +267,8 @@ fn read(root: &Section<'_>, text: &str) -> Option<Policy> {
     }
     let (id, version, justification, owner) = header?;
     Some(Policy {
+        file: file.to_owned(),
+        text: text.to_owned(),
         origin: PolicyRef { id, version, sha256: sha256(text.as_bytes()) },
         justification,
         owner,
