@@ -13,6 +13,7 @@
 //!                              └─▶ Statement ─▶ task_info
 //! ```
 
+pub mod accountant;
 mod canonical;
 pub mod conversion;
 mod explain;

@@ -1,0 +1,13 @@
+//! Who has spent how much of what, and whether one more release fits.
+//!
+//! The accountant works on data time: on when reports were made, not on when anybody asked for them. It sees spans,
+//! costs and caps; it never learns a measurement, a total or which client sent a report, and what it answers does
+//! not depend on any of them.
+
+mod calendar;
+mod span;
+mod window;
+
+pub use self::calendar::CalendarUnit;
+pub use self::span::{NoSpan, Span};
+pub use self::window::{NoWindow, Rolling, Window};
