@@ -167,7 +167,7 @@ async fn serve(
     (tls, listener): (Option<Acceptor>, TcpListener),
     shutdown: Shutdown,
 ) {
-    let limits = listener::Limits::default();
+    let limits = shared.limits.listener();
     if shared.role == Role::Helper {
         let router = router::helper(Arc::clone(&shared));
         tokio::join!(

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use mica_service::listener::BodyPace;
 use mica_service::tls::{ListenTls, PeerTls};
 use serde::Deserialize;
 
@@ -61,6 +62,13 @@ pub struct Config {
     /// The most bytes of reports in one aggregation job; stay below what the helper accepts.
     #[serde(default = "default_job_bytes")]
     pub max_job_bytes: usize,
+    /// The most bytes of uploads or aggregation jobs in memory at once, whole or on their way; when there are more,
+    /// clients or the leader are told 503. A quarter is kept for requests of no more than 64 KiB.
+    #[serde(default = "default_buffered_bytes")]
+    pub max_buffered_bytes: usize,
+    /// How fast the bodies of requests must come; slower ones are told 408.
+    #[serde(default)]
+    pub bodies: BodyPace,
     /// Helper: `at-once`, or `deferred` to take requests in and answer them when the leader asks again.
     #[serde(default)]
     pub answers: Answers,
@@ -150,6 +158,8 @@ impl Config {
             upload_bytes: self.max_upload_bytes,
             job_reports: self.max_job_reports,
             job_bytes: self.max_job_bytes,
+            queued_bytes: self.max_buffered_bytes,
+            body_pace: self.bodies,
             answers: self.answers,
             min_batch_size_floor: self.limits.min_batch_size_floor,
             ..Limits::default()
@@ -159,6 +169,10 @@ impl Config {
 
 fn default_upload_bytes() -> usize {
     Limits::default().upload_bytes
+}
+
+fn default_buffered_bytes() -> usize {
+    Limits::default().queued_bytes
 }
 
 fn default_job_reports() -> usize {

@@ -17,6 +17,7 @@ use mica_dap::id::TaskId;
 use mica_dap::media::Media;
 use mica_dap::problem::Problem;
 use mica_dap::resource;
+use mica_service::listener::is_too_slow;
 use mica_service::room::{Place, Refused};
 
 use crate::credential::Presented;
@@ -135,7 +136,7 @@ fn unknown(id: Option<TaskId>) -> ServerError {
 /// The body of a request, if it is of this type and no longer than `limit`.
 ///
 /// # Errors
-/// 415 for another media type, 413 for a longer body, 400 for one that breaks off.
+/// 415 for another media type, 413 for a longer body, 400 for one that breaks off, 408 for one that comes too slowly.
 pub(crate) async fn body(request: Request, media: Media, limit: usize) -> Result<Bytes, ServerError> {
     let (task, request) = named(request).await;
     let read = async {
@@ -163,6 +164,7 @@ pub(crate) async fn admitted(
             Refused::Full => Abort::overloaded(shared.when_full()),
             Refused::TooLarge => too_large(),
             Refused::Incomplete => incomplete(),
+            Refused::TooSlow => too_slow(),
         })
     };
     read.await.map_err(|abort| about(abort, task))
@@ -203,10 +205,12 @@ fn check_head(headers: &HeaderMap, media: Media, limit: usize) -> Result<(), Abo
     if length.is_some_and(|length| length <= limit as u64) { Ok(()) } else { Err(too_large()) }
 }
 
-async fn collect(request: Request, limit: usize) -> Result<Bytes, Abort> {
+/// The body of a request, whatever its type.
+pub(crate) async fn collect(request: Request, limit: usize) -> Result<Bytes, Abort> {
     match Limited::new(request.into_body(), limit).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+        Err(error) if is_too_slow(&*error) => Err(too_slow()),
         Err(_) => Err(incomplete()),
     }
 }
@@ -227,6 +231,10 @@ fn about(abort: Abort, task: Option<TaskId>) -> ServerError {
 
 fn incomplete() -> Abort {
     Abort::plain(StatusCode::BAD_REQUEST, "the body breaks off")
+}
+
+fn too_slow() -> Abort {
+    Abort::plain(StatusCode::REQUEST_TIMEOUT, "the body comes too slowly")
 }
 
 fn too_large() -> Abort {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use mica_service::clock::Clock;
 use mica_service::compute::ComputePool;
 use mica_service::http::HttpClient;
+use mica_service::listener::{self, BodyPace};
 use mica_service::room::Room;
 use mica_service::store::Store;
 use mica_service::wake::Wake;
@@ -73,6 +74,8 @@ pub struct Limits {
     pub queued_reports: usize,
     /// How many bytes of uploads or aggregation jobs may be in memory before more are refused.
     pub queued_bytes: usize,
+    /// How fast the bodies of requests must come.
+    pub body_pace: BodyPace,
     /// How many aggregation jobs the helper works on at the same time before more are refused.
     pub helper_jobs: usize,
     /// How many jobs are driven at the same time.
@@ -93,6 +96,12 @@ impl Limits {
         Room::new(self.requests(role), self.queued_bytes)
     }
 
+    /// What the listeners allow.
+    #[must_use]
+    pub fn listener(&self) -> listener::Limits {
+        listener::Limits { body_pace: self.body_pace, ..listener::Limits::default() }
+    }
+
     /// How many large requests there is room for at once.
     fn requests(&self, role: Role) -> usize {
         match role {
@@ -111,6 +120,7 @@ impl Default for Limits {
             job_bytes: 16 << 20,
             queued_reports: 10_000,
             queued_bytes: 256 << 20,
+            body_pace: BodyPace::default(),
             helper_jobs: 8,
             workers: 2,
             answers: Answers::AtOnce,

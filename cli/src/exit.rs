@@ -228,7 +228,7 @@ impl From<ClientError> for Failure {
             ClientError::Unreachable { .. }
             | ClientError::Certificate { .. }
             | ClientError::Relay(_)
-            | ClientError::Refused { status: 429 | 500.., .. } => Exit::Unreachable,
+            | ClientError::Refused { status: 408 | 429 | 500.., .. } => Exit::Unreachable,
             ClientError::Refused { status: 401 | 403, .. } | ClientError::NotAccepted { .. } => {
                 Exit::Unauthorized
             }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use mica_service::config::duration;
+use mica_service::listener::BodyPace;
 use mica_service::tls::{ListenTls, PeerTls};
 use serde::Deserialize;
 
@@ -36,9 +37,13 @@ pub struct Config {
     /// Largest sealed request, in bytes; larger ones are told 413.
     #[serde(default = "four_mebibytes")]
     pub max_request_bytes: usize,
-    /// Most bytes of requests in memory at once, whole or on their way; when there are more, clients are told 503.
+    /// Most bytes of requests in memory at once, whole or on their way; when there are more, clients are told 503. A
+    /// quarter is kept for requests of no more than 64 KiB.
     #[serde(default = "sixty_four_mebibytes")]
     pub max_buffered_bytes: usize,
+    /// How fast the bodies of requests must come; slower ones are told 408.
+    #[serde(default)]
+    pub bodies: BodyPace,
     /// Largest answer of a target, in bytes; for larger ones the client is told 502.
     #[serde(default = "one_mebibyte")]
     pub max_response_bytes: usize,
@@ -152,6 +157,7 @@ impl Config {
             timeout: twenty_seconds(),
             max_request_bytes: four_mebibytes(),
             max_buffered_bytes: sixty_four_mebibytes(),
+            bodies: BodyPace::default(),
             max_response_bytes: one_mebibyte(),
             min_response_bytes: one_kibibyte(),
             padding: Padding::default(),

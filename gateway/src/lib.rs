@@ -116,7 +116,7 @@ impl Gateway {
         let published = publish::Published::new(&key_config, config.key_max_age);
         Ok(Self {
             router: server::router(server, published),
-            limits: Limits::default(),
+            limits: Limits { body_pace: config.bodies, ..Limits::default() },
             counters,
             key_config,
             tls,

@@ -29,6 +29,8 @@ impl Problem {
         Self::plain(413, "content too large", "the sealed request is too large");
     /// The sender stopped in the middle.
     pub(crate) const INCOMPLETE: Self = Self::plain(400, "incomplete request", "the content ended early");
+    /// The sender took too long.
+    pub(crate) const TOO_SLOW: Self = Self::plain(408, "request timeout", "the content came too slowly");
     /// No room in memory.
     pub(crate) const BUSY: Self =
         Self::plain(503, "service unavailable", "too much is under way; try again in a moment");

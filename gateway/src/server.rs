@@ -94,6 +94,7 @@ impl Server {
             Refused::Full => Problem::BUSY,
             Refused::TooLarge => Problem::TOO_LARGE,
             Refused::Incomplete => Problem::INCOMPLETE,
+            Refused::TooSlow => Problem::TOO_SLOW,
         })
     }
 

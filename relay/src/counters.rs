@@ -24,13 +24,15 @@ pub enum Outcome {
     TooLarge,
     /// Refused: empty, or the client stopped sending.
     Incomplete,
+    /// Refused: came too slowly.
+    TooSlow,
     /// Refused: no room for it in memory.
     Full,
 }
 
 impl Outcome {
     /// All outcomes.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Forwarded,
         Self::BadAnswer,
         Self::Unreachable,
@@ -39,6 +41,7 @@ impl Outcome {
         Self::MediaType,
         Self::TooLarge,
         Self::Incomplete,
+        Self::TooSlow,
         Self::Full,
     ];
 
@@ -53,6 +56,7 @@ impl Outcome {
             Self::MediaType => "media_type",
             Self::TooLarge => "too_large",
             Self::Incomplete => "incomplete",
+            Self::TooSlow => "too_slow",
             Self::Full => "full",
         }
     }

@@ -76,6 +76,7 @@ impl Forwarder {
                 Refused::Full => Outcome::Full,
                 Refused::TooLarge => Outcome::TooLarge,
                 Refused::Incomplete => Outcome::Incomplete,
+                Refused::TooSlow => Outcome::TooSlow,
             })
         })?;
         if sealed.is_empty() { Err(Refusal(Outcome::Incomplete)) } else { Ok((sealed, place)) }

@@ -82,7 +82,8 @@ impl Relay {
             counters: counters.clone(),
         };
         let router = forward::router(&config.path, forwarder);
-        Ok(Self { router, limits: Limits::default(), counters, client, tls })
+        let limits = Limits { body_pace: config.bodies, ..Limits::default() };
+        Ok(Self { router, limits, counters, client, tls })
     }
 
     /// Allows other numbers of connections and other deadlines.

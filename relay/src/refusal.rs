@@ -20,6 +20,7 @@ impl Refusal {
             }
             Outcome::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "The request is too large.\n"),
             Outcome::Incomplete => (StatusCode::BAD_REQUEST, "The request is empty or incomplete.\n"),
+            Outcome::TooSlow => (StatusCode::REQUEST_TIMEOUT, "The request came too slowly.\n"),
             Outcome::Full => {
                 (StatusCode::SERVICE_UNAVAILABLE, "The relay has its hands full. Try again in a moment.\n")
             }

@@ -1,29 +1,50 @@
 //! How much a process takes in at once, in requests and in the bytes of their bodies.
 //!
 //! In the journey of a report this is the door of every server on the way. What a sender announces takes no room: room
-//! is taken for bytes as they arrive, and given back when they are gone.
+//! is taken for bytes as they arrive, and given back when they are gone. A part of it is kept for small bodies, so that
+//! a few who send much, or much and slowly, do not shut the door to the many who send little.
 //! It counts bytes and must never learn what they say or who sent them.
 
 use std::pin::pin;
 use std::sync::Arc;
 
+use axum::BoxError;
 use bytes::Bytes;
 use http_body::Body;
 use http_body_util::BodyExt as _;
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::listener::is_too_slow;
+
 /// What is free of both.
 pub struct Room {
     requests: Arc<Semaphore>,
-    bytes: Arc<Semaphore>,
+    bytes: Halls,
+}
+
+/// The bytes: all of them, and those of them that large bodies may have.
+struct Halls {
+    all: Share,
+    large: Share,
+}
+
+/// So many bytes, and what is free of them.
+struct Share {
+    free: Arc<Semaphore>,
     most: usize,
 }
 
 /// What one request takes up. Dropped, it is free again.
 pub struct Place {
     _request: OwnedSemaphorePermit,
-    bytes: OwnedSemaphorePermit,
+    _bytes: Taken,
+}
+
+/// What one body takes of the bytes. Small bodies take nothing of what is there for the large ones.
+struct Taken {
+    all: OwnedSemaphorePermit,
+    large: OwnedSemaphorePermit,
 }
 
 /// Why a body was not taken in.
@@ -35,19 +56,22 @@ pub enum Refused {
     /// It is longer than was allowed.
     #[error("the body is too long")]
     TooLarge,
-    /// It breaks off, or took too long.
+    /// It breaks off.
     #[error("the body breaks off")]
     Incomplete,
+    /// It came too slowly.
+    #[error("the body comes too slowly")]
+    TooSlow,
 }
 
 impl Room {
-    /// Room for so many requests, and for so many bytes of bodies that are complete or on their way.
+    /// Room for so many requests, and for so many bytes of bodies that are complete or on their way. A quarter of the
+    /// bytes is for bodies of no more than [`SMALL`] alone.
     pub fn new(requests: usize, bytes: usize) -> Self {
         let most = bytes.clamp(1, u32::MAX as usize);
         Self {
             requests: Arc::new(Semaphore::new(requests.clamp(1, Semaphore::MAX_PERMITS))),
-            bytes: Arc::new(Semaphore::new(most)),
-            most,
+            bytes: Halls { all: Share::new(most), large: Share::new(most - most / 4) },
         }
     }
 
@@ -55,76 +79,111 @@ impl Room {
     /// is to be kept for as long as the bytes are.
     ///
     /// The body takes up to twice what has arrived of it, and counts as a request once it is complete: whoever sends
-    /// slowly is in nobody's way but with the bytes that were sent. One that is larger than the whole room takes all
-    /// of it.
-    pub async fn read<B: Body<Data = Bytes>>(
-        &self,
-        body: B,
-        limit: usize,
-    ) -> Result<(Bytes, Place), Refused> {
+    /// slowly is in nobody's way but with the bytes that were sent, and for as long as the listener bears it. One that
+    /// is larger than what large bodies may have takes all of that.
+    pub async fn read<B>(&self, body: B, limit: usize) -> Result<(Bytes, Place), Refused>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<BoxError>,
+    {
         let mut body = pin!(body);
         let announced = body.size_hint();
         if announced.lower() > limit as u64 {
             return Err(Refused::TooLarge);
         }
-        if self.requests.available_permits() == 0 || self.bytes.available_permits() == 0 {
+        let least = usize::try_from(announced.lower()).unwrap_or(limit);
+        if self.requests.available_permits() == 0 || self.bytes.is_full_for(least) {
             return Err(Refused::Full);
         }
         let longest = announced.upper().and_then(|length| usize::try_from(length).ok()).unwrap_or(limit);
-        let mut taken = self.bytes(0)?;
+        let mut taken = self.bytes.take(0, 0)?;
         let mut read: Vec<u8> = Vec::new();
         while let Some(frame) = body.frame().await {
-            let Ok(data) = frame.map_err(|_| Refused::Incomplete)?.into_data() else { continue };
+            let Ok(data) = frame.map_err(refused)?.into_data() else { continue };
             let length = read.len().saturating_add(data.len());
             if length > limit {
                 return Err(Refused::TooLarge);
             }
             if length > read.capacity() {
                 let ahead = read.len().saturating_mul(2).min(longest).max(length);
-                let capacity = self.grow(&mut taken, ahead).or_else(|_| self.grow(&mut taken, length))?;
+                let mut grow = |to| self.bytes.grow(&mut taken, to, least);
+                let capacity = grow(ahead).or_else(|_| grow(length))?;
                 read.reserve_exact(capacity.saturating_sub(read.len()));
             }
             read.extend_from_slice(&data);
         }
         let request = Arc::clone(&self.requests).try_acquire_owned().map_err(|_| Refused::Full)?;
         read.shrink_to_fit();
-        let mut place = Place { _request: request, bytes: taken };
-        place.shrink_to(read.len());
-        Ok((Bytes::from(read), place))
+        taken.shrink_to(read.len());
+        Ok((Bytes::from(read), Place { _request: request, _bytes: taken }))
     }
 
     /// A place for bytes that are here already, if there is one right now.
     pub fn take(&self, length: usize) -> Option<Place> {
         let request = Arc::clone(&self.requests).try_acquire_owned().ok()?;
-        let bytes = self.bytes(length.max(1)).ok()?;
-        Some(Place { _request: request, bytes })
+        let bytes = self.bytes.take(length.max(1), length).ok()?;
+        Some(Place { _request: request, _bytes: bytes })
     }
 
     /// How many bytes are free.
     pub fn free_bytes(&self) -> usize {
-        self.bytes.available_permits()
+        self.bytes.all.free.available_permits()
+    }
+}
+
+impl Halls {
+    /// Whether a body that will be at least so long can be refused at once.
+    fn is_full_for(&self, least: usize) -> bool {
+        let free = |share: &Share| share.free.available_permits();
+        free(&self.all) == 0 || (least > SMALL && free(&self.large) == 0)
     }
 
-    /// Makes it so many bytes, if they are free.
-    fn grow(&self, taken: &mut OwnedSemaphorePermit, length: usize) -> Result<usize, Refused> {
-        let missing = length.min(self.most).saturating_sub(taken.num_permits());
-        taken.merge(self.bytes(missing)?);
+    /// So many bytes for a body that will be at least `least` long.
+    fn take(&self, length: usize, least: usize) -> Result<Taken, Refused> {
+        let large = if length.max(least) > SMALL { length } else { 0 };
+        Ok(Taken { large: self.large.take(large)?, all: self.all.take(length)? })
+    }
+
+    /// Makes it so many bytes, if they are free; else it stays as it is.
+    fn grow(&self, taken: &mut Taken, length: usize, least: usize) -> Result<usize, Refused> {
+        let missing = |share: &Share, has: &OwnedSemaphorePermit| {
+            length.min(share.most).saturating_sub(has.num_permits())
+        };
+        let is_large = length.max(least) > SMALL;
+        let large = self.large.take(if is_large { missing(&self.large, &taken.large) } else { 0 })?;
+        taken.all.merge(self.all.take(missing(&self.all, &taken.all))?);
+        taken.large.merge(large);
         Ok(length)
     }
+}
 
-    fn bytes(&self, length: usize) -> Result<OwnedSemaphorePermit, Refused> {
+impl Share {
+    fn new(most: usize) -> Self {
+        Self { free: Arc::new(Semaphore::new(most)), most }
+    }
+
+    fn take(&self, length: usize) -> Result<OwnedSemaphorePermit, Refused> {
         let length = u32::try_from(length.min(self.most)).unwrap_or(u32::MAX);
-        Arc::clone(&self.bytes).try_acquire_many_owned(length).map_err(|_| Refused::Full)
+        Arc::clone(&self.free).try_acquire_many_owned(length).map_err(|_| Refused::Full)
     }
 }
 
-impl Place {
+impl Taken {
     /// Gives back what was taken in advance and is not needed.
     fn shrink_to(&mut self, length: usize) {
-        let spare = self.bytes.num_permits().saturating_sub(length);
-        drop(self.bytes.split(spare));
+        for part in [&mut self.all, &mut self.large] {
+            let spare = part.num_permits().saturating_sub(length);
+            drop(part.split(spare));
+        }
     }
 }
+
+fn refused(error: impl Into<BoxError>) -> Refused {
+    if is_too_slow(&*error.into()) { Refused::TooSlow } else { Refused::Incomplete }
+}
+
+/// A body of no more bytes is small: the uploads of most tasks are.
+pub const SMALL: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -151,13 +210,13 @@ mod tests {
 
     impl Body for Pieces {
         type Data = Bytes;
-        type Error = ();
+        type Error = BoxError;
 
         fn poll_frame(
             mut self: Pin<&mut Self>,
             context: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, ()>>> {
-            self.0.poll_recv(context).map(|piece| Some(piece?.map(Frame::data).ok_or(())))
+        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            self.0.poll_recv(context).map(|piece| Some(piece?.map(Frame::data).ok_or("it broke".into())))
         }
     }
 
@@ -248,5 +307,112 @@ mod tests {
         drop((place, rest));
         assert!(room.read(arrived(&[60, 60]).await, 500).await.is_ok(), "it is alone");
         assert_eq!(room.free_bytes(), 100);
+    }
+
+    /// Begins to read a body of this announced length, of which so much has arrived.
+    async fn half_sent(room: &Arc<Room>, announced: Option<u64>, sent: usize) -> (Sending, Reading) {
+        let (sender, pieces) = pieces();
+        let body = Announced(pieces, announced);
+        let room = Arc::clone(room);
+        let reading = tokio::spawn(async move { room.read(body, 1 << 20).await.map(|_| ()) });
+        sender.send(sent).await;
+        (sender, reading)
+    }
+
+    type Reading = tokio::task::JoinHandle<Result<(), Refused>>;
+
+    /// Pieces of an announced length.
+    struct Announced(Pieces, Option<u64>);
+
+    impl Body for Announced {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            Pin::new(&mut self.0).poll_frame(context)
+        }
+
+        fn size_hint(&self) -> http_body::SizeHint {
+            self.1.map(http_body::SizeHint::with_exact).unwrap_or_default()
+        }
+    }
+
+    #[tokio::test]
+    async fn large_bodies_leave_room_for_small_ones() {
+        for announced in [Some(100_000), None] {
+            let room = Arc::new(Room::new(1_000, 400_000));
+            let mut slow = Vec::new();
+            for _ in 0..9 {
+                slow.push(half_sent(&room, announced, 99_000).await);
+            }
+            let refused = slow.iter().filter(|(_, reading)| reading.is_finished()).count();
+            assert_eq!(refused, 6, "three of them have all that large bodies may have");
+            assert_eq!(room.read(Full::from(vec![1; 70_000]), 90_000).await.err(), Some(Refused::Full));
+            assert!(room.take(70_000).is_none());
+            let mut places = Vec::new();
+            for _ in 0..(100_000 / 2_000) {
+                places.push(room.read(Full::from(vec![1; 2_000]), 90_000).await.expect("it is small"));
+            }
+            for (sender, reading) in slow {
+                sender.0.send(None).ok();
+                reading.await.expect("no panic").expect_err("it broke off");
+            }
+            drop(places);
+            assert_eq!(room.free_bytes(), 400_000);
+            assert!(room.take(300_000).is_some(), "the large ones have given back theirs");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_announces_much_takes_nothing_of_the_room_for_small_ones() {
+        let room = Arc::new(Room::new(1_000, 400_000));
+        let mut slow = Vec::new();
+        for _ in 0..40 {
+            slow.push(half_sent(&room, Some(100_000), 10_000).await);
+        }
+        assert_eq!(room.free_bytes(), 100_000);
+        assert!(room.take(60_000).is_some());
+    }
+
+    /// Whatever comes, in whatever pieces and order: what is held is never more than the room, and all of it is given
+    /// back.
+    #[tokio::test]
+    async fn what_is_held_is_never_more_than_the_room() {
+        const MOST: usize = 1 << 20;
+        let mut state = 7_u64;
+        let mut random = move |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(state >> 33).unwrap_or(0) % below
+        };
+        let room = Room::new(10_000, MOST);
+        let mut held: Vec<(Bytes, Place)> = Vec::new();
+        let (mut taken, mut refused) = (0, 0);
+        for _ in 0..3_000 {
+            if random(3) == 0 && !held.is_empty() {
+                held.swap_remove(random(held.len()));
+            }
+            let (sender, body) = pieces();
+            let most = [3_000, SMALL, 300_000][random(3)];
+            for _ in 0..=random(3) {
+                sender.0.send(Some(Bytes::from(vec![1; 1 + random(most)]))).expect("it is there");
+            }
+            drop(sender);
+            match room.read(body, 1 << 20).await {
+                Ok(read) => held.push(read),
+                Err(_) => refused += 1,
+            }
+            taken = taken.max(held.iter().map(|(bytes, _)| bytes.len()).sum());
+            let large: usize =
+                held.iter().map(|(bytes, _)| bytes.len()).filter(|length| *length > SMALL).sum();
+            let all: usize = held.iter().map(|(bytes, _)| bytes.len()).sum();
+            assert_eq!(all + room.free_bytes(), MOST);
+            assert!(large <= MOST / 4 * 3, "{large}");
+        }
+        assert!(taken > MOST / 4 * 3 && refused > 100, "{taken} {refused}: the room was full now and then");
+        held.clear();
+        assert_eq!(room.free_bytes(), MOST);
     }
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails here fails the test that called it")]
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use axum::body::Bytes;
 use axum::extract::ConnectInfo;
 use axum::routing::{get, post};
 use mica_service::http::{HttpClient, HttpOptions};
-use mica_service::listener::{Drained, Limits, bind, serve};
+use mica_service::listener::{BodyPace, Drained, Limits, bind, serve};
 use mica_service::shutdown::Shutdown;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -137,6 +138,19 @@ async fn a_body_that_drips_in_is_given_up() {
     let (waited, answer) = patience(running.address, head, b"b").await;
     assert!(waited < Duration::from_secs(5), "{waited:?}");
     assert!(answer.starts_with(b"HTTP/1.1 400"), "{}", String::from_utf8_lossy(&answer));
+}
+
+#[tokio::test]
+async fn a_body_that_keeps_its_pace_is_read_and_a_slower_one_is_not() {
+    let min_bytes_per_second = NonZeroU32::new(10).unwrap();
+    let body_pace = BodyPace { grace: Duration::from_millis(500), min_bytes_per_second };
+    let running = start(Limits { body_pace, ..Limits::default() }).await;
+    let head = b"POST /length HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 40\r\n\r\n";
+    // A byte every 50 ms is twice the rate.
+    let (waited, answer) = patience(running.address, head, b"b").await;
+    assert!(answer.ends_with(b"40") && waited > Duration::from_secs(1), "{waited:?}");
+    let (waited, answer) = patience(running.address, head, b"").await;
+    assert!(answer.starts_with(b"HTTP/1.1 400") && waited < Duration::from_secs(5), "{waited:?}");
 }
 
 #[tokio::test]

@@ -11,7 +11,6 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Limited};
 use mica_dap::id::TaskId;
 use serde::Serialize;
 
@@ -20,6 +19,7 @@ use super::{Desk, DeskError, Page, openapi};
 use crate::auth::TokenHash;
 use crate::enrol::EnrolError;
 use crate::error::{Abort, ServerError, TASK_CONFLICT, TASK_REFUSED};
+use crate::extract;
 use crate::metrics::Figures;
 use crate::task_file::{TaskFile, TaskText};
 
@@ -157,13 +157,7 @@ async fn read(request: Request) -> Result<Bytes, Abort> {
     if !is_json {
         return Err(Abort::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, "this resource takes application/json"));
     }
-    match Limited::new(request.into_body(), LONGEST_BODY).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(Abort::plain(StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than a task can be"))
-        }
-        Err(_) => Err(Abort::plain(StatusCode::BAD_REQUEST, "the body breaks off")),
-    }
+    extract::collect(request, LONGEST_BODY).await
 }
 
 fn json(status: StatusCode, value: &impl Serialize) -> Result<Response, ServerError> {

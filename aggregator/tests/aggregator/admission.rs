@@ -9,9 +9,10 @@ use mica_dap::media::Media;
 use mica_dap::report_error::ReportError;
 use mica_dap::vdaf::Measurement;
 use mica_dap::vdaf_config::VdafConfig;
+use mica_service::listener::BodyPace;
 use mica_service::testing::{databases, sqlite};
 use serde_json::Value;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::support::leader::{Reply, job};
@@ -32,6 +33,14 @@ async fn begin(server: &Server, task: &TestTask, media: Media, length: usize, bo
     let mut stream = TcpStream::connect(authority).await.expect("it listens");
     stream.write_all(&[head.as_bytes(), body].concat()).await.expect("it reads");
     stream
+}
+
+/// What the server says before it hangs up.
+async fn answer_to(mut stream: TcpStream) -> String {
+    let mut answer = Vec::new();
+    // A connection that is closed with unread bytes in it may end in a reset.
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).to_ascii_lowercase()
 }
 
 /// Asks until the answer has this status.
@@ -101,6 +110,37 @@ async fn a_leader_without_room_asks_for_patience_before_it_reads() {
     until(StatusCode::SERVICE_UNAVAILABLE, upload).await;
     drop(half_sent);
     until(StatusCode::BAD_REQUEST, upload).await;
+}
+
+#[tokio::test]
+async fn many_who_send_much_and_slowly_do_not_refuse_small_uploads_and_are_given_up() {
+    let (task, database) = (TestTask::plain(), sqlite());
+    let body_pace = BodyPace { grace: Duration::from_secs(3), ..BodyPace::default() };
+    let limits = Limits { queued_bytes: 4 << 20, body_pace, ..Limits::default() };
+    let server = Server::limited(Role::Leader, &task, &database, limits).await;
+    let client = ScriptedLeader::of(&task, &server);
+    let much = vec![0; 1 << 20];
+    let mut slow = Vec::new();
+    for _ in 0..10 {
+        slow.push(begin(&server, &task, Media::UploadReq, 2 << 20, &much).await);
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    for _ in 0..10 {
+        let small = client.post("reports", Media::UploadReq, vec![0; 60 << 10]).await;
+        assert_eq!(small.status, StatusCode::BAD_REQUEST, "it was read");
+    }
+    let mut given_up = 0;
+    for stream in slow {
+        let answer = answer_to(stream).await;
+        if answer.starts_with("http/1.1 408") {
+            assert!(answer.contains("application/problem+json"), "{answer}");
+            assert!(answer.contains(&task.id.to_string().to_ascii_lowercase()), "{answer}");
+            given_up += 1;
+        }
+    }
+    assert!((1..=3).contains(&given_up), "{given_up}: no more have room");
+    let large = client.post("reports", Media::UploadReq, vec![0; 3 << 20]).await;
+    assert_eq!(large.status, StatusCode::BAD_REQUEST, "the room was given back, and it was read");
 }
 
 #[tokio::test]

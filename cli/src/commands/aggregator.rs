@@ -66,7 +66,7 @@ async fn serve(role: Role, parts: Parts) -> Result<(), Failure> {
         Some(admin) => Some((listener::bind(admin.address).await?, admin.token)),
         None => None,
     };
-    let schedule = config.hpke_keys.clone();
+    let (schedule, limits) = (config.hpke_keys.clone(), config.limits().listener());
     let options = Options {
         role,
         store: Store::open(&config.database, mica_aggregator::store::migrator()).await?,
@@ -84,7 +84,7 @@ async fn serve(role: Role, parts: Parts) -> Result<(), Failure> {
     let admin = match admin {
         Some((listener, token)) => {
             tracing::info!(address = %listener.local_addr()?, "listening for the operator");
-            let (router, limits) = (aggregator.admin(token), listener::Limits::default());
+            let router = aggregator.admin(token);
             let serving = listener::serve_over(tls, listener, router, limits, started.shutdown.clone());
             Some(telemetry::spawn(serving))
         }

@@ -71,6 +71,16 @@ async fn a_full_gateway_says_when_to_come_back_until_somebody_leaves() {
 }
 
 #[tokio::test]
+async fn a_request_that_comes_too_slowly_is_told_so() {
+    let target = Target::new(created);
+    let adjust = |config: &mut mica_gateway::Config| config.bodies.grace = Duration::from_millis(300);
+    let world = World::start_with(target.start().await, adjust).await;
+    let answer = answer_to(begin(&world, "content-length: 4194304", 100_000).await).await;
+    assert!(answer.starts_with("http/1.1 408"), "{answer}");
+    assert!(answer.contains("application/problem+json") && answer.contains("too slowly"), "{answer}");
+}
+
+#[tokio::test]
 async fn what_waits_for_its_target_is_still_in_memory() {
     let target = Target::new(created).slow(Duration::from_secs(1));
     let adjust = |config: &mut mica_gateway::Config| config.max_buffered_bytes = 512;

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use http::StatusCode;
-use mica_relay::Outcome;
+use mica_relay::{Config, Outcome};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -65,9 +65,9 @@ async fn a_full_relay_asks_for_patience_until_somebody_leaves() {
     for _ in 0..40 {
         half_sent.push(begin(relay.address, "content-length: 4194304", 26 << 10).await);
     }
-    // Two of them find room, and nothing is kept of the others.
+    // One of them finds room where large ones may, and nothing is kept of the others.
     let refused = async {
-        while relay.counters.count(Outcome::Full) < 38 {
+        while relay.counters.count(Outcome::Full) < 39 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
@@ -75,6 +75,35 @@ async fn a_full_relay_asks_for_patience_until_somebody_leaves() {
     assert!(!is_forwarded(&relay, 64 << 10).await);
     drop(half_sent);
     until_forwarded(&relay, 64 << 10).await;
+}
+
+#[tokio::test]
+async fn clients_that_send_much_and_slowly_are_given_up_and_leave_room_for_small_requests() {
+    let gateway = ScriptedGateway::new(sealed_answer);
+    let adjust = |config: &mut Config| {
+        config.max_buffered_bytes = 512 << 10;
+        config.bodies.grace = Duration::from_secs(2);
+    };
+    let relay = start_relay(gateway.start().await, adjust).await;
+    let mut slow = Vec::new();
+    for _ in 0..20 {
+        slow.push(begin(relay.address, "content-length: 4194304", 100 << 10).await);
+    }
+    let full = async {
+        while relay.counters.count(Outcome::Full) < 17 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), full).await.unwrap();
+    assert!(is_forwarded(&relay, 60 << 10).await, "there is room for small ones");
+    assert!(!is_forwarded(&relay, 300 << 10).await);
+    let given_up = async {
+        while relay.counters.count(Outcome::TooSlow) < 3 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), given_up).await.unwrap();
+    assert!(is_forwarded(&relay, 300 << 10).await, "the room is given back");
 }
 
 #[tokio::test]

@@ -21,7 +21,8 @@ use tower::ServiceExt as _;
 use tracing::Instrument as _;
 
 use super::Limits;
-use super::pulse::{Pulse, TimedBody};
+use super::pace::TimedBody;
+use super::pulse::Pulse;
 use crate::shutdown::Shutdown;
 use crate::tls::{Acceptor, ClientCertificate, reason};
 
@@ -116,9 +117,9 @@ impl Server {
         pulse: &Arc<Pulse>,
     ) -> impl Future<Output = Result<Response, Infallible>> + Send + 'static {
         let in_flight = pulse.request();
-        let time = self.limits.body_timeout;
+        let (time, pace) = (self.limits.body_timeout, self.limits.body_pace);
         let request = request.map(|body| {
-            if body.is_end_stream() { Body::empty() } else { Body::new(TimedBody::new(body, time)) }
+            if body.is_end_stream() { Body::empty() } else { Body::new(TimedBody::new(body, time, pace)) }
         });
         let answer = self.router.clone().oneshot(request);
         async move {

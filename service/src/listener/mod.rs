@@ -9,6 +9,7 @@
 
 mod accept;
 mod connection;
+mod pace;
 mod pulse;
 
 use std::fmt::Display;
@@ -20,6 +21,7 @@ use thiserror::Error;
 use tokio::net::{TcpListener, ToSocketAddrs};
 
 use self::connection::Server;
+pub use self::pace::{BodyPace, TooSlow, is_too_slow};
 use crate::shutdown::Shutdown;
 use crate::tls::{Acceptor, RELOAD_INTERVAL};
 
@@ -34,6 +36,8 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// How long the body of a request may take.
     pub body_timeout: Duration,
+    /// How fast it must come until then.
+    pub body_pace: BodyPace,
     /// A connection on which nothing happens for this long is closed.
     pub idle_timeout: Duration,
     /// Requests at once on one HTTP/2 connection.
@@ -49,6 +53,7 @@ impl Default for Limits {
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_mins(1),
+            body_pace: BodyPace::default(),
             idle_timeout: Duration::from_mins(2),
             max_streams: 256,
             grace: Duration::from_secs(20),

@@ -1,14 +1,10 @@
 //! Signs of life of one connection, so that a silent one can be told from a busy one.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::body::Bytes;
-use http_body::{Body, Frame, SizeHint};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 /// What is known about a connection: whether it ever asked, how much it asks now, when it was last answered.
 #[derive(Debug)]
@@ -60,45 +56,5 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.answered();
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// The body of a request that must be there before its time is up.
-pub(super) struct TimedBody<B> {
-    body: B,
-    time: Pin<Box<Sleep>>,
-}
-
-impl<B> TimedBody<B> {
-    pub(super) fn new(body: B, time: Duration) -> Self {
-        Self { body, time: Box::pin(tokio::time::sleep(time)) }
-    }
-}
-
-impl<B> Body for TimedBody<B>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: Into<axum::BoxError>,
-{
-    type Data = Bytes;
-    type Error = axum::BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
-            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
-        }
-        ready!(self.time.as_mut().poll(context));
-        Poll::Ready(Some(Err("the body of the request took too long".into())))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
