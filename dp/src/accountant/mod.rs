@@ -4,10 +4,20 @@
 //! costs and caps; it never learns a measurement, a total or which client sent a report, and what it answers does
 //! not depend on any of them.
 
+mod account;
 mod calendar;
+mod cap;
+mod renewal;
 mod span;
+#[cfg(test)]
+mod tests;
+mod timeline;
+mod usage;
 mod window;
 
+pub use self::account::{Account, Admitted, Filled, OverBudget, Proposal};
 pub use self::calendar::CalendarUnit;
+pub use self::cap::Measure;
 pub use self::span::{NoSpan, Span};
+pub use self::usage::{Caps, Use};
 pub use self::window::{NoWindow, Rolling, Window};
