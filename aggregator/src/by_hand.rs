@@ -52,7 +52,7 @@ impl ByHand {
         jobs::by_hand::aggregate(&self.shared).await
     }
 
-    /// One step of each collection that is due. Whether there was one.
+    /// One step of each collection that is due, and what the helper may forget. Whether there was a collection.
     ///
     /// # Errors
     /// When the database fails.

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use mica_dap::aggregation::{AggregationJobResp, VerifyResult};
 use mica_dap::codec::Encode as _;
-use mica_dap::id::ReportId;
+use mica_dap::id::{AggregateShareId, ReportId};
 use mica_dap::media::Media;
 use mica_dap::report::UploadRequest;
 use mica_service::http::{HttpClient, PeerError};
@@ -47,6 +47,8 @@ struct State {
     faults: VecDeque<Fault>,
     late: Vec<(Party, Request<Bytes>)>,
     answers: BTreeMap<Vec<u8>, Bytes>,
+    /// The aggregate shares that the helper gave, by the last part of their paths.
+    shares: BTreeMap<String, Bytes>,
     /// How often a leader was handed a report of this name.
     uploads: BTreeMap<ReportId, u32>,
     contradictions: Vec<String>,
@@ -83,6 +85,11 @@ impl Wires {
     /// Questions that were answered in two ways.
     pub(crate) fn contradictions(&self) -> Vec<String> {
         self.state().contradictions.clone()
+    }
+
+    /// The aggregate share that the helper gave under this identifier. It forgets those that the leader has stored.
+    pub(crate) fn share(&self, id: &AggregateShareId) -> Option<Bytes> {
+        self.state().shares.get(&id.to_string()).cloned()
     }
 
     /// Whether a leader was handed a report of this name more than once.
@@ -152,7 +159,7 @@ impl Wires {
         let Some(door) = door.filter(|door| door.alive.load(Ordering::SeqCst)) else {
             return Err(unreachable("nobody is there"));
         };
-        let question = question(&request);
+        let (question, path) = (question(&request), request.uri().path().to_owned());
         self.note_upload(&request);
         let answer = door.router.oneshot(request.map(Body::from)).await;
         let (head, body) = answer.unwrap_or_else(|never| match never {}).into_parts();
@@ -162,6 +169,7 @@ impl Wires {
         }
         let mut response = Response::from_parts(head, body);
         self.compare(question, &response);
+        self.note_share(path, &response);
         if to == Party::Helper && self.state().lying {
             reject_one(&mut response);
         }
@@ -176,6 +184,19 @@ impl Wires {
         for sent in reports {
             *self.state().uploads.entry(sent.report.metadata.report_id).or_default() += 1;
         }
+    }
+
+    fn note_share(&self, path: String, response: &Response<Bytes>) {
+        if !path.contains("/aggregate_shares")
+            || !response.status().is_success()
+            || response.body().is_empty()
+        {
+            return;
+        }
+        let place = response.headers().get(header::LOCATION).and_then(|place| place.to_str().ok());
+        let place = place.map_or(path, str::to_owned);
+        let id = place.rsplit('/').next().unwrap_or_default().to_owned();
+        self.state().shares.insert(id, response.body().clone());
     }
 
     /// Where an answer is a result, it must be the one that was given before.
@@ -207,14 +228,14 @@ fn question(request: &Request<Bytes>) -> Option<Vec<u8>> {
 fn busy() -> Response<Bytes> {
     Response::builder()
         .status(StatusCode::SERVICE_UNAVAILABLE)
-        .header(http::header::RETRY_AFTER, "90")
+        .header(header::RETRY_AFTER, "90")
         .body(Bytes::new())
         .expect("a response")
 }
 
 /// Turns the helper's first yes into a no.
 fn reject_one(response: &mut Response<Bytes>) {
-    let media = response.headers().get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if !media.is_some_and(|media| Media::AggregationJobResp.matches(media)) {
         return;
     }

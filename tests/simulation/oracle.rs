@@ -1,6 +1,7 @@
 //! The judge of a run: every report that was accepted is in exactly one release, and nothing else is in any.
 //!
-//! It opens the shares of every release that the two databases hold, whether the collector ever saw it or not. Each report
+//! It opens the shares of every release that the two databases hold, whether the collector ever saw it or not; those that the
+//! helper has forgotten as they were when it gave them. Each report
 //! has a bucket of its own, so a sum tells which reports are in it and how often.
 
 use mica_dap::batch::Checksum;
@@ -21,7 +22,11 @@ pub(crate) async fn judge(world: &World) -> Vec<Violation> {
     let mut found = world.model.violations.clone();
     found.extend(world.around.wires.contradictions().into_iter().map(Violation::Contradiction));
     let releases = records::released(leader).await;
-    let of_helper = records::released(helper).await;
+    let mut of_helper = records::released(helper).await;
+    for release in of_helper.iter_mut().filter(|release| release.sealed_share.is_empty()) {
+        let given = release.share_id.as_ref().and_then(|id| world.around.wires.share(id));
+        release.sealed_share = given.map(Vec::from).unwrap_or_default();
+    }
     found.extend(agreement(&releases, &of_helper));
     let mut opened = Vec::new();
     let mut counted = vec![0_u32; world.model.reports.len()];

@@ -2,6 +2,7 @@
 
 use mica_dap::batch::Checksum;
 use mica_dap::codec::Decode as _;
+use mica_dap::id::AggregateShareId;
 use mica_dap::time::{Interval, Time};
 use mica_service::store::{Fields, Store, StoreError};
 use sqlx::any::AnyRow;
@@ -20,7 +21,10 @@ pub(crate) struct Released {
     pub(crate) request: Vec<u8>,
     pub(crate) report_count: u64,
     pub(crate) checksum: Checksum,
+    /// Empty at a helper that was told to forget it.
     pub(crate) sealed_share: Vec<u8>,
+    /// Its name at the helper.
+    pub(crate) share_id: Option<AggregateShareId>,
 }
 
 impl Released {
@@ -53,6 +57,7 @@ fn read(row: &AnyRow) -> Result<Released, StoreError> {
         report_count: fields.unsigned("report_count")?,
         checksum: Checksum::from_slice(&fields.bytes("checksum")?).expect("32 bytes"),
         sealed_share: fields.bytes("sealed_share")?,
+        share_id: fields.optional_bytes("share_id")?.and_then(|id| AggregateShareId::from_slice(&id)),
     })
 }
 

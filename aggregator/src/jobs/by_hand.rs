@@ -6,7 +6,7 @@ use mica_service::shutdown::Shutdown;
 use mica_service::store::StoreError;
 
 use super::driver::{self, Kind};
-use super::{Outcome, collections};
+use super::{Outcome, collections, leftovers};
 use crate::shared::Shared;
 
 /// Takes up one aggregation job of each task that has one which is due, forming it if need be. Whether there was any.
@@ -18,12 +18,16 @@ pub(crate) async fn aggregate(shared: &Arc<Shared>) -> Result<bool, StoreError> 
     Ok(worked)
 }
 
-/// Steps every collection that is due once. Whether there was any task with one.
+/// Steps every collection that is due once, then tells the helper what it may forget. Whether there was any task with a
+/// collection.
 pub(crate) async fn collect(shared: &Arc<Shared>) -> Result<bool, StoreError> {
     let tasks = driver::tasks_with_work(shared, Kind::Collection).await?;
     shared.looks.woken();
     for task in &tasks {
         collections::step_all(shared, *task, &Shutdown::new()).await?;
+    }
+    for task in driver::tasks_with_work(shared, Kind::Leftovers).await? {
+        leftovers::clear(shared, task, &Shutdown::new()).await?;
     }
     Ok(!tasks.is_empty())
 }

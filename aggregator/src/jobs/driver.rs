@@ -10,7 +10,10 @@ use mica_service::telemetry;
 
 use super::crew::Crew;
 use super::heartbeat::{Heartbeat, Lease};
-use super::{AGGREGATION, COLLECTION, Doubt, Held, JobError, LEASE_SECONDS, Outcome, backoff, collections};
+use super::{
+    AGGREGATION, COLLECTION, Doubt, Held, JobError, LEASE_SECONDS, LEFTOVERS, Outcome, backoff, collections,
+    leftovers,
+};
 use crate::leader::{aggregate, form_jobs};
 use crate::shared::Shared;
 use crate::store;
@@ -22,7 +25,8 @@ use crate::task::Task;
 pub(crate) async fn drive(shared: Arc<Shared>, shutdown: Shutdown) {
     let drivers = [
         telemetry::spawn(drive_kind(Kind::Aggregation, Arc::clone(&shared), shutdown.clone())),
-        telemetry::spawn(drive_kind(Kind::Collection, shared, shutdown)),
+        telemetry::spawn(drive_kind(Kind::Collection, Arc::clone(&shared), shutdown.clone())),
+        telemetry::spawn(drive_kind(Kind::Leftovers, shared, shutdown)),
     ];
     for driver in drivers {
         if let Err(error) = driver.await {
@@ -36,6 +40,7 @@ pub(crate) async fn drive(shared: Arc<Shared>, shutdown: Shutdown) {
 pub(super) enum Kind {
     Aggregation,
     Collection,
+    Leftovers,
 }
 
 /// Puts somebody to work for every task that has work, whenever there may be some.
@@ -43,6 +48,7 @@ async fn drive_kind(kind: Kind, shared: Arc<Shared>, shutdown: Shutdown) {
     let (name, most_per_task) = match kind {
         Kind::Aggregation => (AGGREGATION, shared.limits.workers),
         Kind::Collection => (COLLECTION, 1),
+        Kind::Leftovers => (LEFTOVERS, 1),
     };
     let mut sleeper = shared.wake().sleeper(name);
     let mut crew = Crew::new(most_per_task);
@@ -91,6 +97,7 @@ pub(super) async fn tasks_with_work(shared: &Shared, kind: Kind) -> Result<Vec<i
             let tasks = match kind {
                 Kind::Aggregation => store::aggregation_jobs::tasks_with_work(&mut tx, now).await?,
                 Kind::Collection => store::collection_jobs::tasks_with_work(&mut tx, now).await?,
+                Kind::Leftovers => store::leftovers::tasks_with_work(&mut tx, now).await?,
             };
             Ok((tx, tasks))
         })
@@ -102,6 +109,7 @@ async fn work(kind: Kind, shared: Arc<Shared>, task: i64, shutdown: Shutdown) ->
     let worked = match kind {
         Kind::Aggregation => step_aggregations(&shared, task, &shutdown).await,
         Kind::Collection => collections::step_all(&shared, task, &shutdown).await,
+        Kind::Leftovers => leftovers::clear(&shared, task, &shutdown).await,
     };
     worked.unwrap_or_else(|error| {
         tracing::error!(%error, "work on the jobs of a task failed");

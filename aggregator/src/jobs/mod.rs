@@ -12,6 +12,7 @@ mod collections;
 mod crew;
 mod driver;
 mod heartbeat;
+mod leftovers;
 mod reason;
 
 use std::fmt;
@@ -32,6 +33,9 @@ pub use reason::Reason;
 pub(crate) const AGGREGATION: &str = "aggregation";
 /// Sleepers under this name step collections.
 pub(crate) const COLLECTION: &str = "collection";
+
+/// Sleepers under this name tell the helper what it may forget.
+pub(crate) const LEFTOVERS: &str = "leftovers";
 
 /// Sleepers under this name work on what the helper has taken in.
 pub(crate) const HELPER_WORK: &str = "helper-work";

@@ -90,7 +90,8 @@ async fn converse(
         rounds = shared.compute.run(move || rounds.take(&taking, response)).await?;
         if rounds.reports() == 0 {
             let (settling, batch) = (Arc::clone(task), job.row.batch);
-            return shared.compute.run(move || rounds.settle(&settling, batch)).await.map(Some);
+            let settlement = shared.compute.run(move || rounds.settle(&settling, batch)).await?;
+            return Ok(Some(Settlement { left_at: exchange.place(), ..settlement }));
         }
         exchange.keep().await?;
         request = Bytes::from(rounds.request().encoded());

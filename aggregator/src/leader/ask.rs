@@ -88,6 +88,11 @@ impl<'e> Exchange<'e> {
         self.remember().await
     }
 
+    /// Where the helper keeps the job, as far as it said so.
+    pub(super) fn place(&self) -> Option<String> {
+        self.location.as_deref().map(|url| without_query(url).to_owned())
+    }
+
     /// Posts the step, or polls for it where the helper deferred it in an earlier attempt.
     async fn ask(&mut self, step: u16, request: Bytes) -> Result<Option<Vec<u8>>, JobError> {
         if step > 0 && self.location.is_none() {
@@ -147,7 +152,7 @@ impl<'e> Exchange<'e> {
         self.doubt().await?;
         let before = self.doubt.get();
         self.doubt.set(true);
-        let posted = peer::post_job(self.shared, self.task, url, message).await;
+        let posted = peer::post(self.shared, self.task, url, message, Media::AggregationJobResp).await;
         let untouched = match &posted {
             Ok((answer, _)) => matches!(answer, Answer::TooLarge | Answer::Refused(_)),
             Err(error) => error.left_untouched(),

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use mica_dap::codec::{Decode as _, Encode as _};
 use mica_dap::collection::{
     AggregateShare, AggregateShareReq, BatchSelector, CollectionJobReq, CollectionJobResp, QueriedBatch,
@@ -24,7 +25,7 @@ use crate::release::{self, Batch, ReleaseError};
 use crate::shared::Shared;
 use crate::store::collection_jobs::{self, CollectionJobRow, CollectionState};
 use crate::store::releases::{self, ReleaseRow};
-use crate::store::{StoreError, Tx, batches, tasks};
+use crate::store::{StoreError, Tx, batches, leftovers, tasks};
 use crate::task::Task;
 
 /// How far a step came.
@@ -165,18 +166,20 @@ async fn ask(
         report_count: row.release.report_count,
         checksum: row.release.checksum,
     };
-    let answer = if let Some(location) = &job.row.helper_location {
-        peer::poll(shared, task, location, Media::AggregateShare).await
+    let asked = if let Some(location) = &job.row.helper_location {
+        let answer = peer::poll(shared, task, location, Media::AggregateShare).await;
+        answer.map(|answer| (answer, Some(location.clone())))
     } else {
         let url = Resource::AggregateShares(task.id).url(task.configuration.helper_url());
-        let message = (Media::AggregateShareReq, request.encoded());
+        let message = (Media::AggregateShareReq, Bytes::from(request.encoded()));
         peer::post(shared, task, &url, message, Media::AggregateShare).await
     };
-    match patient(&job.row, answer)? {
+    let (answer, place) = patient(&job.row, asked)?;
+    match answer {
         Answer::Ready(body) => {
             let share = AggregateShare::decoded(&body)
                 .map_err(|error| JobError::retry(format!("the helper's aggregate share: {error}")))?;
-            commit(shared, task, job, &row, share.encrypted_aggregate_share).await
+            commit(shared, task, (job, &row), (share.encrypted_aggregate_share, place)).await
         }
         Answer::Refused(abort) => refusal::refund(shared, task, job, release, &abort).await,
         Answer::Deferred { location, seconds } => {
@@ -194,16 +197,19 @@ async fn ask(
     }
 }
 
+/// What the helper answered, and where it keeps its share, if it said so.
+type Asked = (Answer, Option<String>);
+
 /// A helper that does not know the task may be told of it soon. After so many such answers in a row it is taken at its
 /// word, and the collector is told the same (DAP 4.6.1). Attempts that failed otherwise before do not count.
-fn patient(row: &CollectionJobRow, answer: Result<Answer, JobError>) -> Result<Answer, JobError> {
+fn patient(row: &CollectionJobRow, asked: Result<Asked, JobError>) -> Result<Asked, JobError> {
     let in_a_row = row.reason.as_deref() == Some(Reason::UnknownTask.as_str());
-    match answer {
+    match asked {
         Err(JobError::Retry { reason: Reason::UnknownTask, .. })
             if in_a_row && row.attempts >= UNKNOWN_TASK_ATTEMPTS =>
         {
             let abort = Abort::new(Problem::UnrecognizedTask, "the helper does not know the task");
-            Ok(Answer::Refused(Box::new(abort)))
+            Ok((Answer::Refused(Box::new(abort)), None))
         }
         other => other,
     }
@@ -241,13 +247,13 @@ fn selector(
     }
 }
 
-/// Both shares are there: the answer to the collector is written down, once, and the buckets are scrubbed.
+/// Both shares are there: the answer to the collector is written down, once, and the buckets are scrubbed. From then on
+/// the helper need not keep its share: nobody can ask for the batch again.
 async fn commit(
     shared: &Shared,
     task: &Task,
-    job: &Held<CollectionJobRow>,
-    release: &ReleaseRow,
-    helper_share: HpkeCiphertext,
+    (job, release): (&Held<CollectionJobRow>, &ReleaseRow),
+    (helper_share, left_at): (HpkeCiphertext, Option<String>),
 ) -> Result<Progress, JobError> {
     let response = CollectionJobResp {
         report_count: release.release.report_count,
@@ -257,7 +263,7 @@ async fn commit(
         helper_encrypted_agg_share: helper_share,
     }
     .encoded();
-    let (response, now) = (&response, shared.clock.now());
+    let (response, left_at, now) = (&response, left_at.as_deref(), shared.clock.now());
     settle(shared, "commit_release", move |mut tx| async move {
         tasks::lock_task(&mut tx, task.key).await?;
         if !collection_jobs::set_released(&mut tx, &job.row.id, job.token, response).await? {
@@ -266,6 +272,9 @@ async fn commit(
         }
         if let Some(batch) = &job.row.batch {
             batches::set_collected(&mut tx, task.key, batch).await?;
+        }
+        if let Some(url) = left_at {
+            leftovers::insert(&mut tx, task.key, url, now).await?;
         }
         let outcome = release::commit(&mut tx, task, release.id, now).await;
         Ok((tx, outcome))

@@ -36,6 +36,8 @@ pub(crate) struct Settlement {
     pub(crate) tallies: BTreeMap<&'static str, u64>,
     /// Reports that the helper finds to be too early, for another job.
     pub(crate) later: Vec<Report>,
+    /// Where the helper keeps the job, which it may forget then.
+    pub(crate) left_at: Option<String>,
 }
 
 /// Sums per bucket: per unit of time, or all in the batch that the leader selected. The order of the reports does not
@@ -81,13 +83,13 @@ pub(crate) async fn finish(
             .map_err(|_| StoreError::corrupt("buckets", "share"))
     };
     let (merge, now) = (&merge, shared.clock.now());
-    let Settlement { deltas, mut tallies, later } = settlement;
+    let Settlement { deltas, mut tallies, later, left_at } = settlement;
     let (later, lost) = later.into_iter().partition::<Vec<_>, _>(|report| may_come_later(task, report, now));
     if !lost.is_empty() {
         *tallies.entry(ReportError::ReportTooEarly.label()).or_default() += lost.len() as u64;
     }
     let tallies: Vec<(&str, u64)> = tallies.into_iter().collect();
-    let (deltas, tallies, later) = (&deltas[..], &tallies[..], &later[..]);
+    let (deltas, tallies, later, left_at) = (&deltas[..], &tallies[..], &later[..], left_at.as_deref());
     let settled = shared
         .store
         .tx("finish_aggregation_job", move |mut tx| async move {
@@ -103,6 +105,9 @@ pub(crate) async fn finish(
             store::segments::delete_of_job(&mut tx, job.row.id).await?;
             put_off(&mut tx, task, &later, now).await?;
             store::aggregation_jobs::sweep_finished(&mut tx, now.saturating_add(1), SWEPT).await?;
+            if let Some(url) = left_at {
+                store::leftovers::insert(&mut tx, task.key, url, now).await?;
+            }
             tx.wake(COLLECTION);
             Ok((tx, true))
         })

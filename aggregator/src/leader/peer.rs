@@ -30,33 +30,28 @@ pub(crate) enum Answer {
     Gone,
 }
 
-/// Posts a message and expects `expected` in return.
-pub(crate) async fn post(
-    shared: &Shared,
-    task: &Task,
-    url: &str,
-    (media, body): (Media, Vec<u8>),
-    expected: Media,
-) -> Result<Answer, JobError> {
-    let request = request(task, Method::POST, url)
-        .header(header::CONTENT_TYPE, media.header())
-        .body(Bytes::from(body))
-        .map_err(|_| no_url())?;
-    Ok(exchange(shared, task, request, expected).await?.0)
+/// What the helper said when it was told to forget something.
+pub(crate) enum Forgotten {
+    /// It has.
+    Yes,
+    /// It knows no such thing, or nothing of forgetting.
+    NotKnown,
 }
 
-/// Posts a step of an aggregation job; with the answer comes where the helper keeps the job, if it says so.
-pub(super) async fn post_job(
+/// Posts a message and expects `expected` in return; with the answer comes where the helper keeps what came of it, if it
+/// says so.
+pub(super) async fn post(
     shared: &Shared,
     task: &Task,
     url: &str,
     (media, body): (Media, Bytes),
+    expected: Media,
 ) -> Result<(Answer, Option<String>), JobError> {
     let request = request(task, Method::POST, url)
         .header(header::CONTENT_TYPE, media.header())
         .body(body)
         .map_err(|_| no_url())?;
-    exchange(shared, task, request, Media::AggregationJobResp).await
+    exchange(shared, task, request, expected).await
 }
 
 /// Asks again for what was deferred.
@@ -68,6 +63,25 @@ pub(crate) async fn poll(
 ) -> Result<Answer, JobError> {
     let request = request(task, Method::GET, url).body(Bytes::new()).map_err(|_| no_url())?;
     Ok(exchange(shared, task, request, expected).await?.0)
+}
+
+/// Tells the helper that what it keeps there is not needed any more.
+pub(crate) async fn delete(shared: &Shared, task: &Task, url: &str) -> Result<Forgotten, JobError> {
+    let request = request(task, Method::DELETE, url).body(Bytes::new()).map_err(|_| no_url())?;
+    let response = shared.http.send(request).await.map_err(failed)?;
+    let status = response.status();
+    if status.is_success() {
+        return Ok(Forgotten::Yes);
+    }
+    match reason(status, None) {
+        Reason::Refused => Ok(Forgotten::NotKnown),
+        _ if status == StatusCode::NOT_IMPLEMENTED => Ok(Forgotten::NotKnown),
+        reason => {
+            let seconds = retry_after(response.headers(), shared.clock.now());
+            let why = format!("the helper answered {status}");
+            Err(JobError::Retry { reason, why, seconds, untouched: false })
+        }
+    }
 }
 
 fn no_url() -> JobError {
@@ -92,15 +106,7 @@ async fn exchange(
     expected: Media,
 ) -> Result<(Answer, Option<String>), JobError> {
     let asked = request.uri().to_string();
-    let response = shared.http.send(request).await.map_err(|error| {
-        let reason = match error {
-            PeerError::TooLarge { .. } => Reason::Confused,
-            PeerError::BadUrl(_) => Reason::Local,
-            _ => Reason::Unreachable,
-        };
-        let untouched = error.nothing_was_sent();
-        JobError::Retry { reason, why: format!("the helper: {error}"), seconds: None, untouched }
-    })?;
+    let response = shared.http.send(request).await.map_err(failed)?;
     let status = response.status();
     let seconds = retry_after(response.headers(), shared.clock.now());
     if status.is_success() {
@@ -129,6 +135,18 @@ async fn exchange(
         }
     };
     Ok((answer?, None))
+}
+
+/// No answer came.
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
+fn failed(error: PeerError) -> JobError {
+    let reason = match error {
+        PeerError::TooLarge { .. } => Reason::Confused,
+        PeerError::BadUrl(_) => Reason::Local,
+        _ => Reason::Unreachable,
+    };
+    let untouched = error.nothing_was_sent();
+    JobError::Retry { reason, why: format!("the helper: {error}"), seconds: None, untouched }
 }
 
 /// What kind of failure an answer is that is none of those above.

@@ -148,7 +148,7 @@ impl Rounds {
     pub(super) fn settle(self, task: &Task, batch: Option<BatchId>) -> Result<Settlement, JobError> {
         let deltas =
             finish::sum(task, batch, &self.verified).map_err(|fault| JobError::retry(fault.to_string()))?;
-        Ok(Settlement { deltas, tallies: self.tallies, later: self.later })
+        Ok(Settlement { deltas, tallies: self.tallies, later: self.later, left_at: None })
     }
 }
 

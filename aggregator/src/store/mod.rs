@@ -25,6 +25,7 @@
 //! * [`bucket_parameters`] - `claim`, `all_under`
 //! * [`helper_shares`] - `insert`, `waiting`, `by_id`, `set_failed`, `delete`
 //! * [`job_limits`] - `learn`, `of_task`
+//! * [`leftovers`] - `insert`, `tasks_with_work`, `due`, `put_off`, `delete`
 //! * [`stuck`] - `between`, `note_collection`, `forget_collection`, `abandon`
 //! * `buckets` - `add`, `report_count`, `totals`, `scrub`
 //! * [`tallies`] - `add`, `of_task`
@@ -55,6 +56,7 @@ pub mod hpke_keys;
 pub mod job_limits;
 pub mod lease;
 pub mod ledger;
+pub mod leftovers;
 mod locks;
 pub mod releases;
 pub mod report_ids;

@@ -9,7 +9,7 @@ use mica_service::store::{Fields, StoreError, Tx, signed};
 use sqlx::any::AnyRow;
 
 use super::lease::LeaseToken;
-use super::{segments, tallies};
+use super::{leftovers, segments, tallies};
 
 /// A job or a collection that was tried and is not settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,14 +160,14 @@ pub async fn forget_collection(tx: &mut Tx, id: &CollectionJobId, now: u64) -> R
 /// Gives a job up that nobody is working on: its reports are dropped and counted as such. Nothing when there is no such
 /// job, or somebody works on it.
 ///
-/// Where the helper has counted its reports, the two aggregators cannot agree on their batch any more. Only a person can
+/// The helper is told to forget the job, if it said where it keeps it (DAP 4.5.5). Where it has counted its reports, the two aggregators cannot agree on their batch any more. Only a person can
 /// weigh that.
 pub async fn abandon(tx: &mut Tx, job: i64) -> Result<Option<u64>, StoreError> {
     let row = sqlx::query(
         "-- abandon_aggregation_job
          UPDATE aggregation_jobs SET state = 'finished', answers = NULL, last_error = NULL
          WHERE id = $1 AND state = 'active' AND lease_token IS NULL
-         RETURNING task, included, report_count",
+         RETURNING task, included, report_count, helper_location",
     )
     .bind(job)
     .fetch_optional(tx.connection())
@@ -180,7 +180,12 @@ pub async fn abandon(tx: &mut Tx, job: i64) -> Result<Option<u64>, StoreError> {
         Some(bitmap) => bitmap.iter().map(|byte| u64::from(byte.count_ones())).sum(),
         None => fields.unsigned("report_count")?,
     };
-    tallies::add(tx, fields.integer("task")?, &[(ABANDONED, reports)]).await?;
+    let task = fields.integer("task")?;
+    tallies::add(tx, task, &[(ABANDONED, reports)]).await?;
+    if let Some(url) = fields.column::<Option<String>>("helper_location")? {
+        let place = url.split_once('?').map_or(url.as_str(), |(place, _)| place);
+        leftovers::insert(tx, task, place, 0).await?;
+    }
     segments::delete_of_job(tx, job).await?;
     Ok(Some(reports))
 }

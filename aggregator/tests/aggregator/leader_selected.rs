@@ -25,9 +25,12 @@ pub(crate) fn kind(target: u64) -> Kind {
     Kind { batch_mode: BatchMode::LeaderSelected, batch_target_size: Some(target), ..Kind::default() }
 }
 
-/// How many reports the helper counts in each batch.
+/// How many reports the helper counts in each batch, the largest first: it may meet a later one earlier.
 fn at_the_helper(world: &World) -> Vec<u64> {
-    world.helper.honest().batches().into_iter().map(|(_, reports)| reports).collect()
+    let mut batches: Vec<u64> =
+        world.helper.honest().batches().into_iter().map(|(_, reports)| reports).collect();
+    batches.sort_unstable_by(|left, right| right.cmp(left));
+    batches
 }
 
 pub(crate) async fn delete(world: &World, collection: &Reply) {

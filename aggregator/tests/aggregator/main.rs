@@ -19,6 +19,7 @@ mod leader_collection;
 mod leader_deferral;
 mod leader_early;
 mod leader_hardship;
+mod leader_leftovers;
 mod leader_replicas;
 mod leader_requests;
 mod leader_retries;

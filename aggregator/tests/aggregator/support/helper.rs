@@ -49,6 +49,10 @@ struct Shared {
     /// The largest request it takes.
     limit: Mutex<usize>,
     received: Mutex<Vec<Received>>,
+    /// What it was told to forget.
+    deleted: Mutex<Vec<Received>>,
+    /// What it says to that; once it has said all, it does.
+    reluctance: Mutex<VecDeque<u16>>,
 }
 
 impl ScriptedHelper {
@@ -60,6 +64,8 @@ impl ScriptedHelper {
             script: Mutex::default(),
             limit: Mutex::new(usize::MAX),
             received: Mutex::default(),
+            deleted: Mutex::default(),
+            reluctance: Mutex::default(),
         });
         let address = listener.local_addr().expect("it is bound");
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
@@ -89,6 +95,17 @@ impl ScriptedHelper {
         *self.shared.limit.lock().expect("nobody panics") = bytes;
     }
 
+    /// With what status it answers the next requests to forget something.
+    pub(crate) fn will_not_forget(&self, statuses: impl IntoIterator<Item = u16>) {
+        self.shared.reluctance.lock().expect("nobody panics").extend(statuses);
+    }
+
+    /// The requests to forget something.
+    pub(crate) fn deleted(&self) -> Vec<Received> {
+        self.shared.deleted.lock().expect("nobody panics").clone()
+    }
+
+    /// All other requests: those to forget something come when it suits the leader.
     pub(crate) fn received(&self) -> Vec<Received> {
         self.shared.received.lock().expect("nobody panics").clone()
     }
@@ -132,6 +149,11 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         method: head.method.clone(),
         body: body.collect().await.map_err(io::Error::other)?.to_bytes(),
     };
+    if received.method == Method::DELETE {
+        shared.deleted.lock().expect("nobody panics").push(received);
+        let status = shared.reluctance.lock().expect("nobody panics").pop_front().unwrap_or(204);
+        return Ok(Answer { status, ..Answer::default() }.into_response());
+    }
     shared.received.lock().expect("nobody panics").push(received.clone());
     if received.body.len() > *shared.limit.lock().expect("nobody panics") {
         return Ok(Answer { status: 413, ..Answer::default() }.into_response());

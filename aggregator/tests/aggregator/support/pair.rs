@@ -34,6 +34,7 @@ use mica_service::http::{HttpClient, HttpOptions};
 use mica_service::listener;
 use mica_service::secret::Secret;
 use mica_service::shutdown::Shutdown;
+use mica_service::store::Store;
 use mica_service::testing::{TestDatabase, databases};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -56,6 +57,8 @@ pub(crate) struct Pair {
     deferring: bool,
     shutdown: Shutdown,
     servers: Vec<JoinHandle<()>>,
+    /// The helper's own.
+    pub(crate) helper: Store,
     /// Dropped, they are gone.
     _databases: [TestDatabase; 2],
 }
@@ -209,15 +212,10 @@ fn parse(policy: &str) -> Policy {
     Policy::parse("policy.toml", policy).expect("a valid policy")
 }
 
-async fn build(
-    database: &TestDatabase,
-    files: Vec<TaskFile>,
-    setting: &Setting,
-    clock: &Clock,
-) -> Aggregator {
+async fn build(store: Store, files: Vec<TaskFile>, setting: &Setting, clock: &Clock) -> Aggregator {
     let options = Options {
         role: files.first().expect("at least one task").role,
-        store: database.open(store::migrator()).await.expect("an empty database"),
+        store,
         clock: clock.clone(),
         compute: ComputePool::new(),
         http: HttpClient::new(HttpOptions { timeout: PATIENCE, ..HttpOptions::default() }),
@@ -236,7 +234,7 @@ impl Pair {
         let clock = Clock::manual(NOW);
         let shutdown = Shutdown::new();
         let mut servers = Vec::new();
-        let mut configs = Vec::new();
+        let (mut configs, mut stores) = (Vec::new(), Vec::new());
         let silent = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let (stuck, _) = Task::make(setting, &leader_listener, &silent);
         let files = [
@@ -244,7 +242,9 @@ impl Pair {
             (helper_listener, vec![task.helper_file()]),
         ];
         for (database, (listener, files)) in databases.iter().zip(files) {
-            let aggregator = build(database, files, setting, &clock).await;
+            let store = database.open(store::migrator()).await.expect("an empty database");
+            let aggregator = build(store.clone(), files, setting, &clock).await;
+            stores.push(store);
             let list = HpkeConfigList::decoded(&aggregator.hpke_configs()).expect("its own list");
             configs.push(list.preferred().expect("at least one").clone());
             servers.push(tokio::spawn(aggregator.run(listener, shutdown.clone())));
@@ -270,6 +270,7 @@ impl Pair {
             deferring: setting.answers == Answers::Deferred,
             shutdown,
             servers,
+            helper: stores.pop().expect("the helper is the second"),
             _databases: databases,
         }
     }

@@ -246,7 +246,7 @@ impl World {
     /// What every request to the helper must carry.
     pub(crate) fn assert_authorized(&self) {
         let token = format!("Bearer {LEADER_TOKEN}");
-        for received in self.helper.received() {
+        for received in self.helper.received().into_iter().chain(self.helper.deleted()) {
             assert_eq!(received.authorization.as_ref(), Some(&token), "{}", received.target);
         }
     }
