@@ -1,5 +1,6 @@
 //! One aggregator as a server: built from its parts, then run until it is told to stop.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use mica_dp::Policy;
@@ -18,10 +19,12 @@ use crate::admin::{self, Desk};
 use crate::auth::TokenHash;
 use crate::enrol::{EnrolError, Rules, enrol};
 use crate::helper::work;
+use crate::high_water::{FollowError, HighWater};
 use crate::hpke_keys::{Keys, Schedule};
 use crate::jobs::Looks;
 use crate::leader::segment_writer::{SegmentWriter, Writing};
 use crate::pace::Paces;
+use crate::policy::{self, PolicyError, PolicyReload};
 use crate::registry::Tasks;
 use crate::shared::{Limits, Shared};
 use crate::store::{aggregation_jobs, collection_jobs, helper_work};
@@ -63,6 +66,9 @@ pub enum BuildError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A policy that may not be in force.
+    #[error(transparent)]
+    Policy(PolicyError),
     /// A task of a file that is not taken.
     #[error(transparent)]
     Task(EnrolError),
@@ -73,6 +79,15 @@ impl From<EnrolError> for BuildError {
         match error {
             EnrolError::Store(error) => Self::Store(error),
             other => Self::Task(other),
+        }
+    }
+}
+
+impl From<PolicyError> for BuildError {
+    fn from(error: PolicyError) -> Self {
+        match error {
+            PolicyError::Store(error) => Self::Store(error),
+            other => Self::Policy(other),
         }
     }
 }
@@ -92,6 +107,7 @@ impl Aggregator {
     /// As [`Aggregator::build`].
     pub async fn build_with_keys(options: Options, schedule: Schedule) -> Result<Self, BuildError> {
         let Options { role, store, clock, compute, http, policy, tasks, limits } = options;
+        policy::admit(&store, &policy, clock.now()).await?;
         let min_batch_size_floor = limits.min_batch_size_floor;
         let rules = Rules { role, policy: &policy, min_batch_size_floor, http: &http };
         for file in tasks {
@@ -107,8 +123,21 @@ impl Aggregator {
         let tasks = Tasks::load(store.clone(), clock.clone(), role, policy).await?;
         let room = limits.room(role);
         let looks = Looks::default();
-        let shared =
-            Shared { role, store, clock, compute, http, tasks, keys, limits, room, paces, looks, uploads };
+        let shared = Shared {
+            role,
+            store,
+            clock,
+            compute,
+            http,
+            tasks,
+            keys,
+            limits,
+            room,
+            paces,
+            looks,
+            high_water: HighWater::default(),
+            uploads,
+        };
         Ok(Self { shared: Arc::new(shared), writing, tls: None })
     }
 
@@ -119,6 +148,20 @@ impl Aggregator {
             shared.tasks.set_taskprov(taskprov);
         }
         self
+    }
+
+    /// Releases nothing on top of a ledger that ends before the mark in this file.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written, or the database fails.
+    pub async fn with_high_water_mark(mut self, path: &Path) -> Result<Self, FollowError> {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.high_water = HighWater::open(path, &shared.store).await?;
+            if let Some(setback) = shared.high_water.setback(&shared.store).await? {
+                tracing::error!(%setback, "nothing is released");
+            }
+        }
+        Ok(self)
     }
 
     /// Listens inside TLS.
@@ -132,6 +175,12 @@ impl Aggregator {
     #[must_use]
     pub fn hpke_configs(&self) -> Vec<u8> {
         self.shared.keys.ring().configs().to_vec()
+    }
+
+    /// What brings another policy into force while it runs.
+    #[must_use]
+    pub fn policy_reload(&self) -> PolicyReload {
+        PolicyReload { shared: Arc::clone(&self.shared) }
     }
 
     /// Everything its admin listener answers to the holder of `token`: for a listener of its own, beside [`Self::run`].

@@ -29,6 +29,9 @@ pub struct Config {
     /// What is asked of new tasks.
     #[serde(default)]
     pub limits: TaskLimits,
+    /// Where the end of the ledger is written down outside the database.
+    #[serde(default)]
+    pub ledger: LedgerConfig,
     /// Takes part in tasks that come with a request.
     #[serde(default)]
     pub taskprov: Option<TaskprovConfig>,
@@ -72,6 +75,15 @@ pub struct Config {
     /// Helper: `at-once`, or `deferred` to take requests in and answer them when the leader asks again.
     #[serde(default)]
     pub answers: Answers,
+}
+
+/// How the ledger of privacy budgets is kept from going back.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LedgerConfig {
+    /// The file that remembers how far the ledger had come, each process its own. With SQLite it lies beside the database
+    /// when nothing is said; with PostgreSQL it must be named.
+    pub high_water_mark: Option<PathBuf>,
 }
 
 /// What an aggregator asks of new tasks, whichever way they come.
@@ -138,6 +150,7 @@ impl Config {
     #[must_use]
     pub fn relative_to(mut self, folder: &Path) -> Self {
         self.policy = folder.join(&self.policy);
+        self.ledger.high_water_mark = self.ledger.high_water_mark.map(|file| folder.join(file));
         self.taskprov = self.taskprov.map(|taskprov| taskprov.relative_to(folder));
         self.admin_token_file = self.admin_token_file.map(|file| folder.join(file));
         self.tls = self.tls.map(|tls| tls.relative_to(folder));
@@ -149,6 +162,13 @@ impl Config {
             self.database = format!("sqlite:{}", folder.join(file).display());
         }
         self
+    }
+
+    /// The file that remembers how far the ledger had come; nothing where one must be named and is not.
+    #[must_use]
+    pub fn high_water_mark(&self) -> Option<PathBuf> {
+        let beside = || Some(PathBuf::from(format!("{}.mark", self.database.strip_prefix("sqlite:")?)));
+        self.ledger.high_water_mark.clone().or_else(beside)
     }
 
     /// The limits this configuration sets; the rest keep their defaults.

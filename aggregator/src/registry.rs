@@ -16,6 +16,7 @@ use mica_service::store::{Store, StoreError, Tx};
 
 use crate::callers::Callers;
 use crate::credential::Presented;
+use crate::policy::{self, PolicyError, PolicyInForce};
 use crate::store::tasks::{self, CHANGED, Mark, TaskRow};
 use crate::task::{Role, Task};
 use crate::task_file::TaskFile;
@@ -26,7 +27,7 @@ pub struct Tasks {
     store: Store,
     clock: Clock,
     role: Role,
-    policy: Policy,
+    policy: PolicyInForce,
     taskprov: Option<Taskprov>,
     picture: RwLock<Arc<Picture>>,
     /// Held by whoever renews the picture.
@@ -58,7 +59,7 @@ impl Tasks {
             store,
             clock,
             role,
-            policy,
+            policy: policy.into(),
             taskprov: None,
             picture: RwLock::default(),
             renewing: tokio::sync::Mutex::default(),
@@ -104,7 +105,7 @@ impl Tasks {
     }
 
     /// The policy that decides how results leave.
-    pub fn policy(&self) -> &Policy {
+    pub fn policy(&self) -> &PolicyInForce {
         &self.policy
     }
 
@@ -181,24 +182,55 @@ impl Tasks {
             })
             .await?;
         if let Some(changes) = changes {
-            let picture = self.apply(&old, changes);
-            *self.picture.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(picture);
+            let picture = self.apply(&self.policy.get(), &old, changes);
+            self.show(picture);
         }
         Ok(())
+    }
+
+    /// Makes `policy` the one that decides, for every task at once.
+    ///
+    /// # Errors
+    /// When a task that reports are taken for could not be served under it, when it may not follow the versions before
+    /// it, or the database fails. Nothing has changed then.
+    pub(crate) async fn adopt(&self, policy: Policy) -> Result<(), PolicyError> {
+        let _alone = self.renewing.lock().await;
+        let (old, now) = (self.picture(), self.clock.now());
+        let nothing = &Picture::default();
+        let all = self.store.read("tasks_under_policy", move |mut tx| async move {
+            let all = changes(&mut tx, nothing, now).await?;
+            Ok((tx, all))
+        });
+        let Some(all) = all.await? else { return Err(StoreError::corrupt("tasks", "id").into()) };
+        let picture = self.apply(&policy, nothing, all);
+        let lost = |task: &&Arc<Task>| !task.is_retired() && picture.unserved.contains_key(&task.key);
+        let lost: Vec<&Arc<Task>> = old.by_key.values().filter(lost).collect();
+        if !lost.is_empty() {
+            let why = lost.iter().filter_map(|task| picture.unserved.get(&task.key).cloned());
+            return Err(PolicyError::Unserved(why.collect()));
+        }
+        policy::admit(&self.store, &policy, now).await?;
+        self.policy.set(policy);
+        self.show(picture);
+        Ok(())
+    }
+
+    fn show(&self, picture: Picture) {
+        *self.picture.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(picture);
     }
 
     fn picture(&self) -> Arc<Picture> {
         Arc::clone(&self.picture.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn apply(&self, old: &Picture, changes: Changes) -> Picture {
+    fn apply(&self, policy: &Policy, old: &Picture, changes: Changes) -> Picture {
         let mut picture = Picture { mark: changes.mark, ..Picture::default() };
         picture.base_paths.insert("/".to_owned());
         let mut added: HashMap<i64, TaskRow> = changes.added.into_iter().map(|row| (row.key, row)).collect();
         for (key, retired_at) in changes.states {
             let task = match (old.by_key.get(&key), added.remove(&key)) {
                 (Some(known), _) => Ok(Arc::clone(known)),
-                (None, Some(row)) => self.resolve(row).map(Arc::new),
+                (None, Some(row)) => self.resolve(policy, row).map(Arc::new),
                 (None, None) => match old.unserved.get(&key) {
                     Some(why) => Err(why.clone()),
                     None => continue,
@@ -223,13 +255,13 @@ impl Tasks {
         picture
     }
 
-    fn resolve(&self, row: TaskRow) -> Result<Task, String> {
+    fn resolve(&self, policy: &Policy, row: TaskRow) -> Result<Task, String> {
         let (key, origin, trial) = (row.key, row.task.origin, row.trial);
         let file = TaskFile::from_row(row.task)?;
         if file.role != self.role {
             return Err(format!("it is for the {}, and this is the {}", file.role, self.role));
         }
-        let task = Task::resolve(key, file, &self.policy).map_err(|error| error.to_string())?;
+        let task = Task::resolve(key, file, policy).map_err(|error| error.to_string())?;
         task.set_trial(trial);
         Ok(task.came_by(origin))
     }

@@ -11,6 +11,7 @@ use mica_service::store::Store;
 use mica_service::wake::Wake;
 
 use crate::config::Answers;
+use crate::high_water::HighWater;
 use crate::hpke_keys::Keys;
 use crate::jobs::Looks;
 use crate::leader::segment_writer::SegmentWriter;
@@ -42,6 +43,8 @@ pub struct Shared {
     pub paces: Arc<Paces>,
     /// Which collections were looked at and have nothing to do.
     pub(crate) looks: Looks,
+    /// How far the ledger had come, as somebody outside the database knows.
+    pub high_water: HighWater,
     /// Where the leader's uploads are written.
     pub uploads: SegmentWriter,
 }

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use mica_aggregator::BuildError as AggregatorError;
 use mica_aggregator::enrol::EnrolError;
+use mica_aggregator::high_water::FollowError;
 use mica_client::{BundleError, ClientError};
 use mica_collector::{CollectError, CollectorTaskError};
 use mica_dap::problem::Problem;
@@ -196,7 +197,16 @@ impl From<AggregatorError> for Failure {
     fn from(error: AggregatorError) -> Self {
         match error {
             AggregatorError::Store(error) => error.into(),
-            other @ AggregatorError::Task(_) => Self::invalid(other),
+            other @ (AggregatorError::Task(_) | AggregatorError::Policy(_)) => Self::invalid(other),
+        }
+    }
+}
+
+impl From<FollowError> for Failure {
+    fn from(error: FollowError) -> Self {
+        match error {
+            FollowError::Store(error) => error.into(),
+            other @ FollowError::Mark(_) => Self::invalid(other),
         }
     }
 }

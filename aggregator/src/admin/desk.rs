@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mica_dap::id::TaskId;
-use mica_dp::Policy;
 use mica_service::clock::Clock;
 use mica_service::http::HttpClient;
 use mica_service::store::{Store, StoreError, Tx};
@@ -15,6 +14,7 @@ use thiserror::Error;
 use super::view::{Circumstances, TaskDetail, TaskExport, TaskList, TaskSummary};
 use crate::enrol::{EnrolError, Rules, enrol};
 use crate::pace::Paces;
+use crate::policy::PolicyInForce;
 use crate::store::tasks::{self, TaskRow};
 use crate::store::{stuck, tallies};
 use crate::task::{Role, Task};
@@ -30,7 +30,7 @@ pub struct Desk {
     /// Which of the two it is.
     pub role: Role,
     /// Its policy.
-    pub policy: Policy,
+    pub policy: PolicyInForce,
     /// No new task with a smaller minimum batch size is taken.
     pub min_batch_size_floor: u64,
     /// How the other aggregator is reached.
@@ -100,9 +100,10 @@ impl Desk {
     /// # Errors
     /// When the rules refuse it, or another task has its name.
     pub async fn create(&self, file: &TaskFile) -> Result<(TaskDetail, bool), DeskError> {
+        let policy = self.policy.get();
         let rules = Rules {
             role: self.role,
-            policy: &self.policy,
+            policy: &policy,
             min_batch_size_floor: self.min_batch_size_floor,
             http: &self.http,
         };
@@ -168,7 +169,7 @@ impl Desk {
         let (origin, created_at) = (task.origin, task.created_at);
         let file = TaskFile::from_row(task).map_err(|_| StoreError::corrupt("tasks", "configuration"))?;
         let unserved = if file.role == self.role {
-            Task::resolve(row.key, file.clone(), &self.policy).err().map(|error| error.why)
+            Task::resolve(row.key, file.clone(), &self.policy.get()).err().map(|error| error.why)
         } else {
             Some(format!("it is for the {}, and this is the {}", file.role, self.role))
         };

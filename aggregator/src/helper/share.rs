@@ -57,7 +57,7 @@ pub(crate) async fn create(
         None => asked.taken_in_meanwhile().await?,
     };
     shared.paces.shares.measure(1, started.elapsed());
-    share.response(&shared, &task)
+    share.leave(&shared, &task).await
 }
 
 /// `GET /tasks/{task}/aggregate_shares/{id}`
@@ -78,7 +78,7 @@ pub(crate) async fn poll(
         };
         Ok((tx, share))
     });
-    found.await?.ok_or_else(|| unknown(&task))?.response(&shared, &task)
+    found.await?.ok_or_else(|| unknown(&task))?.leave(&shared, &task).await
 }
 
 /// `DELETE /tasks/{task}/aggregate_shares/{id}`: the share goes, and with it what was not worked on yet. That the batch
@@ -274,6 +274,7 @@ impl Asked<'_> {
             totals: &totals,
             now: shared.clock.now(),
             compute: &shared.compute,
+            high_water: &shared.high_water,
         };
         let body = release::commit_now(tx, &batch, Reference { digest, share_id }).await;
         body.map_err(|e| e.answer(task))
@@ -320,6 +321,14 @@ impl Share {
             }
         };
         Ok(Self { id: row.id, state })
+    }
+
+    /// The answer, once the mark of the ledger is as far as the charge that paid for it.
+    async fn leave(self, shared: &Shared, task: &Task) -> Result<Response, ServerError> {
+        if matches!(self.state, ShareState::Ready(_)) {
+            shared.high_water.follow(&shared.store).await.map_err(Fault::new)?;
+        }
+        self.response(shared, task)
     }
 
     fn response(self, shared: &Shared, task: &Task) -> Result<Response, ServerError> {

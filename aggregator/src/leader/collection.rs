@@ -135,6 +135,7 @@ async fn try_reserve(
         totals: &totals,
         now: shared.clock.now(),
         compute: &shared.compute,
+        high_water: &shared.high_water,
     };
     let release = release::reserve(tx, &batch).await?;
     if collection_jobs::set_reserved(tx, &job.row.id, job.token, release).await? {
@@ -151,6 +152,8 @@ async fn ask(
     job: &Held<CollectionJobRow>,
     release: i64,
 ) -> Result<Progress, JobError> {
+    // Before anything leaves that the charge has paid for.
+    shared.high_water.follow(&shared.store).await.map_err(|error| JobError::retry(error.to_string()))?;
     let row = shared
         .store
         .read("reserved_release", move |mut tx| async move {
@@ -276,7 +279,7 @@ async fn commit(
         if let Some(url) = left_at {
             leftovers::insert(&mut tx, task.key, url, now).await?;
         }
-        let outcome = release::commit(&mut tx, task, release.id, now).await;
+        let outcome = release::commit(&mut tx, task, release.id, &shared.high_water, now).await;
         Ok((tx, outcome))
     })
     .await

@@ -63,7 +63,7 @@ pub(super) async fn refund(
         if let Some(batch) = &job.row.batch {
             put_back(&mut tx, task, batch, abort).await?;
         }
-        let outcome = release::refund(&mut tx, task, release, now).await;
+        let outcome = release::refund(&mut tx, task, release, &shared.high_water, now).await;
         Ok((tx, outcome))
     })
     .await

@@ -6,13 +6,17 @@ use mica_dap::codec::{Decode as _, Encode as _};
 use mica_dap::collection::CollectionJobReq;
 use mica_dap::id::{AggregateShareId, BatchId};
 use mica_dap::time::Interval;
-use mica_dp::{BudgetState, ChargeRequest, Decision, Grant, PolicyRef, Protection, ReleaseKey, ReleasePlan};
+use mica_dp::{
+    BudgetState, ChainHead, ChargeRequest, Decision, EntryKind, Grant, PolicyRef, Protection, ReleaseKey,
+    ReleasePlan,
+};
 use mica_service::compute::ComputePool;
 use mica_service::store::{StoreError, Tx};
 use num_bigint::BigUint;
 
 use super::draw::draw;
 use super::{BatchTotals, Refused, ReleaseError};
+use crate::high_water::HighWater;
 use crate::store::releases::{self, NewRelease, ReleaseRow, ReleaseState};
 use crate::store::{Scope, buckets, closed_intervals, ledger};
 use crate::task::Task;
@@ -32,6 +36,8 @@ pub(crate) struct Batch<'a> {
     pub(crate) now: u64,
     /// Where noise is drawn.
     pub(crate) compute: &'a ComputePool,
+    /// How far the ledger had come.
+    pub(crate) high_water: &'a HighWater,
 }
 
 /// How the helper finds its release again.
@@ -58,25 +64,37 @@ pub(crate) async fn commit_now(
     reference: Reference,
 ) -> Result<Vec<u8>, ReleaseError> {
     let (_, sealed) = record(tx, batch, ReleaseState::Committed, Some(reference)).await?;
-    settle_charges(tx, batch.task, &batch.key(), Settlement::Commit, batch.now).await?;
+    settle_charges(tx, batch.task, &batch.key(), Settlement::Commit(batch.high_water), batch.now).await?;
     buckets::scrub(tx, batch.task.key, batch.closes).await?;
     Ok(sealed)
 }
 
 /// The helper has answered: what was charged stays charged, the buckets are scrubbed.
-pub(crate) async fn commit(tx: &mut Tx, task: &Task, release: i64, now: u64) -> Result<(), ReleaseError> {
+pub(crate) async fn commit(
+    tx: &mut Tx,
+    task: &Task,
+    release: i64,
+    high_water: &HighWater,
+    now: u64,
+) -> Result<(), ReleaseError> {
     let row = turn(tx, release, ReleaseState::Committed).await?;
-    settle_charges(tx, task, &key_of(task, &row)?, Settlement::Commit, now).await?;
+    settle_charges(tx, task, &key_of(task, &row)?, Settlement::Commit(high_water), now).await?;
     buckets::scrub(tx, task.key, scope_of(&row.release.batch_key)?).await?;
     Ok(())
 }
 
 /// The helper has refused for good, and nothing of the share has left this process: what was charged is given back and
 /// the interval is open again. The drawn share stays in the row.
-pub(crate) async fn refund(tx: &mut Tx, task: &Task, release: i64, now: u64) -> Result<(), ReleaseError> {
+pub(crate) async fn refund(
+    tx: &mut Tx,
+    task: &Task,
+    release: i64,
+    high_water: &HighWater,
+    now: u64,
+) -> Result<(), ReleaseError> {
     let row = turn(tx, release, ReleaseState::Refunded).await?;
     closed_intervals::reopen(tx, release).await?;
-    settle_charges(tx, task, &key_of(task, &row)?, Settlement::Refund, now).await
+    settle_charges(tx, task, &key_of(task, &row)?, Settlement::Refund(high_water), now).await
 }
 
 /// Charge, draw, store, close.
@@ -116,8 +134,9 @@ async fn record(
 
 /// Takes from every budget of the release or from none.
 async fn charge(tx: &mut Tx, batch: &Batch<'_>) -> Result<Grant, ReleaseError> {
+    let head = head(tx, batch.high_water).await?;
     match &batch.task.decision {
-        Decision::Release(plan) => charge_budgets(tx, plan, batch).await,
+        Decision::Release(plan) => charge_budgets(tx, plan, batch, head).await,
         Decision::WithoutDp(exception) => {
             let (vdaf, count) = (&batch.task.vdaf, batch.totals.report_count);
             if BigUint::from(count) * vdaf.max_coordinate() * 2_u8 >= vdaf.field_modulus() {
@@ -128,14 +147,28 @@ async fn charge(tx: &mut Tx, batch: &Batch<'_>) -> Result<Grant, ReleaseError> {
     }
 }
 
-async fn charge_budgets(tx: &mut Tx, plan: &ReleasePlan, batch: &Batch<'_>) -> Result<Grant, ReleaseError> {
+/// Where the ledger ends, provided that it never ended later.
+async fn head(tx: &mut Tx, high_water: &HighWater) -> Result<ChainHead, ReleaseError> {
+    let head = ledger::head(tx).await?;
+    if let Err(setback) = high_water.check(tx, head).await? {
+        tracing::error!(%setback, "nothing is released");
+        return Err(Refused::SetBack.into());
+    }
+    Ok(head)
+}
+
+async fn charge_budgets(
+    tx: &mut Tx,
+    plan: &ReleasePlan,
+    batch: &Batch<'_>,
+    head: ChainHead,
+) -> Result<Grant, ReleaseError> {
     let budgets: Vec<(&str, i64)> = plan.charges().iter().map(|c| (c.budget_id.as_str(), c.limit)).collect();
     let states: Vec<BudgetState> = ledger::budget_states(tx, &budgets)
         .await?
         .into_iter()
         .map(|row| BudgetState { budget_id: row.budget_id, limit: row.limit, spent: row.spent })
         .collect();
-    let head = ledger::head(tx).await?;
     let request = ChargeRequest { key: batch.key(), report_count: batch.totals.report_count, now: batch.now };
     let charged = mica_dp::ledger::charge(plan, request, &states, head)?;
     for entry in charged.entries() {
@@ -148,10 +181,11 @@ async fn charge_budgets(tx: &mut Tx, plan: &ReleasePlan, batch: &Batch<'_>) -> R
     charged.recorded(&stored).map_err(ReleaseError::fault)
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Settlement {
-    Commit,
-    Refund,
+/// What becomes of charges, and how far their ledger had come.
+#[derive(Clone, Copy)]
+enum Settlement<'a> {
+    Commit(&'a HighWater),
+    Refund(&'a HighWater),
 }
 
 /// Makes the charges of a release final, or gives them back. A release without noise has none.
@@ -159,20 +193,21 @@ async fn settle_charges(
     tx: &mut Tx,
     task: &Task,
     key: &ReleaseKey,
-    settlement: Settlement,
+    settlement: Settlement<'_>,
     now: u64,
 ) -> Result<(), ReleaseError> {
     if matches!(task.decision, Decision::WithoutDp(_)) {
         return Ok(());
     }
-    let head = ledger::head(tx).await?;
+    let (Settlement::Commit(high_water) | Settlement::Refund(high_water)) = settlement;
+    let head = head(tx, high_water).await?;
     let recorded = ledger::entries_of(tx, key).await?;
     let entries = match settlement {
-        Settlement::Commit => mica_dp::ledger::commit(&recorded, now, head),
-        Settlement::Refund => mica_dp::ledger::refund(&recorded, now, head),
+        Settlement::Commit(_) => mica_dp::ledger::commit(&recorded, now, head),
+        Settlement::Refund(_) => mica_dp::ledger::refund(&recorded, now, head),
     };
     for entry in entries.map_err(ReleaseError::fault)? {
-        if settlement == Settlement::Refund && !ledger::credit(tx, &entry.budget_id, -entry.units).await? {
+        if entry.kind == EntryKind::Refund && !ledger::credit(tx, &entry.budget_id, -entry.units).await? {
             return Err(StoreError::corrupt("budgets", "spent").into());
         }
         ledger::append(tx, &entry).await?;

@@ -28,6 +28,11 @@ pub(crate) enum Refused {
     /// The batch, or a part of it, was released before.
     #[error("the batch was collected before")]
     Collected,
+    /// The ledger is older than it was. The operator's log says more.
+    #[error(
+        "its ledger is not where it had come to, and nothing is released until its operator has seen to it"
+    )]
+    SetBack,
 }
 
 /// Why a release did not happen.
@@ -53,6 +58,11 @@ impl Refused {
             Self::Overflow => self.forbidden(error::FIELD_OVERFLOW, "The total may not fit the field."),
             Self::Expired(_) => {
                 self.forbidden(error::EXCEPTION_EXPIRED, "The written exception from noise has run out.")
+            }
+            Self::SetBack => {
+                let title = "The ledger of an aggregator was set back.";
+                let detail = format!("the {}: {self}", task.role);
+                Abort::named(error::LEDGER_SET_BACK, title, StatusCode::FORBIDDEN, detail)
             }
             Self::Collected => Abort::new(Problem::BatchOverlap, self.to_string()),
         }

@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 
 use super::{Batch, Refused, ReleaseError, commit, refund, reserve, totals};
 use crate::auth::{Bearer, TokenHash};
+use crate::high_water::HighWater;
 use crate::store::buckets::{self, BucketDelta};
 use crate::store::releases::{self, ReleaseRow};
 use crate::store::{closed_intervals, ledger, migrator};
@@ -109,6 +110,7 @@ struct World {
     task: Arc<Task>,
     store: Store,
     compute: ComputePool,
+    high_water: HighWater,
     request: CollectionJobReq,
     query: Interval,
     _database: TestDatabase,
@@ -123,6 +125,7 @@ impl World {
                 task: task(),
                 store: database.open(migrator()).await.expect("a fresh database"),
                 compute: ComputePool::with_threads(1),
+                high_water: HighWater::default(),
                 request: CollectionJobReq::new(Query::time_interval(query), Vec::new()),
                 query,
                 _database: database,
@@ -156,6 +159,7 @@ impl World {
             totals: &totals,
             now: 5,
             compute: &self.compute,
+            high_water: &self.high_water,
         };
         reserve(tx, &batch).await
     }
@@ -170,7 +174,7 @@ impl World {
 
     async fn commit(&self, release: i64) -> Result<(), ReleaseError> {
         let done = self.store.tx("commit", move |mut tx| async move {
-            let done = commit(&mut tx, &self.task, release, 6).await;
+            let done = commit(&mut tx, &self.task, release, &self.high_water, 6).await;
             Ok((tx, done))
         });
         done.await.expect("the database answers")
@@ -178,7 +182,7 @@ impl World {
 
     async fn refund(&self, release: i64) -> Result<(), ReleaseError> {
         let done = self.store.tx("refund", move |mut tx| async move {
-            let done = refund(&mut tx, &self.task, release, 6).await;
+            let done = refund(&mut tx, &self.task, release, &self.high_water, 6).await;
             Ok((tx, done))
         });
         done.await.expect("the database answers")

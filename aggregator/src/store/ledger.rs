@@ -107,6 +107,23 @@ pub async fn credit(tx: &mut Tx, budget_id: &str, units: i64) -> Result<bool, St
 /// Where the chain ends. Nobody else appends until the transaction ends.
 pub async fn head(tx: &mut Tx) -> Result<ChainHead, StoreError> {
     locks::exclusive(tx, Lock::Ledger).await?;
+    end(tx).await
+}
+
+/// The hash of the entry with this number, if the chain goes as far.
+pub async fn hash_at(tx: &mut Tx, sequence: u64) -> Result<Option<[u8; 32]>, StoreError> {
+    let row = sqlx::query(
+        "-- ledger_hash_at
+         SELECT entry_hash FROM ledger WHERE seq = $1",
+    )
+    .bind(signed(sequence)?)
+    .fetch_optional(tx.connection())
+    .await?;
+    row.map(|row| Fields::of("ledger", &row).array("entry_hash")).transpose()
+}
+
+/// Where the chain ends at this moment; others may append to it.
+pub async fn end(tx: &mut Tx) -> Result<ChainHead, StoreError> {
     let row = sqlx::query(
         "-- ledger_head
          SELECT seq, entry_hash FROM ledger ORDER BY seq DESC LIMIT 1",

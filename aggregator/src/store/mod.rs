@@ -34,7 +34,8 @@
 //! * [`releases`] - `insert`, `by_id`, `by_batch_key`, `by_digest`, `by_share_id`, `set_state`, `replace_refunded`,
 //!   `forget_share`
 //! * [`closed_intervals`] - `close`, `withdraw`, `reopen`, `overlapping`, `closed_times`
-//! * [`ledger`] - `budget_states`, `budgets`, `debit`, `credit`, `head`, `append`, `entries`, `entries_of`
+//! * [`policies`] - `newest`, `by_version`, `all`, `insert`
+//! * [`ledger`] - `budget_states`, `budgets`, `debit`, `credit`, `head`, `end`, `hash_at`, `append`, `entries`, `entries_of`
 //!
 //! Must never learn who sent a report. Unnoised sums live in `buckets`, which nobody outside this crate can name, and
 //! leave it only through a release; how many reports they sum is [`report_count`].
@@ -58,6 +59,7 @@ pub mod lease;
 pub mod ledger;
 pub mod leftovers;
 mod locks;
+pub mod policies;
 pub mod releases;
 pub mod report_ids;
 pub mod scope;

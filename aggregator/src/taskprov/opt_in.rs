@@ -48,9 +48,10 @@ impl Taskprov {
             aggregation_parameter: Vec::new(),
             configuration,
         };
+        let policy = shared.tasks.policy().get();
         let rules = Rules {
             role: shared.role,
-            policy: shared.tasks.policy(),
+            policy: &policy,
             min_batch_size_floor: self.min_batch_size_floor.max(shared.limits.min_batch_size_floor),
             http: &shared.http,
         };

@@ -35,7 +35,7 @@ impl Operator {
             store: server.store.clone(),
             clock: server.clock.clone(),
             role,
-            policy: task.policy(),
+            policy: task.policy().into(),
             min_batch_size_floor: 2,
             http: HttpClient::new(HttpOptions::default()),
             paces: None,

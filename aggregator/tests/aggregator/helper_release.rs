@@ -133,8 +133,8 @@ async fn an_exhausted_budget_refuses_and_changes_nothing() {
 async fn a_refused_release_is_granted_once_the_limit_allows_it() {
     let database = mica_service::testing::sqlite();
     let mut task = TestTask::noised();
-    let generous = task.policy.clone();
-    task.policy = generous.replace("\nepsilon = \"1\"", "\nepsilon = \"1/10\"");
+    let generous = task.policy.replace("version = 1 ", "version = 2 ");
+    task.policy = task.policy.replace("\nepsilon = \"1\"", "\nepsilon = \"1/10\"");
     assert_ne!(task.policy, generous, "the limit is lowered: {generous}");
     let server = Server::helper(&task, &database).await;
     let leader = ScriptedLeader::of(&task, &server);
@@ -212,6 +212,7 @@ async fn a_helper_with_another_statement_does_not_start() {
     );
     started.kill();
     task.policy = task.policy.replace("epsilon_per_release = \"1/10\"", "epsilon_per_release = \"1/20\"");
+    task.policy = task.policy.replace("version = 1 ", "version = 2 ");
     let error = Server::refusal(&task, &database).await;
     assert!(error.contains("bound to the release statement"), "{error}");
 }

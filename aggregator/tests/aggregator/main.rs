@@ -33,6 +33,8 @@ mod leader_stuck;
 mod leader_upload_checks;
 mod leader_uploads;
 mod pair;
+mod policies;
 mod provisioned;
+mod restored;
 mod support;
 mod taskprov;

@@ -19,7 +19,7 @@ use mica_service::telemetry::{self, role_span};
 use mica_service::tls::{Acceptor, Peers, TlsError};
 use tracing::Instrument as _;
 
-use super::server;
+use super::{reload, server};
 use crate::args::{Global, ServerArgs};
 use crate::exit::Failure;
 use crate::files;
@@ -34,6 +34,7 @@ struct Parts {
     peers: Peers,
     admin: Option<AdminListener>,
     taskprov: Option<Taskprov>,
+    high_water_mark: PathBuf,
 }
 
 /// Where the operator asks, and the hash of what must be shown there.
@@ -60,13 +61,14 @@ pub(super) fn check(settings: &Settings, role: Role) -> Result<(), Failure> {
 }
 
 async fn serve(role: Role, parts: Parts) -> Result<(), Failure> {
-    let Parts { config, policy, tasks, tls, peers, admin, taskprov } = parts;
+    let Parts { config, policy, tasks, tls, peers, admin, taskprov, high_water_mark } = parts;
     let started = server::bind(&config.listen.to_string()).await?;
     let admin = match admin {
         Some(admin) => Some((listener::bind(admin.address).await?, admin.token)),
         None => None,
     };
     let (schedule, limits) = (config.hpke_keys.clone(), config.limits().listener());
+    let policy_file = config.policy.clone();
     let options = Options {
         role,
         store: Store::open(&config.database, mica_aggregator::store::migrator()).await?,
@@ -80,6 +82,7 @@ async fn serve(role: Role, parts: Parts) -> Result<(), Failure> {
     let tasks = options.tasks.len();
     let aggregator = Aggregator::build_with_keys(options, schedule).await?;
     let aggregator = aggregator.with_tls(tls.clone()).with_taskprov(taskprov);
+    let aggregator = aggregator.with_high_water_mark(&high_water_mark).await?;
     tracing::info!(tasks, "built");
     let admin = match admin {
         Some((listener, token)) => {
@@ -90,8 +93,11 @@ async fn serve(role: Role, parts: Parts) -> Result<(), Failure> {
         }
         None => None,
     };
+    let following = reload::follow(policy_file, aggregator.policy_reload(), started.shutdown.clone());
+    let following = telemetry::spawn(following);
     started.announce()?;
     aggregator.run(started.listener, started.shutdown).await;
+    following.await.map_err(Failure::unexpected)?;
     if let Some(admin) = admin {
         admin.await.map_err(Failure::unexpected)?;
     }
@@ -133,7 +139,8 @@ fn read(settings: &Settings, role: Role) -> Result<Parts, Failure> {
     let taskprov = config.taskprov.as_ref().map(|taskprov| taskprov.load(role)).transpose();
     let taskprov =
         taskprov.map_err(|error| settings.wrong(&provenance, error.key, &error.what, error.fix))?;
-    Ok(Parts { config, policy, tasks, tls, peers, admin, taskprov })
+    let high_water_mark = server::high_water_mark(settings, &provenance, &config)?;
+    Ok(Parts { config, policy, tasks, tls, peers, admin, taskprov, high_water_mark })
 }
 
 fn admin(

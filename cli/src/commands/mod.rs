@@ -10,6 +10,7 @@ mod gateway;
 pub(crate) mod keys;
 pub(crate) mod policy;
 mod relay;
+mod reload;
 pub(crate) mod report;
 mod server;
 pub(crate) mod task;

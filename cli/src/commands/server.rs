@@ -1,6 +1,7 @@
 //! What the commands of all four roles have in common: logs, one listener, a wish to stop.
 
 use std::net::ToSocketAddrs as _;
+use std::path::PathBuf;
 
 use mica_service::config::Provenance;
 use mica_service::listener;
@@ -89,6 +90,26 @@ pub(super) fn check_database(
         return Ok(());
     }
     wrong(&format!("there is no folder {}", folder.display()), "create it or choose another path")
+}
+
+/// The file that remembers how far the ledger had come, which must be outside the database.
+pub(super) fn high_water_mark(
+    settings: &Settings,
+    provenance: &Provenance,
+    config: &mica_aggregator::Config,
+) -> Result<PathBuf, Failure> {
+    let wrong = |key: &str, what: &str, fix: &str| Err(settings.wrong(provenance, key, what, fix));
+    let Some(path) = config.high_water_mark() else {
+        let what = "with PostgreSQL, nothing outside the database remembers how far the ledger had come";
+        let fix = "add a table [ledger] with high_water_mark = \"/a/folder/that/stays/leader.mark\"";
+        return wrong("database", what, fix);
+    };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if folder.is_some_and(|folder| !folder.is_dir()) {
+        let what = format!("there is no folder for {}", path.display());
+        return wrong("ledger.high_water_mark", &what, "create it or choose another path");
+    }
+    Ok(path)
 }
 
 /// A database of SQLite with its path taken from the folder of the configuration.

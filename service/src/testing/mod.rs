@@ -7,6 +7,7 @@ use std::env;
 use std::process::id;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use sqlx::Connection as _;
 use sqlx::migrate::{MigrateDatabase as _, Migrator};
 use tempfile::TempDir;
 
@@ -30,6 +31,41 @@ impl TestDatabase {
         // Many tests share one server, and it has places for a hundred connections.
         let options = StoreOptions { max_connections: 6, ..StoreOptions::default() };
         Store::open_with(&self.url, migrator, &options).await
+    }
+}
+
+impl TestDatabase {
+    /// Another database with the same content: what a backup holds. Nobody may be connected to a server's any more, and
+    /// whoever was is waited for.
+    ///
+    /// # Panics
+    /// When the database cannot be copied.
+    pub async fn copy(&self) -> Self {
+        sqlx::any::install_default_drivers();
+        if self.kind == "sqlite" {
+            let copy = sqlite();
+            let file = copy.url.strip_prefix("sqlite:").unwrap_or_default();
+            let mut source = sqlx::AnyConnection::connect(&self.url).await.expect("it is there");
+            let copied = sqlx::query("VACUUM INTO $1").bind(file).execute(&mut source).await;
+            copied.expect("SQLite copies what it has");
+            return copy;
+        }
+        let server = env::var("MICA_TEST_POSTGRES").expect("the server that the database is on");
+        let (name, url) = {
+            let name = fresh_name();
+            (name.clone(), name_database(&server, &name))
+        };
+        let source = name_in(&self.url);
+        let statement = format!("CREATE DATABASE {name} TEMPLATE {source}");
+        let mut connection = sqlx::AnyConnection::connect(&server).await.expect("the server answers");
+        for _ in 0..100 {
+            let copied = sqlx::query(sqlx::AssertSqlSafe(statement.clone())).execute(&mut connection).await;
+            if copied.is_ok() {
+                return Self { kind: "postgres", url, _folder: None };
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        panic!("somebody is still connected to {source}");
     }
 }
 
@@ -93,13 +129,19 @@ fn name_database(server: &str, name: &str) -> String {
     format!("{address}/{name}{parameters}")
 }
 
+fn name_in(url: &str) -> &str {
+    let path = url.split('?').next().unwrap_or(url);
+    path.rsplit('/').next().unwrap_or(path)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::name_database;
+    use super::{name_database, name_in};
 
     #[test]
     fn the_name_of_the_database_replaces_the_one_in_the_url() {
         assert_eq!(name_database("postgres://u:p@h:5432", "x"), "postgres://u:p@h:5432/x");
         assert_eq!(name_database("postgres://h/postgres?host=/run", "x"), "postgres://h/x?host=/run");
+        assert_eq!(name_in("postgres://h/x?host=/run"), "x");
     }
 }

@@ -1,7 +1,10 @@
 //! An aggregator on a port of its own, with threads of its own, so that it can be stopped dead.
 
+use std::path::Path;
+
 use mica_aggregator::aggregator::Options;
 use mica_aggregator::config::Answers;
+use mica_aggregator::policy::PolicyReload;
 use mica_aggregator::shared::Limits;
 use mica_aggregator::store::{self, migrator};
 use mica_aggregator::{Aggregator, Role};
@@ -26,6 +29,8 @@ pub(crate) struct Server {
     pub(crate) store: Store,
     /// The encoded list of its HPKE configurations.
     pub(crate) hpke_configs: Vec<u8>,
+    /// What brings another policy into force.
+    pub(crate) reload: PolicyReload,
     runtime: Option<Runtime>,
 }
 
@@ -50,6 +55,18 @@ impl Server {
         database: &TestDatabase,
         limits: Limits,
     ) -> Self {
+        Self::marked(role, task, database, limits, None).await
+    }
+
+    /// One that remembers in a file how far its ledger had come.
+    pub(crate) async fn marked(
+        role: Role,
+        task: &TestTask,
+        database: &TestDatabase,
+        limits: Limits,
+        mark: Option<&Path>,
+    ) -> Self {
+        let mark = mark.map(Path::to_owned);
         let runtime = Runtime::new().expect("threads for a server");
         let clock = Clock::manual(NOW);
         let store = database.open(migrator()).await.expect("the database of the test");
@@ -64,20 +81,24 @@ impl Server {
             limits,
         };
         let url = database.url.clone();
-        let (origin, hpke_configs) = runtime
+        let (origin, hpke_configs, reload) = runtime
             .spawn(async move {
                 let store = Store::open(&url, migrator()).await.expect("the database of the test");
                 let server =
                     Aggregator::build(Options { store, ..options }).await.expect("the task can be served");
-                let hpke_configs = server.hpke_configs();
+                let server = match mark {
+                    Some(mark) => server.with_high_water_mark(&mark).await.expect("a folder of our own"),
+                    None => server,
+                };
+                let (hpke_configs, reload) = (server.hpke_configs(), server.policy_reload());
                 let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
                 let origin = format!("http://{}", listener.local_addr().expect("it is bound"));
                 tokio::spawn(server.run(listener, Shutdown::new()));
-                (origin, hpke_configs)
+                (origin, hpke_configs, reload)
             })
             .await
             .expect("the server starts");
-        Self { origin, clock, store, hpke_configs, runtime: Some(runtime) }
+        Self { origin, clock, store, hpke_configs, reload, runtime: Some(runtime) }
     }
 
     /// Why a helper does not start.

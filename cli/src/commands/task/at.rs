@@ -82,7 +82,7 @@ async fn desk(config: &std::path::Path) -> Result<Desk, Failure> {
     let peers = Peers::load(&PeerTls::default(), config.insecure).map_err(Failure::invalid)?;
     Ok(Desk {
         role,
-        policy: files::policy(&config.policy)?,
+        policy: files::policy(&config.policy)?.into(),
         min_batch_size_floor: config.limits().min_batch_size_floor,
         http: HttpClient::new(HttpOptions { peers, ..HttpOptions::default() }),
         store: Store::open(&config.database, mica_aggregator::store::migrator()).await?,

@@ -1,0 +1,116 @@
+//! Policies that come into force one after the other, at a start and while an aggregator runs.
+
+use http::StatusCode;
+use mica_aggregator::policy::PolicyError;
+use mica_aggregator::store::{ledger, policies};
+use mica_dap::codec::Encode as _;
+use mica_dap::time::Time;
+use mica_dp::{EntryKind, Policy};
+use mica_service::testing::databases;
+
+use crate::support::leader::{ids, now, share_request};
+use crate::support::{Flaw, ScriptedLeader, Server, TestTask};
+
+/// The same policy, with another version and whatever `change` does to it.
+fn version(task: &TestTask, version: u32, change: (&str, &str)) -> String {
+    let text = task.policy.replace("version = 1 ", &format!("version = {version} "));
+    assert!(change.0.is_empty() || text.contains(change.0), "{text}");
+    text.replace(change.0, change.1)
+}
+
+const DEARER: (&str, &str) = ("\nepsilon = \"1\"", "\nepsilon = \"3/10\"");
+const SAME: (&str, &str) = ("", "");
+
+fn parse(text: &str) -> Policy {
+    Policy::parse("policy.toml", text).expect("a valid policy")
+}
+
+#[tokio::test]
+async fn an_older_version_and_a_version_with_another_text_do_not_come_into_force() {
+    for database in databases().await {
+        let mut task = TestTask::noised();
+        let first = task.policy.clone();
+        task.policy = version(&task, 5, SAME);
+        let server = Server::helper(&task, &database).await;
+        let line = task.policy.lines().position(|line| line.starts_with("version")).expect("it has one") + 1;
+        let refused = [
+            (first.clone(), "policy demo v5 is loaded already, and versions only grow; write version = 6"),
+            (format!("{}# other\n", task.policy), "policy demo v5 is already loaded with another sha256"),
+        ];
+        for (text, what) in refused {
+            let error = server.reload.adopt(parse(&text)).await.expect_err("it is refused").to_string();
+            assert!(error.starts_with(&format!("policy.toml:{line}:11: E050: {what}")), "{error}");
+            let other = TestTask { policy: text, ..task.clone() };
+            assert_eq!(Server::refusal(&other, &database).await, error, "at a start as well");
+        }
+        server.reload.adopt(parse(&task.policy)).await.expect("the same again changes nothing");
+        server.kill();
+        let server = Server::helper(&task, &database).await;
+        let kept = server.store.read("policies", |mut tx| async move {
+            let kept = policies::all(&mut tx).await?;
+            Ok((tx, kept))
+        });
+        let kept = kept.await.expect("the database answers");
+        assert_eq!(
+            kept.iter().map(|it| (it.version, it.text.as_str())).collect::<Vec<_>>(),
+            [(5, &*task.policy)]
+        );
+        assert_eq!(kept[0].sha256, parse(&task.policy).sha256());
+    }
+}
+
+#[tokio::test]
+async fn a_policy_under_which_a_task_could_not_be_served_leaves_the_old_one_in_force() {
+    let database = mica_service::testing::sqlite();
+    let task = TestTask::noised();
+    let server = Server::helper(&task, &database).await;
+    let other = version(&task, 2, ("epsilon_per_release = \"1/10\"", "epsilon_per_release = \"1/20\""));
+    let refused =
+        server.reload.adopt(parse(&other)).await.expect_err("the task is bound to another statement");
+    assert!(matches!(&refused, PolicyError::Unserved(tasks) if tasks.len() == 1), "{refused}");
+    assert!(refused.to_string().contains("bound to the release statement"), "{refused}");
+    assert!(server.reload.is_in_force(&parse(&task.policy)));
+    let leader = ScriptedLeader::of(&task, &server);
+    let reports = leader.reports(&[1, 2]);
+    leader.aggregate(&reports).await;
+    let reply = leader.post_share(share_request(now(), 1, &ids(&reports)).encoded()).await;
+    assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
+    // What was refused was not kept either: the number is free.
+    server.reload.adopt(parse(&version(&task, 2, SAME))).await.expect("nothing holds it up");
+}
+
+/// A limit that is lowered holds from the next release on, and each charge names the policy that its noise is from.
+#[tokio::test]
+async fn a_reloaded_policy_holds_from_the_next_release_on() {
+    for database in databases().await {
+        let task = TestTask::noised();
+        let server = Server::helper(&task, &database).await;
+        let leader = ScriptedLeader::of(&task, &server);
+        let mut requests = Vec::new();
+        for hour in 0..5 {
+            let time = Time(now().0 - hour);
+            let reports = [1, 2].map(|value| leader.report_at(value, time, Flaw::None));
+            leader.aggregate(&reports).await;
+            requests.push(share_request(time, 1, &ids(&reports)).encoded());
+        }
+        let mut statuses = Vec::new();
+        for (at, request) in requests.iter().enumerate() {
+            match at {
+                2 => server.reload.adopt(parse(&version(&task, 2, DEARER))).await.expect("a lower limit"),
+                4 => server.reload.adopt(parse(&version(&task, 3, SAME))).await.expect("the old limit"),
+                _ => {}
+            }
+            statuses.push(leader.post_share(request.clone()).await.status.as_u16());
+        }
+        assert_eq!(statuses, [200, 200, 200, 403, 200], "{}", database.kind);
+        let entries = server.store.read("ledger", |mut tx| async move {
+            let entries = ledger::entries(&mut tx).await?;
+            Ok((tx, entries))
+        });
+        let entries = entries.await.expect("the database answers");
+        let charges = entries.iter().filter(|entry| entry.kind == EntryKind::Charge);
+        let versions: Vec<_> = charges.map(|entry| (entry.policy.version, entry.limit)).collect();
+        let (full, lowered) = (1_000_000_000_000, 300_000_000_000);
+        assert_eq!(versions, [(1, full), (1, full), (2, lowered), (3, full)]);
+    }
+}

@@ -1,0 +1,71 @@
+//! Takes a changed policy up without a restart: SIGHUP has the file read again, with all the checks of a start.
+
+use std::path::PathBuf;
+
+use mica_aggregator::policy::PolicyReload;
+use mica_service::shutdown::Shutdown;
+
+use crate::files;
+
+/// Follows the policy file at every SIGHUP until `shutdown`. A file that does not do leaves the policy as it was, and the
+/// log says why.
+pub(super) async fn follow(policy: PathBuf, reload: PolicyReload, shutdown: Shutdown) {
+    let Some(mut hangup) = Hangup::new() else { return };
+    loop {
+        tokio::select! {
+            () = hangup.next() => take_up(&policy, &reload).await,
+            () = shutdown.wait() => return,
+        }
+    }
+}
+
+async fn take_up(path: &std::path::Path, reload: &PolicyReload) {
+    let policy = match files::policy(path) {
+        Ok(policy) => policy,
+        Err(failure) => return refuse(&failure.to_string()),
+    };
+    if reload.is_in_force(&policy) {
+        tracing::info!("the policy file has not changed");
+        return;
+    }
+    let (id, version) = (policy.id().to_owned(), policy.version());
+    match reload.adopt(policy).await {
+        Ok(()) => tracing::info!(policy = id, version, "the policy was read again and is in force"),
+        Err(error) => refuse(&error.to_string()),
+    }
+}
+
+fn refuse(why: &str) {
+    tracing::error!(why, "the changed policy does not do; the old one stays in force");
+}
+
+/// The signal that has always meant "read your files again".
+struct Hangup {
+    #[cfg(unix)]
+    signal: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Hangup {
+    fn new() -> Option<Self> {
+        let signal = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok()?;
+        Some(Self { signal })
+    }
+
+    async fn next(&mut self) {
+        if self.signal.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[cfg(not(unix))]
+impl Hangup {
+    fn new() -> Option<Self> {
+        None
+    }
+
+    async fn next(&mut self) {
+        std::future::pending().await
+    }
+}
