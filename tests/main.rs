@@ -6,6 +6,7 @@
 //! * `leader_alone`: a leader and a helper of another make;
 //! * `scenarios`: what a hostile or broken peer sends hurts nobody but itself;
 //! * `helper_alone`: a helper against a leader that says what a test tells it to;
+//! * `helper_selected`: the same where that leader selects the batches, with every VDAF;
 //! * `leader_selected`: batches of the leader's choice, one after the other;
 //! * `interop`: parties of another make can take any role;
 //! * `tls`: the same over TLS, with the certificate of each hop checked;
@@ -14,6 +15,7 @@
 mod budget;
 mod faults;
 mod helper_alone;
+mod helper_selected;
 mod interop;
 mod journey;
 mod leader_alone;

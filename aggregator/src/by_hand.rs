@@ -44,6 +44,15 @@ impl ByHand {
         self.router.clone()
     }
 
+    /// Follows what has changed in the database: tasks that were added or ended, and the lives of HPKE keys.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn renew(self) -> Result<(), StoreError> {
+        self.shared.tasks.renew().await?;
+        self.shared.keys.renew().await
+    }
+
     /// One step of the driver of aggregation jobs. Whether there was work that is due.
     ///
     /// # Errors

@@ -10,14 +10,17 @@ use mica_dap::problem::Problem;
 use mica_dap::report::{UploadErrors, UploadRequest};
 use mica_dap::report_error::ReportError;
 use mica_dap::resource::Resource;
+use mica_dap::taskprov;
 use mica_dap::time::{Duration, Interval, Time};
 use mica_service::http::PeerError;
 use mica_service::store::StoreError;
 
-use crate::forge::{BUCKETS, FIRST, PRECISION};
 use crate::gate;
-use crate::model::{Asked, Fate, Sent, Violation};
-use crate::plan::{Action, Flaw, Party, Sending};
+use crate::model::{Asked, Excuses, Fate, Sent, Violation};
+use crate::plan::{Action, Flaw, KeyLives, Party, Sending};
+use crate::process::CACHE_SECONDS;
+use crate::replay;
+use crate::task::{BUCKETS, FIRST, PRECISION};
 use crate::world::{Doing, World};
 
 /// What came of an action.
@@ -29,6 +32,8 @@ pub(crate) enum Done {
     Deleted(usize, Result<(), CollectError>),
     /// A driver's step.
     Stepped(Party, Result<bool, StoreError>),
+    /// The helper was asked to count reports once more. Whether it has.
+    Replayed(bool),
     /// Somebody was answered who did not wait any more.
     Nothing,
 }
@@ -72,8 +77,26 @@ pub(crate) fn begin(world: &mut World, action: &Action) -> Option<Doing> {
                 Done::Nothing
             }))
         }
-        Action::Wait { .. } | Action::GoOn { .. } | Action::Die { .. } | Action::Sabotage(_) => None,
+        Action::Replay { which } => {
+            let job = world.around.wires.job(*which)?;
+            Some(replay::begin(world, job, *which))
+        }
+        Action::Renew { party } => Some(renew(world, *party)),
+        Action::Wait { .. }
+        | Action::GoOn { .. }
+        | Action::Die { .. }
+        | Action::Retire
+        | Action::Sabotage(_) => None,
     }
+}
+
+/// A process looks for what has changed in its database, as it does every two seconds.
+pub(crate) fn renew(world: &World, party: Party) -> Doing {
+    let aggregator = match party {
+        Party::Helper => world.helper.aggregator.clone(),
+        Party::Leader(leader) => world.leaders[leader].aggregator.clone(),
+    };
+    Box::pin(async move { Done::Stepped(party, aggregator.renew().await.map(|()| true)) })
 }
 
 /// The place of the report to be sent; a new one is made.
@@ -100,7 +123,8 @@ pub(crate) fn fresh(world: &mut World, name: ReportId, time: Time, flaw: Option<
         return None;
     }
     let report = world.forge.report(name, bucket, time, flaw);
-    world.model.reports.push(Sent { report, flaw, fate: Fate::Unknown });
+    let listed_at = world.forge.listed_at;
+    world.model.reports.push(Sent { report, listed_at, flaw, fate: Fate::Unknown });
     Some(bucket)
 }
 
@@ -120,12 +144,14 @@ pub(crate) fn upload(world: &mut World, which: Vec<usize>) -> Option<Doing> {
     }
     let reports = chosen.iter().map(|at| world.model.reports[*at].report.clone()).collect();
     let task = &world.around.task;
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(Method::POST)
         .uri(Resource::Reports(task.id).url(task.configuration.leader_url()))
-        .header(header::CONTENT_TYPE, Media::UploadReq.header())
-        .body(Bytes::from(UploadRequest { reports }.encoded()))
-        .expect("a request");
+        .header(header::CONTENT_TYPE, Media::UploadReq.header());
+    if let Some(value) = taskprov::advertisement(&task.id, &task.configuration) {
+        request = request.header(taskprov::HEADER, value);
+    }
+    let request = request.body(Bytes::from(UploadRequest { reports }.encoded())).expect("a request");
     let http = world.http.clone();
     Some(Box::pin(async move { Done::Uploaded(chosen, http.send(request).await) }))
 }
@@ -180,7 +206,12 @@ pub(crate) fn conclude(world: &mut World, done: Done) {
             let detail = format!("a step of {party:?} failed: {error}");
             world.model.violations.push(Violation::Answer(detail));
         }
+        Done::Replayed(true) => {
+            let detail = "the helper has counted a report of an earlier job in another".to_owned();
+            world.model.violations.push(Violation::Answer(detail));
+        }
         Done::Polled(_, Ok(Poll::Waiting { .. }))
+        | Done::Replayed(false)
         | Done::Deleted(_, Ok(()))
         | Done::Stepped(..)
         | Done::Nothing => {}
@@ -210,8 +241,16 @@ fn uploaded(world: &mut World, which: &[usize], answer: Result<Response<Bytes>, 
         let status = errors.statuses.iter().find(|status| status.report_id == name);
         let refused = status.map(|status| ReportError::from_code(status.error, draft));
         let repeated = world.around.wires.was_repeated(&name);
-        world.model.answered(*at, refused, (draft, repeated));
+        let outdated = may_be_outdated(world, *at, world.around.clock.now());
+        world.model.answered(*at, refused, Excuses { draft, repeated, outdated });
     }
+}
+
+/// Whether a key that a report is sealed by may be gone by then: it is accepted for twice as long as a client may keep the
+/// list.
+pub(crate) fn may_be_outdated(world: &World, report: usize, by: u64) -> bool {
+    let short = world.around.setting.keys == KeyLives::Short;
+    short && by >= world.model.reports[report].listed_at + 2 * CACHE_SECONDS
 }
 
 /// Whether a failed question of the collector is one of those that happen.

@@ -3,7 +3,9 @@
 use mica_dap::Draft;
 use mica_dap::task::BatchMode;
 
-use crate::plan::{Action, Fault, Flaw, How, Party, Sending, Setting, Step, Stop};
+use crate::plan::{
+    Action, Comes, Counted, Fault, Flaw, How, KeyLives, Noise, Party, Sending, Setting, Step, Stop,
+};
 
 /// Throws dice: `SplitMix64`, whose sequence depends on the seed and on nothing else.
 pub(crate) struct Dice(u64);
@@ -39,17 +41,35 @@ impl Dice {
 
     /// What is simulated under this seed.
     pub(crate) fn setting(&mut self) -> Setting {
-        let min_batch_size = 1 + self.below(4);
+        let counted = self.one_of(&[Counted::Buckets, Counted::Buckets, Counted::Vectors, Counted::Strings]);
+        // No noise is defined for Poplar1, and no way to name the prefixes of a task that comes with a request.
+        let is_prio = counted != Counted::Strings;
+        let comes = if is_prio && self.percent(20) { Comes::WithRequests } else { Comes::ByFile };
+        // A task that has ended takes no reports that could fill a batch.
+        let retires = comes == Comes::ByFile && self.percent(12);
+        let helper_behind = if retires { 0 } else { self.one_of(&[0, 0, 0, 60, 400, 700, 1_500]) };
+        // A report that was too early comes again with a blank beside it: jobs of one report cannot.
+        let helper_takes: &[usize] = if helper_behind > 0 { &[2, 3, 100, 100] } else { &[1, 3, 100, 100] };
+        let min_batch_size = match comes {
+            _ if retires => 1,
+            Comes::ByFile => 1 + self.below(4),
+            Comes::WithRequests => 2 + self.below(3),
+        };
         Setting {
+            counted,
+            comes,
+            retires,
+            noise: if is_prio && self.percent(30) { Noise::Drawn } else { Noise::None },
+            keys: if !retires && self.percent(25) { KeyLives::Short } else { KeyLives::Long },
+            helper_behind,
             draft: self.one_of(&Draft::ALL),
             batch_mode: self.one_of(&[BatchMode::TimeInterval, BatchMode::LeaderSelected]),
             min_batch_size,
             target_size: min_batch_size + self.below(4),
             deferred: self.percent(50),
             leaders: self.one_of(&[1, 1, 2]),
-            vectors: self.percent(30),
             job_reports: self.one_of(&[2, 5, 100]),
-            helper_takes: self.one_of(&[1, 3, 100, 100]),
+            helper_takes: self.one_of(helper_takes),
         }
     }
 
@@ -77,7 +97,7 @@ impl Dice {
 
     fn action(&mut self, setting: &Setting) -> Action {
         let leader = self.index(setting.leaders);
-        match self.below(100) {
+        match self.below(108) {
             0..28 => Action::Upload { leader, reports: self.reports() },
             28..33 if setting.deferred => Action::Answer,
             28..53 => Action::Aggregate { leader },
@@ -85,10 +105,20 @@ impl Dice {
             67..74 => Action::Ask { leader, start: self.below(6), units: 1 + self.below(3) },
             74..79 => Action::Poll { leader, which: self.index(8) },
             79..81 => Action::Delete { leader, which: self.index(8) },
-            81..90 => Action::Wait { seconds: self.one_of(&[1, 2, 7, 20, 90, 400]) },
+            81..90 => Action::Wait { seconds: self.seconds(setting) },
             90..94 => Action::Arrive { which: self.index(8) },
             94..98 => Action::GoOn { which: self.index(4) },
-            _ => Action::Die { party: self.party(setting) },
+            98..100 => Action::Die { party: self.party(setting) },
+            100..103 => Action::Replay { which: self.index(64) },
+            103 | 104 if setting.retires => Action::Retire,
+            _ => Action::Renew { party: self.party(setting) },
+        }
+    }
+
+    fn seconds(&mut self, setting: &Setting) -> u64 {
+        match setting.keys {
+            KeyLives::Long => self.one_of(&[1, 2, 7, 20, 90, 400]),
+            KeyLives::Short => self.one_of(&[1, 2, 7, 20, 90, 400, 2_000, 3_700, 7_500]),
         }
     }
 

@@ -39,7 +39,7 @@ impl Gate {
             return None;
         }
         // Who stands still with a transaction open, or as the only writer of uploads, keeps everybody else out as well.
-        if stop.how == How::HeldUp && (moment == Moment::Commit || name == "upload") {
+        if stop.how == How::HeldUp && (moment == Moment::Commit || ALONE.contains(&name)) {
             return None;
         }
         let how = armed.take().map(|stop| stop.how);
@@ -49,6 +49,9 @@ impl Gate {
         how
     }
 }
+
+/// Of these a process has one at a time under way, and much waits for it.
+const ALONE: [&str; 4] = ["upload", "renew_tasks", "look_at_hpke_keys", "turn_hpke_keys"];
 
 /// Whether an error is one of those that are made here.
 pub(crate) fn is_ours(error: &StoreError) -> bool {

@@ -15,13 +15,17 @@ mod forge;
 mod gate;
 mod model;
 mod network;
+mod noised;
 mod oracle;
 mod plan;
 mod process;
 mod records;
+mod replay;
 mod run;
 mod sabotage;
 mod settle;
+mod tallies;
+mod task;
 mod world;
 
 mod mutations;

@@ -61,6 +61,8 @@ pub(crate) enum Fate {
 /// A report that was sent at least once. Its place in the list is its bucket.
 pub(crate) struct Sent {
     pub(crate) report: Report,
+    /// When its client got the lists of keys that it is sealed by.
+    pub(crate) listed_at: u64,
     pub(crate) flaw: Option<Flaw>,
     pub(crate) fate: Fate,
 }
@@ -92,19 +94,28 @@ pub(crate) struct Model {
     /// Every interval that was asked for, answered or not: from then on its reports may come too late.
     pub(crate) intervals: Vec<Interval>,
     pub(crate) violations: Vec<Violation>,
+    /// Whether the leader's operator has ended the task.
+    pub(crate) retired: bool,
+    /// When everything that was accepted in the run was worked on.
+    pub(crate) drained_at: u64,
+}
+
+/// What may be why a report is refused.
+#[derive(Clone, Copy)]
+pub(crate) struct Excuses {
+    pub(crate) draft: Draft,
+    /// The leader had been handed that name before.
+    pub(crate) repeated: bool,
+    /// The keys that it is sealed by may be gone.
+    pub(crate) outdated: bool,
 }
 
 impl Model {
-    /// The leader answered for this report: refused, or not. `repeated`: it had been handed that name before.
-    pub(crate) fn answered(
-        &mut self,
-        at: usize,
-        refused: Option<ReportError>,
-        (draft, repeated): (Draft, bool),
-    ) {
+    /// The leader answered for this report: refused, or not.
+    pub(crate) fn answered(&mut self, at: usize, refused: Option<ReportError>, excuses: Excuses) {
         let fate = match refused {
             None => self.accepted(at),
-            Some(error) => self.refused(at, error, (draft, repeated)),
+            Some(error) => self.refused(at, error, excuses),
         };
         self.reports[at].fate = fate;
     }
@@ -122,8 +133,8 @@ impl Model {
         Fate::Accepted
     }
 
-    fn refused(&mut self, at: usize, error: ReportError, (draft, repeated): (Draft, bool)) -> Fate {
-        let sent = &self.reports[at];
+    fn refused(&mut self, at: usize, error: ReportError, excuses: Excuses) -> Fate {
+        let (sent, Excuses { draft, repeated, outdated }) = (&self.reports[at], excuses);
         let expected = match sent.flaw {
             Some(Flaw::UnknownKey) => draft.unknown_hpke_config(Stage::Upload),
             Some(Flaw::Future) => ReportError::ReportTooEarly,
@@ -133,7 +144,9 @@ impl Model {
         let time = sent.report.metadata.time;
         let late = self.intervals.iter().any(|interval| interval.contains(time));
         let why = expected == ReportError::ReportReplayed && !late && !repeated;
-        if error != expected || why {
+        let gone = outdated && error == draft.unknown_hpke_config(Stage::Upload);
+        let ended = self.retired && error == draft.after_the_task(Stage::Upload);
+        if (error != expected || why) && !gone && !ended {
             let detail = format!("report {at} ({:?}) was refused: {error}", sent.flaw);
             self.violations.push(Violation::Answer(detail));
         }

@@ -10,7 +10,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
-use mica_dap::aggregation::{AggregationJobResp, VerifyResult};
+use mica_dap::aggregation::{AggregationJobInitReq, AggregationJobResp, VerifyResult};
 use mica_dap::codec::Encode as _;
 use mica_dap::id::{AggregateShareId, ReportId};
 use mica_dap::media::Media;
@@ -49,6 +49,10 @@ struct State {
     answers: BTreeMap<Vec<u8>, Bytes>,
     /// The aggregate shares that the helper gave, by the last part of their paths.
     shares: BTreeMap<String, Bytes>,
+    /// The requests that began jobs, by the last part of the paths that those got.
+    begun: BTreeMap<String, Request<Bytes>>,
+    /// The same of jobs that the helper has answered, with its first answers.
+    jobs: Vec<(Request<Bytes>, Bytes)>,
     /// How often a leader was handed a report of this name.
     uploads: BTreeMap<ReportId, u32>,
     contradictions: Vec<String>,
@@ -95,6 +99,12 @@ impl Wires {
     /// Whether a leader was handed a report of this name more than once.
     pub(crate) fn was_repeated(&self, name: &ReportId) -> bool {
         self.state().uploads.get(name).is_some_and(|times| *times > 1)
+    }
+
+    /// The request that began one of the jobs that the helper has answered, and its answer.
+    pub(crate) fn job(&self, which: usize) -> Option<(Request<Bytes>, Bytes)> {
+        let state = self.state();
+        which.checked_rem(state.jobs.len()).map(|at| state.jobs[at].clone())
     }
 
     /// A message that is still on its way.
@@ -160,6 +170,7 @@ impl Wires {
             return Err(unreachable("nobody is there"));
         };
         let (question, path) = (question(&request), request.uri().path().to_owned());
+        let began = begins_a_job(&request).then(|| request.clone());
         self.note_upload(&request);
         let answer = door.router.oneshot(request.map(Body::from)).await;
         let (head, body) = answer.unwrap_or_else(|never| match never {}).into_parts();
@@ -169,7 +180,10 @@ impl Wires {
         }
         let mut response = Response::from_parts(head, body);
         self.compare(question, &response);
-        self.note_share(path, &response);
+        if to == Party::Helper && response.status().is_success() {
+            self.note_job(&path, began, &response);
+            self.note_share(&path, &response);
+        }
         if to == Party::Helper && self.state().lying {
             reject_one(&mut response);
         }
@@ -186,17 +200,25 @@ impl Wires {
         }
     }
 
-    fn note_share(&self, path: String, response: &Response<Bytes>) {
-        if !path.contains("/aggregate_shares")
-            || !response.status().is_success()
-            || response.body().is_empty()
-        {
+    fn note_share(&self, path: &str, response: &Response<Bytes>) {
+        if path.contains("/aggregate_shares") && !response.body().is_empty() {
+            self.state().shares.insert(name(path, response), response.body().clone());
+        }
+    }
+
+    fn note_job(&self, path: &str, began: Option<Request<Bytes>>, response: &Response<Bytes>) {
+        let (mut state, id) = (self.state(), name(path, response));
+        if let Some(request) = began {
+            state.begun.entry(id.clone()).or_insert(request);
+        }
+        if !path.contains("/aggregation_jobs") || response.body().is_empty() {
             return;
         }
-        let place = response.headers().get(header::LOCATION).and_then(|place| place.to_str().ok());
-        let place = place.map_or(path, str::to_owned);
-        let id = place.rsplit('/').next().unwrap_or_default().to_owned();
-        self.state().shares.insert(id, response.body().clone());
+        if let Some(request) = state.begun.get(&id).cloned()
+            && state.jobs.iter().all(|(job, _)| job.body() != request.body())
+        {
+            state.jobs.push((request, response.body().clone()));
+        }
     }
 
     /// Where an answer is a result, it must be the one that was given before.
@@ -214,14 +236,33 @@ impl Wires {
     }
 }
 
-/// What a request asks, if the answer is a result: for the helper the bytes of the request, for a resource its path.
+/// What a request asks, if the answer is a result: for the helper the bytes of the request, for a resource its path and
+/// the step of a job.
 fn question(request: &Request<Bytes>) -> Option<Vec<u8>> {
     let path = request.uri().path();
     if request.method() == Method::GET && path.contains("/tasks/") {
-        return Some(path.as_bytes().to_vec());
+        let whole = request.uri().path_and_query().map(|whole| whole.as_str().as_bytes().to_vec());
+        return Some([whole.unwrap_or_default(), request.body().to_vec()].concat());
     }
-    let of_helper = path.ends_with("/aggregation_jobs") || path.ends_with("/aggregate_shares");
-    (request.method() == Method::POST && of_helper).then(|| request.body().to_vec())
+    // A job of two rounds is one job with two answers: the latest is the answer to what began it.
+    let is_job = begins_a_job(request) && !of_two_rounds(request.body());
+    let is_share = request.method() == Method::POST && path.ends_with("/aggregate_shares");
+    (is_job || is_share).then(|| request.body().to_vec())
+}
+
+/// The last part of the path of a resource: where it is said to be, or where it was asked for.
+fn name(path: &str, response: &Response<Bytes>) -> String {
+    let place = response.headers().get(header::LOCATION).and_then(|place| place.to_str().ok()).unwrap_or(path);
+    let place = place.split('?').next().unwrap_or_default();
+    place.rsplit('/').next().unwrap_or_default().to_owned()
+}
+
+fn begins_a_job(request: &Request<Bytes>) -> bool {
+    request.method() == Method::POST && request.uri().path().ends_with("/aggregation_jobs")
+}
+
+fn of_two_rounds(body: &[u8]) -> bool {
+    AggregationJobInitReq::decode_limited(body, MANY).is_ok_and(|request| !request.agg_param.is_empty())
 }
 
 /// For longer than a collector would wait in real time.
@@ -252,4 +293,4 @@ fn unreachable(why: &str) -> PeerError {
 }
 
 /// More reports than a job has.
-const MANY: usize = 1_000;
+pub(crate) const MANY: usize = 1_000;

@@ -10,10 +10,13 @@ use mica_dap::hpke::{self, AggregateShareAad, Label, Role};
 use mica_dap::hpke_config::HpkeCiphertext;
 use mica_dap::time::Interval;
 
-use crate::forge::Task;
-use crate::model::{Fate, Model, Sent, Violation};
-use crate::plan::Flaw;
+use crate::actions;
+use crate::model::{Fate, Model, Violation};
+use crate::noised;
+use crate::plan::Noise;
 use crate::records::{self, Released};
+use crate::tallies;
+use crate::task::Task;
 use crate::world::World;
 
 /// Everything that is wrong with a run that has come to its end.
@@ -36,16 +39,24 @@ pub(crate) async fn judge(world: &World) -> Vec<Violation> {
         };
         match open(&world.around.task, release, other) {
             Ok(values) => {
-                found.extend(check_sum(world, release, &values, &mut counted));
+                if world.around.setting.noise == Noise::None {
+                    found.extend(check_sum(world, release, &values, &mut counted));
+                }
                 opened.push((release.interval(), release.report_count, values));
             }
             Err(why) => found.push(Violation::Wrong(why)),
         }
     }
     found.extend(check_outcomes(&world.model, &opened));
-    found.extend(once_each(&world.model.reports, &counted));
+    match world.around.setting.noise {
+        Noise::None => found.extend(once_each(world, &counted)),
+        Noise::Drawn => {
+            found.extend(noised::judge(world, &releases, &opened));
+            found.extend(noised::check_charges(world, releases.len() as u64).await);
+        }
+    }
     let total = releases.iter().map(|release| release.report_count).sum();
-    found.extend(check_tallies(world, total).await);
+    found.extend(tallies::check(world, total).await);
     if records::unsettled_releases(leader).await + records::unsettled_releases(helper).await > 0 {
         found.push(Violation::Stuck("a release is neither committed nor refunded".to_owned()));
     }
@@ -81,19 +92,26 @@ fn agreement(leader: &[Released], helper: &[Released]) -> Vec<Violation> {
 
 /// The sum of a release, as the collector would open it.
 fn open(task: &Task, leader: &Released, helper: &Released) -> Result<Vec<i128>, String> {
-    let aad = AggregateShareAad {
-        task_id: &task.id,
-        task_configuration: task.configuration.bytes(),
-        collection_job_req: &leader.request,
-    }
-    .encoded();
+    let aad = aad(task, &leader.request);
     let share = |role: Role, release: &Released| {
         let sealed = HpkeCiphertext::decoded(&release.sealed_share).ok()?;
         hpke::open(&task.collector, &Label::AggregateShare(role).info(task.draft), &aad, &sealed).ok()
     };
     let one = share(Role::Leader, leader).ok_or("the leader's share of a release cannot be opened")?;
     let other = share(Role::Helper, helper).ok_or("the helper's share of a release cannot be opened")?;
-    task.vdaf.unshard_signed(&[], &one, &other, leader.report_count).map_err(|error| error.to_string())
+    task.vdaf
+        .unshard_signed(&task.parameter, &one, &other, leader.report_count)
+        .map_err(|error| error.to_string())
+}
+
+/// What the shares of a release are sealed with, beside the collector's key.
+pub(crate) fn aad(task: &Task, request: &[u8]) -> Vec<u8> {
+    AggregateShareAad {
+        task_id: &task.id,
+        task_configuration: task.configuration.bytes(),
+        collection_job_req: request,
+    }
+    .encoded()
 }
 
 /// Each bucket is empty or holds its one report, which belongs there.
@@ -149,10 +167,10 @@ fn check_outcomes(model: &Model, releases: &[(Option<Interval>, u64, Vec<i128>)]
 }
 
 /// Whatever was accepted is in one release, of each name at most one report, and nothing is in two.
-fn once_each(reports: &[Sent], counted: &[u32]) -> Vec<Violation> {
-    let mut found = Vec::new();
+fn once_each(world: &World, counted: &[u32]) -> Vec<Violation> {
+    let (mut found, reports) = (Vec::new(), &world.model.reports);
     for (at, (sent, times)) in reports.iter().zip(counted).enumerate() {
-        if *times == 0 && sent.is_good() && sent.fate == Fate::Accepted {
+        if *times == 0 && sent.is_good() && sent.fate == Fate::Accepted && !may_be_refused(world, at) {
             let time = sent.report.metadata.time;
             found.push(Violation::Lost(format!("report {at} of {time:?} was accepted and is in no release")));
         }
@@ -168,36 +186,11 @@ fn once_each(reports: &[Sent], counted: &[u32]) -> Vec<Violation> {
     found
 }
 
-/// Every report that was taken has met an end that is counted.
-async fn check_tallies(world: &World, released: u64) -> Vec<Violation> {
-    let (leader, helper) = (&world.records.leader, &world.records.helper);
-    let mut found = Vec::new();
-    let aggregated = records::tally(leader, "aggregated").await;
-    let by_helper = records::tally(helper, "aggregated").await;
-    if aggregated != released || by_helper != released {
-        let detail = format!("{aggregated} and {by_helper} reports were aggregated, {released} are released");
-        found.push(Violation::Disagreement(detail));
-    }
-    let mut refused = 0;
-    let damaged = [Flaw::DamagedLeaderShare, Flaw::DamagedHelperShare];
-    for (label, flaws) in [("vdaf_verify_error", &[Flaw::BadProof][..]), ("hpke_decrypt_error", &damaged)] {
-        let told = records::tally(leader, label).await;
-        let of_flaw = |sent: &&Sent| sent.flaw.is_some_and(|flaw| flaws.contains(&flaw));
-        let with = |fates: &[Fate]| {
-            let sent = world.model.reports.iter().filter(of_flaw);
-            sent.filter(|sent| fates.contains(&sent.fate)).count() as u64
-        };
-        let (least, most) = (with(&[Fate::Accepted]), with(&[Fate::Accepted, Fate::Settled, Fate::Unknown]));
-        if !(least..=most).contains(&told) {
-            let detail = format!("{told} reports count as {label}, there were {least} to {most}");
-            found.push(Violation::Wrong(detail));
-        }
-        refused += told;
-    }
-    let uploaded = records::tally(leader, "uploaded").await;
-    if uploaded != aggregated + refused {
-        let detail = format!("{uploaded} reports were taken, {aggregated} aggregated and {refused} refused");
-        found.push(Violation::Lost(detail));
-    }
-    found
+/// Whether a good report that was accepted may have been refused after all, with a reason that is counted: its key was
+/// destroyed before it could be opened, or it was too early for the helper when its interval closed.
+pub(crate) fn may_be_refused(world: &World, report: usize) -> bool {
+    let (time, model) = (world.model.reports[report].report.metadata.time, &world.model);
+    let closing = model.intervals.iter().any(|interval| interval.contains(time));
+    let behind = world.around.setting.helper_behind > 0;
+    (behind && closing) || actions::may_be_outdated(world, report, model.drained_at)
 }

@@ -12,18 +12,64 @@ pub(crate) struct Setting {
     pub(crate) batch_mode: BatchMode,
     /// No smaller batch is released.
     pub(crate) min_batch_size: u64,
-    /// Whether the helper answers later.
+    /// Whether the helper answers jobs and shares later.
     pub(crate) deferred: bool,
     /// How many leaders share one database.
     pub(crate) leaders: usize,
-    /// Whether the VDAF sums vectors; it counts into a histogram otherwise.
-    pub(crate) vectors: bool,
+    /// What is counted.
+    pub(crate) counted: Counted,
+    /// Whether totals leave with noise.
+    pub(crate) noise: Noise,
+    /// How the aggregators get to know the task.
+    pub(crate) comes: Comes,
+    /// How long HPKE keys live.
+    pub(crate) keys: KeyLives,
+    /// Whether the leader's operator ends the task in the middle.
+    pub(crate) retires: bool,
+    /// By how many seconds the helper's clock is behind everybody else's.
+    pub(crate) helper_behind: u64,
     /// How many reports the leader puts in a batch, where it selects.
     pub(crate) target_size: u64,
     /// The most reports in one aggregation job: small, so that there are many.
     pub(crate) job_reports: usize,
     /// The most that the helper takes: where it takes fewer, jobs must be cut.
     pub(crate) helper_takes: usize,
+}
+
+/// What a report says: which of the buckets is its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Counted {
+    /// As a value of a histogram.
+    Buckets,
+    /// As a vector with a single one.
+    Vectors,
+    /// As a string of bits, of Poplar1: its jobs take two rounds.
+    Strings,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Noise {
+    None,
+    /// Discrete Laplace, by each aggregator.
+    Drawn,
+}
+
+/// How a task gets to an aggregator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Comes {
+    /// From a file, before it starts.
+    ByFile,
+    /// With requests.
+    WithRequests,
+}
+
+/// How long HPKE keys live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyLives {
+    /// Longer than most runs.
+    Long,
+    /// An hour each, and as long in the caches of clients.
+    Short,
 }
 
 /// One step of a run: what is done, what becomes of the messages it sends, and whether it is cut short.
@@ -60,6 +106,12 @@ pub(crate) enum Action {
     GoOn { which: usize },
     /// A process dies and is started again.
     Die { party: Party },
+    /// A process looks for what has changed: tasks that were ended, keys whose time has come.
+    Renew { party: Party },
+    /// The leader's operator ends the task.
+    Retire,
+    /// The leader misbehaves: it puts the reports of a job that the helper has answered into another one.
+    Replay { which: usize },
     /// What no correct system does, to see whether the oracle sees it.
     Sabotage(Sabotage),
 }
@@ -146,12 +198,14 @@ pub(crate) enum How {
 pub(crate) enum Sabotage {
     /// Both aggregators forget that they have seen the first report, and it is sent again.
     ForgetIdentifiers,
+    /// The helper forgets which reports it has counted.
+    ForgetAtHelper,
     /// The leader loses what it has accepted and not aggregated.
     LoseSegments,
     /// From now on the helper's answers say of one report in each job that it was refused.
     LieAboutOneReport,
     /// The leader's jobs are taken up by nobody.
     FreezeJobs,
-    /// The helper draws its share of a batch again.
-    SealAnew,
+    /// An aggregator draws the noise of a released batch once more, and keeps that share in place of the first.
+    DrawAgain(Party),
 }

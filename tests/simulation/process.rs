@@ -5,26 +5,38 @@ use std::sync::{Arc, OnceLock};
 
 use mica_aggregator::aggregator::Options;
 use mica_aggregator::config::Answers;
+use mica_aggregator::hpke_keys::Schedule;
 use mica_aggregator::shared::Limits;
 use mica_aggregator::{Aggregator, ByHand, Role, store};
 use mica_dap::codec::Decode as _;
+use mica_dap::hpke::Suite;
 use mica_dap::hpke_config::{HpkeConfig, HpkeConfigList};
 use mica_service::clock::Clock;
 use mica_service::compute::ComputePool;
 use mica_service::store::{Store, StoreOptions};
 
-use crate::forge::Task;
 use crate::gate::{Gate, Watcher};
 use crate::network::{Door, Wires};
-use crate::plan::{Party, Setting};
+use crate::plan::{KeyLives, Party, Setting};
+use crate::task::Task;
 
 /// What all processes of a run share.
 pub(crate) struct Surroundings {
     pub(crate) setting: Setting,
     pub(crate) clock: Clock,
+    /// The helper's clock, which may be behind.
+    pub(crate) helper_clock: Clock,
     pub(crate) gate: Arc<Gate>,
     pub(crate) wires: Arc<Wires>,
     pub(crate) task: Task,
+}
+
+impl Surroundings {
+    /// Time passes for everybody.
+    pub(crate) fn advance(&self, seconds: u64) {
+        self.clock.advance(seconds);
+        self.helper_clock.advance(seconds);
+    }
 }
 
 /// One process, from its start to its death.
@@ -47,11 +59,14 @@ impl Process {
         let options = Options {
             role,
             store: open(url).await.watched_by(Arc::new(Watcher::new(&around.gate, &alive))),
-            clock: around.clock.clone(),
+            clock: match role {
+                Role::Leader => around.clock.clone(),
+                Role::Helper => around.helper_clock.clone(),
+            },
             compute: compute(),
             http: around.wires.client(&alive),
-            policy: Task::policy(),
-            tasks: vec![around.task.file(role)],
+            policy: around.task.policy(),
+            tasks: around.task.files(role),
             limits: Limits {
                 job_reports: match role {
                     Role::Leader => around.setting.job_reports,
@@ -61,7 +76,8 @@ impl Process {
                 ..Limits::default()
             },
         };
-        let aggregator = Aggregator::build(options).await.expect("a task that it can serve");
+        let aggregator = Aggregator::build_with_keys(options, schedule(around.setting.keys)).await;
+        let aggregator = aggregator.expect("a task that it can serve").with_taskprov(around.task.terms(role));
         let list = HpkeConfigList::decoded(&aggregator.hpke_configs()).expect("its own list");
         let config = list.preferred().expect("at least one").clone();
         let aggregator = aggregator.by_hand();
@@ -82,6 +98,17 @@ impl Process {
     /// Another process in its place, on the same database.
     pub(crate) async fn restarted(&self, around: &Surroundings) -> Self {
         Self::start(around, self.party, &self.url).await
+    }
+}
+
+/// How long clients may keep a list of keys, in seconds.
+pub(crate) const CACHE_SECONDS: u64 = 3_600;
+
+fn schedule(keys: KeyLives) -> Schedule {
+    match keys {
+        KeyLives::Long => Schedule::default(),
+        KeyLives::Short => Schedule::new(CACHE_SECONDS, CACHE_SECONDS, vec![Suite::MANDATORY])
+            .expect("the shortest there is"),
     }
 }
 

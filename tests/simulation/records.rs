@@ -82,6 +82,12 @@ pub(crate) async fn under_way(store: &Store) -> bool {
     count > 0
 }
 
+/// How many charges of the ledger were made, and how many of them were given back.
+pub(crate) async fn charges(store: &Store) -> (u64, u64) {
+    let statement = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM ledger WHERE kind = $1";
+    (number(store, statement, "charge").await, number(store, statement, "refund").await)
+}
+
 /// Releases that are neither committed nor refunded.
 pub(crate) async fn unsettled_releases(store: &Store) -> u64 {
     let statement = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM releases WHERE state = $1";

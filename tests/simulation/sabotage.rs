@@ -1,26 +1,31 @@
 //! Defects made on purpose. A simulation that cannot fail shows nothing.
 
+use mica_dap::codec::{Decode as _, Encode as _};
+use mica_dap::hpke::{self, Label, NoisedShare, Role};
+use mica_dap::hpke_config::HpkeCiphertext;
 use mica_service::store::Store;
 
 use crate::actions;
-use crate::plan::{Action, Sabotage, Sending};
+use crate::oracle;
+use crate::plan::{Action, Party, Sabotage, Sending};
+use crate::records;
+use crate::task::BUCKETS;
 use crate::world::World;
 
 /// Damages the system.
 pub(crate) async fn commit(world: &mut World, sabotage: Sabotage) {
+    let (leader, helper) = (&world.records.leader, &world.records.helper);
     match sabotage {
         Sabotage::LieAboutOneReport => world.around.wires.lie(),
-        Sabotage::LoseSegments => {
-            execute(&world.records.leader, "DELETE FROM segments").await;
-        }
+        Sabotage::LoseSegments => execute(leader, "DELETE FROM segments").await,
         Sabotage::FreezeJobs => {
-            execute(&world.records.leader, "UPDATE aggregation_jobs SET lease_until = 9000000000000").await;
+            execute(leader, "UPDATE aggregation_jobs SET lease_until = 9000000000000 WHERE state = 'active'")
+                .await;
         }
-        Sabotage::SealAnew => {
-            execute(&world.records.helper, "UPDATE releases SET sealed_share = share_id").await;
-        }
+        Sabotage::DrawAgain(party) => draw_again(world, party).await,
+        Sabotage::ForgetAtHelper => execute(helper, "DELETE FROM report_ids").await,
         Sabotage::ForgetIdentifiers => {
-            for store in [&world.records.leader, &world.records.helper] {
+            for store in [leader, helper] {
                 execute(store, "DELETE FROM report_ids").await;
             }
             let again = Action::Upload { leader: 0, reports: vec![Sending::Again { which: 0 }] };
@@ -31,10 +36,51 @@ pub(crate) async fn commit(world: &mut World, sabotage: Sabotage) {
     }
 }
 
+/// A statement that changes something, or the sabotage is none.
 async fn execute(store: &Store, statement: &'static str) {
     let done = store.tx("sabotage", move |mut tx| async move {
-        sqlx::query(statement).execute(tx.connection()).await?;
-        Ok((tx, ()))
+        let done = sqlx::query(statement).execute(tx.connection()).await?;
+        Ok((tx, done.rows_affected()))
     });
-    done.await.expect("a statement that fits the schema");
+    let changed = done.await.expect("a statement that fits the schema");
+    assert!(changed > 0, "`{statement}` changes nothing");
+}
+
+/// Opens the stored share of the only release, adds to each bucket what another draw may differ by, and stores it sealed
+/// as the first was.
+async fn draw_again(world: &World, party: Party) {
+    let (store, role) = match party {
+        Party::Leader(_) => (&world.records.leader, Role::Leader),
+        Party::Helper => (&world.records.helper, Role::Helper),
+    };
+    let task = &world.around.task;
+    let request = records::released(&world.records.leader).await.remove(0).request;
+    let first = records::released(store).await.remove(0).sealed_share;
+    let (aad, info) = (oracle::aad(task, &request), Label::AggregateShare(role).info(task.draft));
+    let sealed = HpkeCiphertext::decoded(&first).expect("a sealed share");
+    let share = hpke::open(&task.collector, &info, &aad, &sealed).expect("sealed to the collector");
+    let differs: Vec<_> = (0..BUCKETS).map(|bucket| (bucket % 3).into()).collect();
+    let drawn = Drawn(task.vdaf.add_noise(&share, &differs).expect("as many as there are buckets"));
+    let sealed = hpke::seal_aggregate_share(&task.collector.config, role, task.draft, &aad, &drawn)
+        .expect("it can be sealed")
+        .encoded();
+    let stored = store.tx("sabotage", move |mut tx| {
+        let sealed = sealed.clone();
+        async move {
+            sqlx::query("UPDATE releases SET sealed_share = $1")
+                .bind(sealed)
+                .execute(tx.connection())
+                .await?;
+            Ok((tx, ()))
+        }
+    });
+    stored.await.expect("a statement that fits the schema");
+}
+
+struct Drawn(Vec<u8>);
+
+impl NoisedShare for Drawn {
+    fn for_sealing(&self) -> &[u8] {
+        &self.0
+    }
 }

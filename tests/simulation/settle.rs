@@ -6,10 +6,10 @@ use mica_dap::id::ReportId;
 use mica_dap::time::{Interval, Time};
 
 use crate::actions;
-use crate::forge::PRECISION;
 use crate::model::{Fate, Violation};
-use crate::plan::{Action, Step};
+use crate::plan::{Action, KeyLives, Step};
 use crate::records::{self, Released};
+use crate::task::PRECISION;
 use crate::world::World;
 
 /// Brings a run to its end. A violation: it has none.
@@ -17,6 +17,9 @@ pub(crate) async fn settle(world: &mut World) -> Result<(), Violation> {
     world.heal().await;
     send_again(world).await;
     quiet(world).await?;
+    world.model.drained_at = world.around.clock.now();
+    // From here on nothing is too early for the helper any more.
+    world.wait(world.around.setting.helper_behind).await;
     if world.is_leader_selected() { take_batches(world).await } else { take_intervals(world).await }
 }
 
@@ -34,6 +37,9 @@ async fn take_intervals(world: &mut World) -> Result<(), Violation> {
         world.drive(doing).await;
         quiet(world).await?;
         learn_results(world, known).await;
+        if world.model.retired {
+            give_up_empty(world, gap).await;
+        }
     }
     let left = gap(world, &records::released(&world.records.leader).await);
     Err(Violation::Stuck(format!("after {SWEEPS} collections there is still something left: {left:?}")))
@@ -59,7 +65,7 @@ async fn take_batches(world: &mut World) -> Result<(), Violation> {
         quiet(world).await?;
         learn_results(world, known.saturating_sub(1)).await;
         if world.model.asked.iter().skip(known.saturating_sub(1)).all(|asked| asked.outcome.is_none()) {
-            let now = world.around.clock.now() / PRECISION;
+            let now = world.around.helper_clock.now() / PRECISION;
             let unit = Interval::unit(Time(now)).expect("it is not the end of time");
             fill(world, unit, 1).await;
             quiet(world).await?;
@@ -85,7 +91,7 @@ async fn send_again(world: &mut World) {
 async fn quiet(world: &mut World) -> Result<(), Violation> {
     for _ in 0..ROUNDS {
         // What was just asked for is due after what was just looked at.
-        world.around.clock.advance(1);
+        world.wait(1).await;
         for leader in 0..world.leaders.len() {
             let aggregate = || Action::Aggregate { leader };
             for action in
@@ -97,7 +103,7 @@ async fn quiet(world: &mut World) -> Result<(), Violation> {
         if !records::under_way(&world.records.leader).await {
             return Ok(());
         }
-        world.around.clock.advance(PAUSE);
+        world.wait(PAUSE).await;
     }
     let why = records::last_errors(&world.records.leader).await;
     Err(Violation::Stuck(format!("after {ROUNDS} rounds work is still under way: {why}")))
@@ -117,11 +123,32 @@ fn gap(world: &World, released: &[Released]) -> Option<(Interval, u64)> {
         open.iter().copied().take_while(|time| (start.0..=time.0).all(|unit| !taken(Time(unit)))).last()?;
     let gap = Interval::between(start, Time(last.0 + 1)).expect("it is not empty");
     let there = times(&[Fate::Accepted]).filter(|time| gap.contains(*time)).count() as u64;
-    Some((gap, world.around.setting.min_batch_size.saturating_sub(there)))
+    let setting = &world.around.setting;
+    // Of those that were accepted some may be refused with a reason after all.
+    let certain = if setting.helper_behind > 0 || setting.keys == KeyLives::Short { 0 } else { there };
+    Some((gap, setting.min_batch_size.saturating_sub(certain)))
+}
+
+/// An ended task takes nothing that could fill an interval in which nothing is: what was refused there was not taken the
+/// time before either.
+async fn give_up_empty(world: &mut World, gap: Interval) {
+    let released = records::released(&world.records.leader).await;
+    if released.iter().any(|release| release.covers(gap.start())) {
+        return;
+    }
+    for sent in &mut world.model.reports {
+        if sent.fate == Fate::Settled && gap.contains(sent.report.metadata.time) {
+            sent.fate = Fate::Refused;
+        }
+    }
 }
 
 /// Sends as many good reports as the interval lacks.
 async fn fill(world: &mut World, gap: Interval, missing: u64) {
+    if world.model.retired {
+        return;
+    }
+    world.list_keys_again().await;
     let name = || ReportId::random(&mut rand::rng());
     let fresh = (0..missing).filter_map(|_| actions::fresh(world, name(), gap.start(), None)).collect();
     if let Some(doing) = actions::upload(world, fresh) {

@@ -5,7 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::Request;
+use mica_aggregator::store::tasks;
 use mica_collector::Collector;
+use mica_dap::codec::Decode as _;
+use mica_dap::hpke_config::HpkeConfigList;
 use mica_dap::task::BatchMode;
 use mica_service::clock::Clock;
 use mica_service::http::HttpClient;
@@ -13,14 +18,15 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::actions::{self, Done};
 use crate::databases::Databases;
-use crate::forge::{FIRST, Forge, PRECISION, Task};
+use crate::forge::Forge;
 use crate::gate::{Gate, Word};
 use crate::model::{Model, Violation};
-use crate::network::Wires;
-use crate::plan::{Action, Party, Setting, Step};
-use crate::process::{Process, Surroundings, open};
+use crate::network::{HELPER, LEADER, Wires};
+use crate::plan::{Action, KeyLives, Party, Setting, Step};
+use crate::process::{CACHE_SECONDS, Process, Surroundings, open};
 use crate::records::Records;
 use crate::sabotage;
+use crate::task::{FIRST, PRECISION, Task};
 
 /// Something under way.
 pub(crate) type Doing = Pin<Box<dyn Future<Output = Done> + Send>>;
@@ -52,15 +58,16 @@ impl World {
     pub(crate) async fn new(setting: Setting, databases: Databases) -> Self {
         let (gate, holding) = Gate::new();
         let wires = Arc::new(Wires::default());
-        let clock = Clock::manual((FIRST + 5) * PRECISION);
-        let around = Surroundings { setting, clock, gate, wires, task: Task::new(&setting) };
+        let now = (FIRST + 5) * PRECISION;
+        let (clock, helper_clock) = (Clock::manual(now), Clock::manual(now - setting.helper_behind));
+        let around = Surroundings { setting, clock, helper_clock, gate, wires, task: Task::new(&setting) };
         let mut leaders = Vec::new();
         for number in 0..setting.leaders {
             leaders.push(Process::start(&around, Party::Leader(number), databases.leader()).await);
         }
         let helper = Process::start(&around, Party::Helper, databases.helper()).await;
-        let forge =
-            Forge::new(&around.task, setting.vectors, leaders[0].config.clone(), helper.config.clone());
+        let keys = [leaders[0].config.clone(), helper.config.clone()];
+        let forge = Forge::new(&around.task, setting.counted, keys, now);
         let http = around.wires.client(&Arc::new(AtomicBool::new(true)));
         let collector = Arc::new(Collector::new(around.task.of_collector(), http.clone()));
         let records =
@@ -100,12 +107,14 @@ impl World {
         self.around.wires.prepare(front, &step.faults);
         self.around.gate.arm(step.stop);
         match &step.action {
-            Action::Wait { seconds } => self.around.clock.advance(*seconds),
+            Action::Wait { seconds } => self.wait(*seconds).await,
             Action::Die { party: Party::Helper } => self.helper.kill(),
             Action::Die { party: Party::Leader(leader) } => self.leaders[*leader].kill(),
             Action::GoOn { which } => self.go_on(*which).await,
+            Action::Retire => self.retire().await,
             Action::Sabotage(sabotage) => sabotage::commit(self, *sabotage).await,
             action => {
+                self.list_keys_again().await;
                 if let Some(doing) = actions::begin(self, action) {
                     self.drive(doing).await;
                 }
@@ -114,6 +123,51 @@ impl World {
         self.around.gate.arm(None);
         self.around.wires.prepare(front, &[]);
         self.revive().await;
+    }
+
+    /// Time passes, and everybody looks for what has changed meanwhile.
+    pub(crate) async fn wait(&mut self, seconds: u64) {
+        self.around.advance(seconds);
+        let leaders = (0..self.leaders.len()).map(Party::Leader);
+        for party in leaders.chain([Party::Helper]) {
+            let doing = actions::renew(self, party);
+            self.drive(doing).await;
+        }
+    }
+
+    /// The operator ends the task in the leader's database, and every leader hears of it.
+    async fn retire(&mut self) {
+        self.model.retired = true;
+        let now = self.around.clock.now();
+        let retired = self.records.leader.tx("retire_task", move |mut tx| async move {
+            for task in tasks::all_tasks(&mut tx).await? {
+                tasks::retire(&mut tx, task.key, now).await?;
+            }
+            Ok((tx, ()))
+        });
+        retired.await.expect("the database of the run");
+        self.wait(0).await;
+    }
+
+    /// Clients that have kept the lists of keys for as long as they may ask for them again.
+    pub(crate) async fn list_keys_again(&mut self) {
+        let now = self.around.clock.now();
+        if self.around.setting.keys == KeyLives::Long || now < self.forge.listed_at + CACHE_SECONDS {
+            return;
+        }
+        let lists = [(Party::Leader(0), LEADER), (Party::Helper, HELPER)];
+        let mut keys = Vec::new();
+        for (party, endpoint) in lists {
+            let request =
+                Request::get(format!("{endpoint}hpke_config")).body(Bytes::new()).expect("a request");
+            // Whoever is being held up, or dies over it, is asked again with the next step.
+            let Ok(answer) = self.around.wires.deliver(party, request).await else { return };
+            let Ok(list) = HpkeConfigList::decoded(answer.body()) else { return };
+            keys.extend(list.preferred().cloned());
+        }
+        if let Ok(keys) = keys.try_into() {
+            self.forge.list(keys, now);
+        }
     }
 
     /// Goes on with something until it is done, or held up.

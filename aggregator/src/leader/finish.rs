@@ -84,7 +84,9 @@ pub(crate) async fn finish(
     };
     let (merge, now) = (&merge, shared.clock.now());
     let Settlement { deltas, mut tallies, later, left_at } = settlement;
-    let (later, lost) = later.into_iter().partition::<Vec<_>, _>(|report| may_come_later(task, report, now));
+    let formed_at = job.row.created_at;
+    let (later, lost) =
+        later.into_iter().partition::<Vec<_>, _>(|report| may_come_later(task, report, formed_at));
     if !lost.is_empty() {
         *tallies.entry(ReportError::ReportTooEarly.label()).or_default() += lost.len() as u64;
     }
@@ -115,11 +117,11 @@ pub(crate) async fn finish(
     if settled { Ok(()) } else { Err(JobError::LeaseLost) }
 }
 
-/// Whether a report that the helper finds to be too early is worth sending again: not once its time is long past here,
-/// because then the clocks of the two differ for good.
-fn may_come_later(task: &Task, report: &Report, now: u64) -> bool {
+/// Whether a report that the helper finds to be too early is worth sending again: not if its time was long past here when
+/// the job was formed, because then the clocks of the two differ for good. How late the answer is tells nothing of them.
+fn may_come_later(task: &Task, report: &Report, formed_at: u64) -> bool {
     let precision = task.configuration.time_precision();
-    now < precision.start_of(report.metadata.time).saturating_add(TOO_EARLY_SECONDS)
+    formed_at < precision.start_of(report.metadata.time).saturating_add(TOO_EARLY_SECONDS)
 }
 
 /// The reports whose interval takes more, and how many the others are. An interval that is closing does not: it waits

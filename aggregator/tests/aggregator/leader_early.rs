@@ -59,6 +59,27 @@ async fn a_report_that_is_too_early_for_ever_is_refused_in_the_end() {
     assert_eq!(world.leader.tallies().await, tallies);
 }
 
+/// S70: found by the simulation. The hour counts until the report is sent: an answer that is late, or fetched late, costs
+/// nobody a report.
+#[tokio::test]
+async fn a_report_that_was_too_early_when_it_was_sent_comes_again_however_late_the_answer_is() {
+    for database in databases().await {
+        let world = World::plain(&database).await;
+        world.helper.honest().finds_early(&[1]);
+        world.helper.will([Act::defer(2 * 3_600)]);
+        assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
+        world.settled().await;
+        let tallies = [("aggregated", 2), ("uploaded", 2)];
+        assert_eq!(
+            world.leader.tallies().await,
+            tallies.map(|(name, n)| (name.to_owned(), n)),
+            "{}",
+            database.kind
+        );
+        assert_eq!(sent(&world), [2, 2], "with a blank");
+    }
+}
+
 /// S78.
 #[tokio::test]
 async fn a_report_whose_batch_was_collected_meanwhile_is_not_sent() {
