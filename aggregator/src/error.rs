@@ -108,9 +108,26 @@ impl Abort {
             .unwrap_or("another problem")
     }
 
+    /// Work that this server has failed at through a fault of its own, so often that it does not try again. Nothing of it
+    /// was counted.
+    pub(crate) fn given_up(attempts: u64) -> Self {
+        Self::named(
+            GIVEN_UP,
+            "The server cannot do this.",
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("it has failed {attempts} times; its operator finds the cause in the log"),
+        )
+    }
+
     /// The problem document, to be kept with a job that failed.
     pub fn to_json(&self) -> String {
         serde_json::to_string(&self.0).expect("strings and numbers are always JSON")
+    }
+
+    /// A problem document that was kept: a refusal, or work that was given up.
+    pub(crate) fn kept(text: &str) -> Option<Self> {
+        let given_up = || serde_json::from_str(text).ok().filter(|kept: &Document| kept.type_ == GIVEN_UP);
+        Self::from_json(text).or_else(|| given_up().map(|kept| Self(Box::new(kept))))
     }
 
     /// A problem document that was kept, or that a peer sent; of the latter no more than fits a log and a row.
@@ -189,6 +206,14 @@ impl Fault {
     /// A fault with this cause.
     pub fn new(cause: impl Into<anyhow::Error>) -> Self {
         Self(cause.into())
+    }
+
+    /// Whether it is likely to pass by itself: the database could not do it now.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(
+            self.0.downcast_ref(),
+            Some(StoreError::Contended | StoreError::Unreachable(_) | StoreError::Database(_))
+        )
     }
 }
 
@@ -288,6 +313,9 @@ pub const LEDGER_SET_BACK: &str = "urn:x-mica:problem:ledger-set-back";
 /// the helper itself has spoken: a proxy may say 503 about a request that was served.
 pub const OVERLOADED: &str = "urn:x-mica:problem:overloaded";
 
+/// The problem type of what was taken in and is not worked on any more, because it has failed too often.
+pub const GIVEN_UP: &str = "urn:x-mica:problem:given-up";
+
 /// The problem type of the admin API where another task has the name.
 pub const TASK_CONFLICT: &str = "urn:x-mica:problem:task-conflict";
 
@@ -315,6 +343,14 @@ mod tests {
         let abort =
             Abort::budget_exhausted("nothing left".to_owned(), members).in_task(&TaskId::new([1; 32]));
         assert_eq!(Abort::from_json(&abort.to_json()), Some(abort));
+    }
+
+    #[test]
+    fn what_was_given_up_is_kept_as_a_fault_of_ours_and_taken_from_no_peer() {
+        let kept = Abort::given_up(7).to_json();
+        let read = Abort::kept(&kept).expect("it was kept");
+        assert_eq!((read.0.status, read), (500, Abort::given_up(7)));
+        assert_eq!(Abort::from_json(&kept), None);
     }
 
     #[test]

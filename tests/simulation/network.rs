@@ -252,7 +252,8 @@ fn question(request: &Request<Bytes>) -> Option<Vec<u8>> {
 
 /// The last part of the path of a resource: where it is said to be, or where it was asked for.
 fn name(path: &str, response: &Response<Bytes>) -> String {
-    let place = response.headers().get(header::LOCATION).and_then(|place| place.to_str().ok()).unwrap_or(path);
+    let place =
+        response.headers().get(header::LOCATION).and_then(|place| place.to_str().ok()).unwrap_or(path);
     let place = place.split('?').next().unwrap_or_default();
     place.rsplit('/').next().unwrap_or_default().to_owned()
 }

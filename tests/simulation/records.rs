@@ -71,6 +71,21 @@ pub(crate) async fn tally(store: &Store, outcome: &str) -> u64 {
     count.await
 }
 
+/// All ends that reports met, for whoever reads of a failure.
+pub(crate) async fn tallies(store: &Store) -> String {
+    let tallies = store.read("tallies_of_a_run", move |mut tx| async move {
+        let query = "SELECT outcome, CAST(SUM(reports) AS BIGINT) AS n FROM tallies GROUP BY outcome ORDER BY outcome";
+        let rows = sqlx::query(query).fetch_all(tx.connection()).await?;
+        let told = rows.iter().map(|row| {
+            let fields = Fields::of("tallies", row);
+            Ok(format!("{} {}", fields.unsigned("n")?, fields.text("outcome")?))
+        });
+        let told = told.collect::<Result<Vec<_>, StoreError>>()?;
+        Ok((tx, told))
+    });
+    tallies.await.expect("the schema of this version").join(", ")
+}
+
 /// Whether anything waits for somebody to work on it. A collection of too few reports does not.
 pub(crate) async fn under_way(store: &Store) -> bool {
     let statement = "SELECT CAST(

@@ -32,7 +32,9 @@ pub(crate) async fn check(world: &World, released: u64) -> Vec<Violation> {
     let unclear = records::tally(leader, "hpke_unknown_config_id").await;
     let unclear = if world.around.setting.keys == KeyLives::Short { unclear } else { 0 };
     if !(ended..=ended + unclear).contains(&uploaded) {
-        let detail = format!("{uploaded} reports were taken, {aggregated} aggregated and {refused} refused");
+        let all = records::tallies(leader).await;
+        let detail =
+            format!("{uploaded} reports were taken, {aggregated} aggregated and {refused} refused: {all}");
         found.push(Violation::Lost(detail));
     }
     found

@@ -91,7 +91,7 @@ pub(super) async fn check_queue(
 
 /// The problem that was kept with what failed.
 pub(super) fn failed(problem: &str, table: &'static str) -> ServerError {
-    Abort::from_json(problem).map_or_else(|| StoreError::corrupt(table, "problem").into(), ServerError::from)
+    Abort::kept(problem).map_or_else(|| StoreError::corrupt(table, "problem").into(), ServerError::from)
 }
 
 /// A job with more reports than are taken here may be right elsewhere; the leader can cut it in two.

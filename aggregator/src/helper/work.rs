@@ -2,14 +2,17 @@
 //!
 //! A worker that dies loses its lease, and another begins again with the same bytes; the transaction that stores the
 //! answer takes the request away, so that it happens once. A request that is refused as a whole is answered with its
-//! problem from then on; what fails through a fault of ours is tried again.
+//! problem from then on; what fails through a fault of ours is tried again, but not for ever: a request that a worker
+//! panics over, or dies of, would take its time from all others.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mica_dap::id::{AggregateShareId, AggregationJobId};
 use mica_service::shutdown::Shutdown;
 use mica_service::store::StoreError;
+use mica_service::telemetry;
 
 use super::commit::Origin;
 use super::init::{self, Parsed};
@@ -35,7 +38,12 @@ pub(crate) async fn drive(shared: Arc<Shared>, shutdown: Shutdown) {
         let mut crowded = false;
         match tasks_with_work(&shared).await {
             Ok(tasks) => {
-                for task in tasks.into_iter().filter(|task| shared.tasks.by_key(*task).is_some()) {
+                let (served, unserved): (Vec<i64>, Vec<i64>) =
+                    tasks.into_iter().partition(|task| shared.tasks.by_key(*task).is_some());
+                if !unserved.is_empty() {
+                    forget_expired(&shared).await;
+                }
+                for task in served {
                     if crew.has_room(task) {
                         crew.spawn(task, work(Arc::clone(&shared), task, shutdown.clone()));
                     } else {
@@ -75,6 +83,20 @@ async fn tasks_with_work(shared: &Shared) -> Result<Vec<i64>, StoreError> {
     tasks.await
 }
 
+/// Work of tasks whose time is long over is of no use to anybody: they are not among the tasks any more.
+async fn forget_expired(shared: &Shared) {
+    let now = shared.clock.now();
+    let forgotten = shared.store.tx("forget_expired_helper_work", move |mut tx| async move {
+        let forgotten = helper_work::forget_expired(&mut tx, now).await?;
+        Ok((tx, forgotten))
+    });
+    match forgotten.await {
+        Ok(0) => {}
+        Ok(requests) => tracing::info!(requests, "requests of tasks that are over were dropped"),
+        Err(error) => tracing::error!(%error, "could not drop the requests of tasks that are over"),
+    }
+}
+
 /// Works for one task until nothing is due. Whether it achieved something.
 async fn work(shared: Arc<Shared>, task: i64, shutdown: Shutdown) -> bool {
     let mut worked = false;
@@ -105,18 +127,67 @@ async fn step(shared: &Arc<Shared>, task: &Arc<Task>) -> Result<bool, StoreError
         Ok((tx, row))
     });
     let Some(row) = leased.await? else { return Ok(false) };
-    let (id, attempts) = (row.id, row.attempts);
+    let (kind, id, attempts) = (row.kind, row.id, row.attempts);
     let alive = Heartbeat::of(shared, Lease::HelperWork(id), request.token);
-    let done = settle(shared, task, row, request.token).await;
+    let done = if attempts > MOST_ATTEMPTS {
+        // Whoever took it up the last time was not there any more to say so.
+        Err(Trouble::Fault(Fault::new(anyhow::anyhow!("every attempt was cut short"))))
+    } else {
+        guarded(shared, task, row, request.token).await
+    };
     drop(alive);
     match done {
-        Ok(()) => Ok(true),
-        Err(fault) => {
-            tracing::warn!(attempts, why = %fault, "what the leader asked for is tried again later");
-            put_off(shared, id, request.token, attempts).await?;
-            Ok(true)
+        Ok(()) => {}
+        Err(Trouble::Fault(fault)) if attempts >= MOST_ATTEMPTS && !fault.may_pass() => {
+            tracing::error!(attempts, why = %fault, "what the leader asked for is given up");
+            let given_up = Abort::given_up(attempts.min(MOST_ATTEMPTS)).in_task(&task.id);
+            if let Err(fault) = refuse(shared, kind, id, request.token, &given_up).await {
+                tracing::error!(why = %fault, "it could not be given up");
+            }
+        }
+        Err(trouble) => {
+            tracing::warn!(attempts, why = %trouble, "what the leader asked for is tried again later");
+            put_off(shared, id, request.token, (attempts, trouble.counts())).await?;
         }
     }
+    Ok(true)
+}
+
+/// Why a request was not settled.
+enum Trouble {
+    /// There is too much else to do.
+    NoRoom,
+    /// A fault of ours.
+    Fault(Fault),
+}
+
+impl Trouble {
+    /// Whether it says anything about the request.
+    fn counts(&self) -> bool {
+        matches!(self, Self::Fault(fault) if !fault.may_pass())
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoRoom => f.write_str("there is no room right now"),
+            Self::Fault(fault) => fault.fmt(f),
+        }
+    }
+}
+
+/// Settles a request in a task of its own, so that a panic is a fault like any other.
+async fn guarded(
+    shared: &Arc<Shared>,
+    task: &Arc<Task>,
+    row: WorkRow,
+    token: LeaseToken,
+) -> Result<(), Trouble> {
+    let (shared, task) = (Arc::clone(shared), Arc::clone(task));
+    let settled = telemetry::spawn(async move { settle(&shared, &task, row, token).await });
+    // What it says may quote anything; the hook for panics has written it already.
+    settled.await.unwrap_or_else(|_| Err(Trouble::Fault(Fault::new(anyhow::anyhow!("a panic")))))
 }
 
 async fn settle(
@@ -124,11 +195,10 @@ async fn settle(
     task: &Arc<Task>,
     row: WorkRow,
     token: LeaseToken,
-) -> Result<(), Fault> {
+) -> Result<(), Trouble> {
     let (kind, id) = (row.kind, row.id);
     // What requests take of the memory is bounded, whether they are answered at once or later.
-    let room = shared.room.take(row.request.len());
-    let _taken = room.ok_or_else(|| Fault::new(anyhow::anyhow!("there is no room right now")))?;
+    let _taken = shared.room.take(row.request.len()).ok_or(Trouble::NoRoom)?;
     let started = Instant::now();
     let (pace, done) = match kind {
         WorkKind::Init => (&shared.paces.jobs, init(shared, task, row, token).await),
@@ -140,8 +210,10 @@ async fn settle(
             pace.measure(1, started.elapsed());
             Ok(())
         }
-        Err(ServerError::Abort(abort)) => refuse(shared, kind, id, token, &abort).await,
-        Err(ServerError::Fault(fault)) => Err(fault),
+        Err(ServerError::Abort(abort)) => {
+            refuse(shared, kind, id, token, &abort).await.map_err(Trouble::Fault)
+        }
+        Err(ServerError::Fault(fault)) => Err(Trouble::Fault(fault)),
     }
 }
 
@@ -207,14 +279,22 @@ async fn refuse(
     refused.await.map_err(Fault::new)
 }
 
-async fn put_off(shared: &Shared, id: [u8; 16], token: LeaseToken, attempts: u64) -> Result<(), StoreError> {
+async fn put_off(
+    shared: &Shared,
+    id: [u8; 16],
+    token: LeaseToken,
+    (attempts, counts): (u64, bool),
+) -> Result<(), StoreError> {
     let retry_at = shared.clock.now() + jobs::pause(attempts, &shared.clock);
     let put_off = shared.store.tx("put_off_helper_work", move |mut tx| async move {
-        helper_work::fail_attempt(&mut tx, &id, token, retry_at).await?;
+        helper_work::fail_attempt(&mut tx, &id, token, (retry_at, counts)).await?;
         Ok((tx, ()))
     });
     put_off.await
 }
+
+/// How often a request is tried that fails through a fault of ours. With the pauses between them some ten minutes go by.
+const MOST_ATTEMPTS: u64 = 15;
 
 /// How often this process looks by itself for what another has taken in.
 const POLL: Duration = Duration::from_millis(500);

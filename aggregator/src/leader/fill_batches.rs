@@ -12,6 +12,7 @@ use mica_dap::report::Report;
 use mica_dap::time::Time;
 use mica_service::store::{StoreError, Tx};
 
+use super::form_jobs::most_reports;
 use crate::jobs::AGGREGATION;
 use crate::shared::{Limits, Shared};
 use crate::store::aggregation_jobs;
@@ -62,6 +63,8 @@ struct Planned {
     takes: Vec<Take>,
     reports: u64,
     bytes: u64,
+    /// Whether its first reports were in a job before.
+    again: bool,
 }
 
 /// Which job takes which reports for which batch.
@@ -92,8 +95,9 @@ impl Plan {
         let room = self.room()?;
         let each = segment.bytes.div_ceil(segment.report_count.max(1)).max(1);
         let space = |job: Option<&Planned>| {
-            let (reports, bytes) = job.map_or((0, 0), |job| (job.reports, job.bytes));
-            let by_count = (limits.job_reports as u64).saturating_sub(reports);
+            let (reports, bytes, again) =
+                job.map_or((0, 0, segment.again), |job| (job.reports, job.bytes, job.again));
+            let by_count = most_reports(limits, again).saturating_sub(reports);
             let by_bytes = (limits.job_bytes as u64).saturating_sub(bytes) / each;
             by_count.min(by_bytes)
         };
@@ -104,7 +108,13 @@ impl Plan {
         // A report that is larger than a job is a job by itself.
         let reports = left.min(room.reports).min(space(same).max(1));
         if same.is_none() {
-            self.jobs.push(Planned { batch: room.batch, takes: Vec::new(), reports: 0, bytes: 0 });
+            self.jobs.push(Planned {
+                batch: room.batch,
+                takes: Vec::new(),
+                reports: 0,
+                bytes: 0,
+                again: segment.again,
+            });
         }
         if let (Some(job), Some(room)) = (self.jobs.last_mut(), self.rooms.front_mut()) {
             let whole = reports == segment.report_count;
@@ -233,6 +243,7 @@ mod tests {
             min_time: Time(1),
             max_time: Time(1),
             created_at: 0,
+            again: false,
         };
         (1..).zip(counts).map(head).collect()
     }

@@ -11,6 +11,7 @@ use mica_dap::time::Time;
 use mica_dap::vdaf::OutputShare;
 use mica_service::store::{StoreError, Tx};
 
+use super::form_jobs::most_reports;
 use crate::error::Fault;
 use crate::jobs::{COLLECTION, Held, JobError};
 use crate::shared::Shared;
@@ -83,6 +84,7 @@ pub(crate) async fn finish(
             .map_err(|_| StoreError::corrupt("buckets", "share"))
     };
     let (merge, now) = (&merge, shared.clock.now());
+    let most = usize::try_from(most_reports(&shared.limits, true)).unwrap_or(usize::MAX);
     let Settlement { deltas, mut tallies, later, left_at } = settlement;
     let formed_at = job.row.created_at;
     let (later, lost) =
@@ -105,7 +107,9 @@ pub(crate) async fn finish(
             let over = (ReportError::BatchCollected.label(), over);
             store::tallies::add(&mut tx, task.key, &[tallies, &[over]].concat()).await?;
             store::segments::delete_of_job(&mut tx, job.row.id).await?;
-            put_off(&mut tx, task, &later, now).await?;
+            for part in later.chunks(most) {
+                put_off(&mut tx, task, part, now).await?;
+            }
             store::aggregation_jobs::sweep_finished(&mut tx, now.saturating_add(1), SWEPT).await?;
             if let Some(url) = left_at {
                 store::leftovers::insert(&mut tx, task.key, url, now).await?;

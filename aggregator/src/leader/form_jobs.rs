@@ -51,6 +51,7 @@ async fn form_one(shared: &Shared, task: i64) -> Result<bool, StoreError> {
 /// The first segments that fit into one job together; at least one.
 fn choose<'s>(waiting: &'s [SegmentHead], limits: &Limits, learnt: Option<u64>) -> &'s [SegmentHead] {
     let most = learnt.unwrap_or(u64::MAX).min(limits.job_bytes as u64);
+    let most_reports = most_reports(limits, waiting.first().is_some_and(|first| first.again));
     let mut reports = 0;
     let mut bytes = 0;
     let fitting = waiting
@@ -58,10 +59,15 @@ fn choose<'s>(waiting: &'s [SegmentHead], limits: &Limits, learnt: Option<u64>) 
         .take_while(|segment| {
             reports += segment.report_count;
             bytes += job_bytes(segment);
-            reports <= limits.job_reports as u64 && bytes <= most
+            reports <= most_reports && bytes <= most
         })
         .count();
     waiting.get(..fitting.max(1)).unwrap_or(waiting)
+}
+
+/// The most reports of a job. Beside those that come again there may be a blank, which takes a place.
+pub(super) fn most_reports(limits: &Limits, again: bool) -> u64 {
+    (limits.job_reports as u64).saturating_sub(u64::from(again)).max(1)
 }
 
 /// How many bytes of a request the reports of a segment make at the most. The leader's own share stays here, and the
@@ -87,6 +93,7 @@ mod tests {
             min_time: Time(1),
             max_time: Time(1),
             created_at: 0,
+            again: false,
         };
         (1..).zip(counts).map(head).collect()
     }

@@ -138,20 +138,22 @@ pub async fn renew(tx: &mut Tx, id: &[u8; 16], request: LeaseRequest) -> Result<
     Ok(found(done.rows_affected()))
 }
 
-/// Gives the request back until `retry_at`. False when the lease is lost.
+/// Gives the request back until `retry_at`; the attempt may not count. False when the lease is lost.
 pub async fn fail_attempt(
     tx: &mut Tx,
     id: &[u8; 16],
     token: LeaseToken,
-    retry_at: u64,
+    (retry_at, counts): (u64, bool),
 ) -> Result<bool, StoreError> {
     let done = sqlx::query(
         "-- fail_helper_work_attempt
-         UPDATE helper_work SET lease_until = $3, lease_token = NULL WHERE id = $1 AND lease_token = $2",
+         UPDATE helper_work SET lease_until = $3, lease_token = NULL, attempts = attempts - $4
+         WHERE id = $1 AND lease_token = $2",
     )
     .bind(id.as_slice())
     .bind(token.as_bytes().as_slice())
     .bind(signed(retry_at)?)
+    .bind(i64::from(!counts))
     .execute(tx.connection())
     .await?;
     Ok(found(done.rows_affected()))
@@ -180,6 +182,18 @@ pub async fn cancel(tx: &mut Tx, id: &[u8; 16]) -> Result<(), StoreError> {
     .execute(tx.connection())
     .await?;
     Ok(())
+}
+
+/// Takes away the requests of tasks that are over and not served any more. How many those were.
+pub async fn forget_expired(tx: &mut Tx, now: u64) -> Result<u64, StoreError> {
+    let done = sqlx::query(
+        "-- forget_expired_helper_work
+         DELETE FROM helper_work WHERE task IN (SELECT id FROM tasks WHERE expires_at <= $1)",
+    )
+    .bind(signed(now)?)
+    .execute(tx.connection())
+    .await?;
+    Ok(done.rows_affected())
 }
 
 /// Ends every lease, for a process that knows that it is the only one: whoever held them is dead.

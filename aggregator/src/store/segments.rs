@@ -57,6 +57,8 @@ pub struct SegmentHead {
     pub max_time: Time,
     /// When they were accepted.
     pub created_at: u64,
+    /// Whether they were in a job before.
+    pub again: bool,
 }
 
 /// A segment of a job.
@@ -113,7 +115,7 @@ pub async fn unassigned(
 ) -> Result<Vec<SegmentHead>, StoreError> {
     let rows = sqlx::query(
         "-- unassigned_segments
-         SELECT id, report_count, CAST(length(reports) AS BIGINT) AS bytes, min_time, max_time, created_at
+         SELECT id, report_count, CAST(length(reports) AS BIGINT) AS bytes, min_time, max_time, created_at, not_before
          FROM segments WHERE task = $1 AND job IS NULL AND not_before <= $3 ORDER BY id LIMIT $2",
     )
     .bind(task)
@@ -281,6 +283,7 @@ fn read_head(row: &AnyRow) -> Result<SegmentHead, StoreError> {
         min_time: Time(fields.unsigned("min_time")?),
         max_time: Time(fields.unsigned("max_time")?),
         created_at: fields.unsigned("created_at")?,
+        again: fields.unsigned("not_before")? > 0,
     })
 }
 

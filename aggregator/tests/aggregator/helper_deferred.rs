@@ -173,7 +173,7 @@ async fn a_deferring_helper_killed_in_the_middle_of_its_work_counts_every_report
 }
 
 /// Work that was taken in and that nobody takes up before `due`.
-async fn parked(server: &Server, request: &[u8], due: u64) -> AggregationJobId {
+pub(crate) async fn parked(server: &Server, request: &[u8], due: u64) -> AggregationJobId {
     let id = AggregationJobId::random(&mut rand::rng());
     let digest = Sha256::digest(request).into();
     let parked = server.store.tx("park", move |mut tx| async move {

@@ -1,9 +1,12 @@
 //! Reports that the helper finds to be too early: they come again in another job, when their time has come.
 
 use mica_aggregator::metrics::Figures;
+use mica_aggregator::shared::Limits;
 use mica_dap::aggregation::AggregationJobInitReq;
+use mica_dap::task::BatchMode;
 use mica_service::testing::{databases, sqlite};
 
+use crate::support::task::Kind;
 use crate::support::{Act, NOW, PRECISION, World};
 
 const JOBS: &str = "/aggregation_jobs";
@@ -77,6 +80,33 @@ async fn a_report_that_was_too_early_when_it_was_sent_comes_again_however_late_t
             database.kind
         );
         assert_eq!(sent(&world), [2, 2], "with a blank");
+    }
+}
+
+/// S70: found by the simulation. A helper with the same limit refuses a job of one report too many, and one that may have
+/// left before is cut no more.
+#[tokio::test]
+async fn a_job_of_reports_that_come_again_is_with_its_blank_no_larger_than_any_other() {
+    for database in databases().await {
+        for batch_mode in [BatchMode::TimeInterval, BatchMode::LeaderSelected] {
+            let kind = Kind { batch_mode, batch_target_size: Some(6), ..Kind::default() };
+            let kind = Kind {
+                batch_target_size: kind.batch_target_size.filter(|_| batch_mode == BatchMode::LeaderSelected),
+                ..kind
+            };
+            let limits = Limits { job_reports: 3, ..Limits::default() };
+            let world = World::limited(kind, &database, limits).await;
+            world.helper.honest().finds_early(&[0, 1, 2]);
+            assert_eq!(world.upload(&world.reports(&[1, 2, 3])).await, []);
+            world.settled().await;
+            let jobs = sent(&world);
+            assert!(
+                jobs.len() >= 3 && jobs.iter().all(|reports| *reports <= 3),
+                "{}: {jobs:?}",
+                database.kind
+            );
+            assert_eq!((world.leader.counted().await, world.helper.honest().counted()), (3, 3));
+        }
     }
 }
 

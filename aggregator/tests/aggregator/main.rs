@@ -9,6 +9,7 @@ mod helper_batches;
 mod helper_checks;
 mod helper_crash;
 mod helper_deferred;
+mod helper_given_up;
 mod helper_refusals;
 mod helper_release;
 mod helper_share;

@@ -90,7 +90,7 @@ async fn work_of_the_helper_is_done_by_whoever_holds_its_lease() {
         let taken = commit!(store, |tx| helper_work::lease(tx, 1, request(35, other))).unwrap();
         assert_eq!((taken.id, taken.attempts), ([1; 16], 2), "the lease has run out");
         assert!(!commit!(store, |tx| helper_work::finish(tx, &[1; 16], mine)));
-        assert!(commit!(store, |tx| helper_work::fail_attempt(tx, &[1; 16], other, 99)));
+        assert!(commit!(store, |tx| helper_work::fail_attempt(tx, &[1; 16], other, (99, true))));
         assert_eq!(commit!(store, |tx| helper_work::tasks_with_work(tx, 98)), [1], "the other is due");
         assert_eq!(commit!(store, |tx| helper_work::release_all_leases(tx)), 2);
         commit!(store, |tx| helper_work::cancel(tx, &[2; 16]));

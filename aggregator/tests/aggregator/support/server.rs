@@ -1,6 +1,7 @@
 //! An aggregator on a port of its own, with threads of its own, so that it can be stopped dead.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use mica_aggregator::aggregator::Options;
 use mica_aggregator::config::Answers;
@@ -14,12 +15,21 @@ use mica_service::clock::Clock;
 use mica_service::compute::ComputePool;
 use mica_service::http::{HttpClient, HttpOptions};
 use mica_service::shutdown::Shutdown;
-use mica_service::store::Store;
+use mica_service::store::{Store, Watch};
 use mica_service::testing::TestDatabase;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 use super::{NOW, TestTask};
+
+/// What few servers have.
+#[derive(Default)]
+struct Extras {
+    /// The file of how far the ledger had come.
+    mark: Option<PathBuf>,
+    /// Who watches the transactions.
+    watch: Option<Arc<dyn Watch>>,
+}
 
 pub(crate) struct Server {
     /// Where it answers, up to and without the first slash of the path.
@@ -55,7 +65,7 @@ impl Server {
         database: &TestDatabase,
         limits: Limits,
     ) -> Self {
-        Self::marked(role, task, database, limits, None).await
+        Self::with(role, task, database, limits, Extras::default()).await
     }
 
     /// One that remembers in a file how far its ledger had come.
@@ -66,7 +76,29 @@ impl Server {
         limits: Limits,
         mark: Option<&Path>,
     ) -> Self {
-        let mark = mark.map(Path::to_owned);
+        let extras = Extras { mark: mark.map(Path::to_owned), ..Extras::default() };
+        Self::with(role, task, database, limits, extras).await
+    }
+
+    /// One whose transactions a test watches.
+    pub(crate) async fn watched(
+        role: Role,
+        task: &TestTask,
+        database: &TestDatabase,
+        limits: Limits,
+        watch: Arc<dyn Watch>,
+    ) -> Self {
+        let extras = Extras { watch: Some(watch), ..Extras::default() };
+        Self::with(role, task, database, limits, extras).await
+    }
+
+    async fn with(
+        role: Role,
+        task: &TestTask,
+        database: &TestDatabase,
+        limits: Limits,
+        Extras { mark, watch }: Extras,
+    ) -> Self {
         let runtime = Runtime::new().expect("threads for a server");
         let clock = Clock::manual(NOW);
         let store = database.open(migrator()).await.expect("the database of the test");
@@ -83,7 +115,10 @@ impl Server {
         let url = database.url.clone();
         let (origin, hpke_configs, reload) = runtime
             .spawn(async move {
-                let store = Store::open(&url, migrator()).await.expect("the database of the test");
+                let mut store = Store::open(&url, migrator()).await.expect("the database of the test");
+                if let Some(watch) = watch {
+                    store = store.watched_by(watch);
+                }
                 let server =
                     Aggregator::build(Options { store, ..options }).await.expect("the task can be served");
                 let server = match mark {
