@@ -55,9 +55,13 @@ async fn draw_again(world: &World, party: Party) {
     };
     let task = &world.around.task;
     let request = records::released(&world.records.leader).await.remove(0).request;
-    let first = records::released(store).await.remove(0).sealed_share;
+    let mut first = records::released(store).await.remove(0);
+    // The helper was told to forget what the leader has stored; then it is in no row any more.
+    if let Some(given) = first.share_id.as_ref().and_then(|id| world.around.wires.share(id)) {
+        first.sealed_share = given.into();
+    }
     let (aad, info) = (oracle::aad(task, &request), Label::AggregateShare(role).info(task.draft));
-    let sealed = HpkeCiphertext::decoded(&first).expect("a sealed share");
+    let sealed = HpkeCiphertext::decoded(&first.sealed_share).expect("a sealed share");
     let share = hpke::open(&task.collector, &info, &aad, &sealed).expect("sealed to the collector");
     let differs: Vec<_> = (0..BUCKETS).map(|bucket| (bucket % 3).into()).collect();
     let drawn = Drawn(task.vdaf.add_noise(&share, &differs).expect("as many as there are buckets"));

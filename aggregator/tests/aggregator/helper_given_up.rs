@@ -34,7 +34,7 @@ impl Watch for Panics {
 
 /// Lets time pass until the helper has nothing to do, but not for ever.
 async fn worked_off(server: &Server) {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while server.waiting_work().await > 0 {
         assert!(Instant::now() < deadline, "the helper works on it for ever");
         server.clock.advance(100);
@@ -109,7 +109,7 @@ async fn what_waits_of_a_task_that_is_over_is_dropped() {
         });
         over.await.expect("the database does so");
         server.clock.set(NOW + 600);
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         while leader.follow(Method::GET, &place(&task, id)).await.status.is_success() {
             assert!(Instant::now() < deadline, "the task is served for ever");
             sleep(Duration::from_millis(20)).await;
