@@ -49,7 +49,8 @@ async fn take_intervals(world: &mut World) -> Result<(), Violation> {
 async fn take_batches(world: &mut World) -> Result<(), Violation> {
     for _ in 0..BATCHES {
         for at in 0..world.model.asked.len() {
-            if world.model.asked[at].outcome.is_some() && !world.model.asked[at].deleted {
+            // Also what it has deleted before: whether that arrived it may not know.
+            if world.model.asked[at].outcome.is_some() {
                 let doing = actions::delete(world, at);
                 world.drive(doing).await;
             }
