@@ -162,7 +162,7 @@ async fn five_parties_over_tls_collect_what_was_measured() {
     }
     world.fails(&["report", "t.mica", "1"], 6, "is not valid: it is not signed by an authority");
 
-    let collect = ["collect", "task/collector.task.json", "--last", "1h", "-o", "json"];
+    let collect = ["collect", "task/collector.task.json", "--last", "1h", "--include-running", "-o", "json"];
     world.fails(&[&collect[..], &["--roots", "ca.pem"]].concat(), 7, "");
     let stranger = AS_COLLECTOR.map(|word| word.replace("collector", "stranger"));
     let stranger: Vec<&str> = collect.into_iter().chain(stranger.iter().map(String::as_str)).collect();

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -238,7 +239,8 @@ impl IntoResponse for ServerError {
             Self::Abort(abort) => abort.into_response(),
             Self::Fault(fault) => {
                 if matches!(fault.0.downcast_ref(), Some(StoreError::Contended)) {
-                    return Abort::overloaded(1).into_response();
+                    // Who collided and comes back at the same time collides again.
+                    return Abort::overloaded(rand::random_range(CONTENDED)).into_response();
                 }
                 tracing::error!(cause = %fault, "a request failed through a fault of this server");
                 Abort::plain(StatusCode::INTERNAL_SERVER_ERROR, "the server failed").into_response()
@@ -322,6 +324,9 @@ pub const TASK_CONFLICT: &str = "urn:x-mica:problem:task-conflict";
 /// The problem type of the admin API where the rules of the aggregator refuse a task.
 pub const TASK_REFUSED: &str = "urn:x-mica:problem:task-refused";
 
+/// After how many seconds a request that lost a race for the database is worth another try.
+const CONTENDED: RangeInclusive<u64> = 1..=4;
+
 /// The members of a document that are kept beside those of RFC 9457: those of an exhausted budget.
 const MEMBERS: [&str; 5] = ["budget", "limit", "spent", "requested", "remaining"];
 
@@ -390,6 +395,20 @@ mod tests {
         let response = ServerError::from(StoreError::Contended).into_response();
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert!(response.headers().contains_key(header::RETRY_AFTER));
+    }
+
+    #[test]
+    fn those_who_collide_are_not_all_told_the_same_time() {
+        let told = || {
+            let response = ServerError::from(StoreError::Contended).into_response();
+            response.headers()[header::RETRY_AFTER]
+                .to_str()
+                .expect("a number")
+                .parse::<u64>()
+                .expect("a number")
+        };
+        let times: std::collections::BTreeSet<u64> = (0..200).map(|_| told()).collect();
+        assert!(times.len() > 1 && times.iter().all(|time| CONTENDED.contains(time)), "{times:?}");
     }
 
     #[test]

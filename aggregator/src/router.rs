@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
@@ -50,7 +51,21 @@ fn mount(resources: Router<Arc<Shared>>, shared: Arc<Shared>) -> Router {
         let (resources, shared) = (resources.clone().fallback(nothing_here), Arc::clone(&shared));
         move |request: Request| based(resources, shared, request)
     };
-    Router::new().route("/health", get(health)).with_state(shared).merge(resources).fallback(elsewhere)
+    let router = Router::new().route("/health", get(health)).with_state(shared).merge(resources);
+    router.fallback(elsewhere).layer(map_response(explain_method))
+}
+
+/// A refusal of a method says so like every other refusal, beside the methods that are there.
+pub(crate) async fn explain_method(response: Response) -> Response {
+    if response.status() != StatusCode::METHOD_NOT_ALLOWED {
+        return response;
+    }
+    let abort = Abort::plain(StatusCode::METHOD_NOT_ALLOWED, "this resource has other methods, see Allow");
+    let mut explained = abort.into_response();
+    if let Some(allow) = response.headers().get(header::ALLOW) {
+        explained.headers_mut().insert(header::ALLOW, allow.clone());
+    }
+    explained
 }
 
 /// Answers a request for a resource under a base path as if it were asked for under `/`.
@@ -109,4 +124,25 @@ async fn health(State(shared): State<Arc<Shared>>) -> Result<&'static str, Serve
 
 async fn nothing_here() -> Response {
     Abort::plain(StatusCode::NOT_FOUND, "there is nothing here").into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_method_that_is_not_there_is_told_which_are() {
+        let router: Router = Router::new().route("/x", get(async || "x")).layer(map_response(explain_method));
+        let request = Request::delete("/x").body(Body::empty()).expect("a request");
+        let response = router.oneshot(request).await.expect("an answer");
+        assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(response.headers()[header::ALLOW], "GET,HEAD");
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        let problem: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        assert_eq!(problem["status"], 405);
+    }
 }

@@ -122,7 +122,7 @@ impl Default for Limits {
             job_reports: 1_000,
             job_bytes: 16 << 20,
             queued_reports: 10_000,
-            queued_bytes: 256 << 20,
+            queued_bytes: 128 << 20,
             body_pace: BodyPace::default(),
             helper_jobs: 8,
             workers: 2,

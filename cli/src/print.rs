@@ -1,4 +1,5 @@
-//! Results on standard output: the one place that writes there, so that a closed pipe is an error and no panic.
+//! Results on standard output: the one place that writes there, so that a closed pipe is an error and no panic; and what is
+//! said beside them.
 
 use std::io::Write as _;
 
@@ -14,6 +15,11 @@ pub(crate) fn lines(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", text.trim_end_matches('\n'))?;
     Ok(())
+}
+
+/// Something for people, on standard error. Whoever closed it does not want to know.
+pub(crate) fn aside(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// Rows below headings, every column to the left: for texts.

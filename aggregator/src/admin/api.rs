@@ -21,6 +21,7 @@ use crate::enrol::EnrolError;
 use crate::error::{Abort, ServerError, TASK_CONFLICT, TASK_REFUSED};
 use crate::extract;
 use crate::metrics::Figures;
+use crate::router::explain_method;
 use crate::task_file::{TaskFile, TaskText};
 
 /// Everything the admin listener answers, to the holder of `token` alone.
@@ -43,9 +44,7 @@ pub fn router(desk: Desk, token: TokenHash) -> Router {
         .route("/admin/v1/openapi.json", get(document))
         .route("/metrics", get(metrics))
         .fallback(async || Abort::plain(StatusCode::NOT_FOUND, "there is nothing here"))
-        .method_not_allowed_fallback(async || {
-            Abort::plain(StatusCode::METHOD_NOT_ALLOWED, "this resource has other methods")
-        })
+        .layer(middleware::map_response(explain_method))
         .layer(middleware::from_fn(check))
         .with_state(desk)
 }

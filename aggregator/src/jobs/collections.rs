@@ -119,7 +119,12 @@ async fn settle(
         Ok(Progress::Settled) | Err(JobError::LeaseLost) => return Ok(()),
         Ok(Progress::Waiting) => None,
         Err(error) => {
-            tracing::warn!(attempts = job.row.attempts, why = %error, "a collection is tried again later");
+            let attempts = job.row.attempts;
+            if matches!(error, JobError::Deferred(_)) {
+                tracing::debug!(attempts, why = %error, "a collection waits for the helper");
+            } else {
+                tracing::warn!(attempts, why = %error, "a collection is tried again later");
+            }
             Some((now + wait(shared, &error, job.row.attempts), error.reason().as_str(), error.to_string()))
         }
     };

@@ -170,7 +170,13 @@ async fn settle_aggregation(
     };
     let now = shared.clock.now();
     let retry_at = now + wait(shared, &why, job.row.attempts);
-    tracing::warn!(job = job.row.id, attempts = job.row.attempts, %why, "an aggregation job is tried again later");
+    let (id, attempts) = (job.row.id, job.row.attempts);
+    if matches!(why, JobError::Deferred(_)) {
+        // Nothing is wrong: the helper answers later.
+        tracing::debug!(job = id, attempts, %why, "an aggregation job waits for the helper");
+    } else {
+        tracing::warn!(job = id, attempts, %why, "an aggregation job is tried again later");
+    }
     let text = why.to_string();
     let failure = Failure { reason: why.reason().as_str(), why: &text, now, retry_at, in_doubt };
     shared
@@ -193,15 +199,21 @@ pub(super) fn lease_request(shared: &Shared) -> LeaseRequest {
 /// Seconds until the next try: what the peer asked for, or longer each time.
 pub(super) fn wait(shared: &Shared, why: &JobError, attempts: u64) -> u64 {
     match why {
-        JobError::Deferred(Some(seconds)) => *seconds,
+        JobError::Deferred(Some(seconds)) => whole(*seconds),
         JobError::Retry { reason, .. } if reason.needs_a_person() => {
             backoff::patient_seconds(attempts, &shared.clock)
         }
         JobError::Retry { seconds: Some(seconds), .. } => {
-            backoff::seconds(attempts, &shared.clock).max(*seconds)
+            backoff::seconds(attempts, &shared.clock).max(whole(*seconds))
         }
         _ => backoff::seconds(attempts, &shared.clock),
     }
+}
+
+/// The clock counts whole seconds, and the one that runs has begun already: whoever is to be left alone for one is asked
+/// in the second after the next.
+fn whole(seconds: u64) -> u64 {
+    seconds.saturating_add(1)
 }
 
 /// How often drivers look by themselves. Wake-ups make this the exception.

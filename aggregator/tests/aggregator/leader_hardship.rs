@@ -94,12 +94,13 @@ async fn a_helper_that_names_a_date_is_asked_again_when_it_has_come() {
     world.helper.will([Act::Say(told(503, 500, 86_400)), Act::Say(told(202, 700, 0))]);
     assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
     let (_, seconds) = world.put_off().await;
-    assert_eq!(seconds, 500);
-    world.leader.clock.advance(500);
+    // The second that runs has begun already.
+    assert_eq!(seconds, 501);
+    world.leader.clock.advance(501);
     while world.leader.next_try().await.is_none() || world.helper.received().len() < 2 {
         tokio::time::sleep(RealTime::from_millis(10)).await;
     }
-    assert_eq!(world.put_off().await.1, 700);
+    assert_eq!(world.put_off().await.1, 701);
     world.settled().await;
     assert_eq!(world.helper.posted(JOBS).len(), 3);
     assert_eq!(world.total(&world.collected().await), (2, 3));

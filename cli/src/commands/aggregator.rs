@@ -139,6 +139,10 @@ fn read(settings: &Settings, role: Role) -> Result<Parts, Failure> {
     let taskprov = config.taskprov.as_ref().map(|taskprov| taskprov.load(role)).transpose();
     let taskprov =
         taskprov.map_err(|error| settings.wrong(&provenance, error.key, &error.what, error.fix))?;
+    check_floor(&config, &policy).map_err(|what| {
+        let fix = "write a smaller floor, or a policy of larger batches";
+        settings.wrong(&provenance, "taskprov.min_batch_size_floor", &what, fix)
+    })?;
     let high_water_mark = server::high_water_mark(settings, &provenance, &config)?;
     Ok(Parts { config, policy, tasks, tls, peers, admin, taskprov, high_water_mark })
 }
@@ -173,6 +177,20 @@ fn admin(
     }
 }
 
+/// Whether there can be a task that both the policy and the floor of `[taskprov]` let in.
+fn check_floor(config: &Config, policy: &Policy) -> Result<(), String> {
+    let Some(taskprov) = &config.taskprov else { return Ok(()) };
+    let floor = taskprov.min_batch_size_floor.max(config.limits().min_batch_size_floor);
+    let largest = policy.plans().map(|plan| plan.terms().min_batch_size).max();
+    match largest.filter(|largest| *largest < floor && !taskprov.without_noise) {
+        Some(largest) => Err(format!(
+            "no task can come with a request: batches have at least {floor} reports here, and the policy releases none \
+             of more than min_batch_size = {largest}"
+        )),
+        None => Ok(()),
+    }
+}
+
 /// Whether the helper of a task may be asked: with TLS, or on this machine.
 fn check_helper(peers: &Peers, task: &TaskFile) -> Result<(), String> {
     let url = task.configuration.helper_url();
@@ -184,5 +202,29 @@ fn role_name(role: Role) -> RoleName {
     match role {
         Role::Leader => RoleName::Leader,
         Role::Helper => RoleName::Helper,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_floor_that_no_release_of_the_policy_reaches_is_found_at_the_start() {
+        let config = |floor: u64| {
+            let config = serde_json::json!({
+                "listen": "127.0.0.1:1", "database": "sqlite:x", "policy": "p",
+                "taskprov": {
+                    "endpoint": "a", "peers": ["b"], "verify_key_init_file": "k", "collector_hpke_config": "c",
+                    "vdafs": ["count"], "min_batch_size_floor": floor,
+                },
+            });
+            serde_json::from_value::<Config>(config).expect("a configuration")
+        };
+        let policy = Policy::for_demo("label", &mica_dap::vdaf_config::VdafConfig::Count, 50, "1");
+        let policy = Policy::parse("p.toml", &policy).expect("a policy");
+        assert_eq!(check_floor(&config(50), &policy), Ok(()));
+        let what = check_floor(&config(51), &policy).expect_err("none fits");
+        assert!(what.contains("at least 51") && what.contains("min_batch_size = 50"), "{what}");
     }
 }

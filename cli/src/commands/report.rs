@@ -53,6 +53,20 @@ pub(super) async fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     }
     match label {
         None => Ok(()),
-        Some(label) => Err(Failure::new(Exit::Refused, format!("the leader refused the report: {label}"))),
+        Some(label) => Err(Failure::new(
+            Exit::Refused,
+            format!("the leader refused the report: {label}{}", remark(refused)),
+        )),
+    }
+}
+
+/// What a name of the specification does not say.
+fn remark(refused: Option<ReportError>) -> &'static str {
+    match refused {
+        // A leader answers this for both (DAP 4.5.2).
+        Some(ReportError::ReportReplayed) => {
+            "; it has this report already, or the batch of this time was collected and takes no more reports"
+        }
+        _ => "",
     }
 }

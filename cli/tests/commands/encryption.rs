@@ -90,7 +90,13 @@ fn no_peer_on_another_machine_is_asked_without_tls() {
 #[test]
 fn a_leader_asks_no_helper_on_another_machine_without_tls() {
     let folder = Folder::with_task(8481, 8482);
-    let urls = ["--leader", "https://leader.example/", "--helper", "http://helper.example/"];
+    let urls = ["--leader", "https://leader.example/", "--helper", "http://helper.example/", "--insecure"];
+    let refused = folder.new_task("far", &urls[..4]);
+    assert!(
+        refused.one_line(3).starts_with("--helper: http://helper.example is plain HTTP"),
+        "{}",
+        refused.err
+    );
     let made = folder.new_task("far", &urls);
     assert_eq!(made.code, 0, "{}", made.err);
     let said = complaint(&folder, &aggregator("leader", 8481, "").replace("task/", "far/"));

@@ -105,7 +105,7 @@ fn a_leader_that_runs_serves_a_task_soon_after_it_is_imported() {
     let (folder, _) = leader_without_tasks();
     let _server = folder.serve("leader");
     assert_eq!(folder.mica(&["task", "import", "task/leader.task.toml", "--config", "leader.toml"]).code, 0);
-    let collect = ["collect", "task/collector.task.json", "--last", "1h", "--no-wait"];
+    let collect = ["collect", "task/collector.task.json", "--last", "1h", "--include-running", "--no-wait"];
     let deadline = Instant::now() + Duration::from_secs(15);
     loop {
         let ran = folder.mica(&collect);

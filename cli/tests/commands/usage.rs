@@ -49,3 +49,22 @@ fn a_batch_must_be_named_in_one_way() {
         assert_eq!(Folder::new().mica(args).code, 2, "{args:?}");
     }
 }
+
+#[test]
+fn whoever_stops_reading_ends_a_command_quietly() {
+    let folder = Folder::new();
+    folder.write("bad.toml", "schema = 1\n");
+    folder.write("policy.toml", crate::world::POLICY);
+    for (args, code) in [(["policy", "check", "bad.toml"], 3), (["policy", "explain", "policy.toml"], 0)] {
+        assert_eq!(folder.mica_unread(&args), Some(code), "{args:?}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_flag_is_said_about_the_flag() {
+    let folder = Folder::new();
+    let ran = folder.mica(&["demo", "--once", "--epsilon", "0"]);
+    assert!(ran.one_line(2).starts_with("--epsilon 0: "), "{}", ran.err);
+    let ran = folder.mica(&["dev", "--min-batch-size", "0"]);
+    assert!(ran.code == 2 && !ran.err.contains("policy.toml:"), "{}", ran.err);
+}

@@ -75,6 +75,15 @@ impl Folder {
         ran(&output)
     }
 
+    /// Runs the program with nobody at the other end of its outputs, and returns its exit code.
+    pub(crate) fn mica_unread(&self, args: &[&str]) -> Option<i32> {
+        let mut command = self.command(args);
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program runs");
+        drop((child.stdout.take(), child.stderr.take()));
+        child.wait().expect("it is our child").code()
+    }
+
     /// Starts a server and waits until it listens.
     pub(crate) fn serve(&self, role: &str) -> Server {
         let log = self.path(&format!("{role}.log"));

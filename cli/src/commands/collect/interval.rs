@@ -6,15 +6,29 @@ use mica_service::config::parse_duration;
 
 use crate::exit::Failure;
 
-/// The time up to now, with the unit that now is in.
-pub(super) fn last(text: &str, now: u64, precision: TimePrecision) -> Result<Interval, Failure> {
+/// The time up to the end of the last unit that is over, or with the unit that still runs.
+///
+/// Whoever asks for the last hour means an hour of reports. A batch that takes in the unit that runs is closed before
+/// the rest of its reports come, and they are refused: nobody does that without saying so.
+pub(super) fn last(
+    text: &str,
+    now: u64,
+    precision: TimePrecision,
+    include_running: bool,
+) -> Result<Interval, Failure> {
     let length = parse_duration(text).map_err(Failure::usage)?.as_secs();
     if length == 0 {
         return Err(Failure::usage(
             "--last 0s is no time at all; write how far back the batch reaches, such as 1h",
         ));
     }
-    widened(now.saturating_sub(length), now.saturating_add(1), precision)
+    let (from, to) = if include_running {
+        (now.saturating_sub(length), now.saturating_add(1))
+    } else {
+        let over = now - now % precision.seconds();
+        (over.saturating_sub(length), over)
+    };
+    widened(from, to, precision)
 }
 
 /// From one moment up to another.
@@ -52,16 +66,31 @@ mod tests {
     }
 
     #[test]
-    fn the_last_hour_includes_the_hour_that_now_is_in() {
-        let interval = last("1h", 7_200, hour()).expect("a length");
-        assert_eq!((interval.start(), interval.end()), (Time(1), Time(3)));
-        let interval = last("1h", 9_000, hour()).expect("a length");
-        assert_eq!((interval.start(), interval.end()), (Time(1), Time(3)));
+    fn the_last_hour_ends_with_the_hour_that_is_over() {
+        for (length, now, from, to) in [
+            ("1h", 7_200, 1, 2),
+            ("1h", 9_000, 1, 2),
+            ("1h", 10_799, 1, 2),
+            ("10m", 9_000, 1, 2),
+            ("90m", 9_000, 0, 2),
+        ] {
+            let interval = last(length, now, hour(), false).expect("a length");
+            assert_eq!((interval.start(), interval.end()), (Time(from), Time(to)), "{length} at {now}");
+        }
+        assert!(last("1h", 100, hour(), false).is_err(), "no hour is over yet");
+    }
+
+    #[test]
+    fn the_hour_that_runs_is_included_where_that_is_said() {
+        for now in [7_200, 9_000] {
+            let interval = last("1h", now, hour(), true).expect("a length");
+            assert_eq!((interval.start(), interval.end()), (Time(1), Time(3)));
+        }
     }
 
     #[test]
     fn no_time_at_all_is_refused() {
-        assert!(last("0s", 7_200, hour()).is_err());
+        assert!(last("0s", 7_200, hour(), true).is_err());
     }
 
     #[test]

@@ -17,8 +17,8 @@ use mica_service::http::{HttpClient, HttpOptions};
 use self::released::Released;
 use crate::args::{Global, IdentityArgs, PeerArgs};
 use crate::exit::{Exit, Failure};
-use crate::files;
 use crate::screen::{Progress, Signs};
+use crate::{files, print};
 
 /// Collect the noised total of a batch.
 #[derive(clap::Args)]
@@ -28,16 +28,21 @@ use crate::screen::{Progress, Signs};
   mica collect page-load/collector.task.json --next                 batches that the leader selects
 
 Times are widened to whole units of the task's time precision. A batch is released once: a part of it
-cannot be collected again under another interval.
+cannot be collected again under another interval. So --last leaves out the unit that still runs, unless
+--include-running says that nothing more is to come.
 
 Where the leader selects the batches, each run prints the next one. It is deleted at the leader after it was
 printed, and not before: a run that is interrupted until then prints the same batch when it is repeated.")]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line are on or off")]
 pub(crate) struct Args {
     /// The collector's task file, collector.task.json
     file: PathBuf,
-    /// The time up to now, such as 30m, 24h or 7d
+    /// The time up to the end of the last whole unit of the task's time precision, such as 30m, 24h or 7d
     #[arg(long, value_name = "TIME", conflicts_with_all = ["from", "to"])]
     last: Option<String>,
+    /// With --last: up to now. The unit that still runs is closed by it, and what is reported later in it is refused
+    #[arg(long, requires = "last")]
+    include_running: bool,
     /// The beginning: 2026-11-20T00:00Z, or seconds since 1970
     #[arg(long, value_name = "WHEN", requires = "to")]
     from: Option<String>,
@@ -116,7 +121,10 @@ impl Args {
                 "the batches of this task are intervals of time; leave out --next and --keep, and add --last 24h, or \
                  --from and --to",
             )),
-            (Some(last), ..) => interval::last(last, Clock::system().now(), precision).map(Wanted::Interval),
+            (Some(last), ..) => {
+                let now = Clock::system().now();
+                interval::last(last, now, precision, self.include_running).map(Wanted::Interval)
+            }
             (None, Some(from), Some(to)) => interval::between(from, to, precision).map(Wanted::Interval),
             _ => Err(Failure::usage("which batch? add --last 24h, or --from and --to")),
         }
@@ -126,9 +134,9 @@ impl Args {
 /// Deletes a collection whose result is printed, so that the next run gets the next batch.
 async fn advance(collector: &Collector, collection: &Collection) {
     if let Err(error) = collector.delete(collection).await {
-        eprintln!(
+        print::aside(&format!(
             "the batch could not be deleted at the leader ({error}); the next run may print this same batch again"
-        );
+        ));
     }
 }
 
@@ -141,7 +149,10 @@ async fn wait(collector: &Collector, collection: &Collection) -> Result<Outcome,
     let outcome = collector.wait(collection, || {
         if begun.elapsed() > BRIEFLY && !told && !std::io::stderr().is_terminal() {
             told = true;
-            eprintln!("waiting for the batch: too few reports so far, or some are still being verified");
+            print::aside(
+                "waiting for the batch: too few reports so far, or some are still being verified (--last leaves out the \
+                 unit of time that still runs)",
+            );
         }
     });
     let outcome = outcome.await;

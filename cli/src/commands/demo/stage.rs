@@ -3,6 +3,7 @@
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 
+use mica_diagnostic::Diagnostic;
 use mica_dp::Policy;
 use mica_service::telemetry::{self, LogRoutes};
 use rand::RngExt as _;
@@ -77,7 +78,7 @@ impl Stage {
     ) -> Result<Policy, Failure> {
         let text = Policy::for_demo(scene.label, &scene.vdaf, min_batch_size, epsilon);
         let name = "demo-policy.toml";
-        let policy = Policy::parse(name, &text)?;
+        let policy = Policy::parse(name, &text).map_err(|findings| of_flags(epsilon, &findings))?;
         files::create_private(&self.folder.join(name), &text)?;
         Ok(policy)
     }
@@ -125,4 +126,10 @@ fn log(folder: &Path) -> Result<std::fs::File, Failure> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(&path).map_err(|error| Failure::invalid(format!("cannot write {}: {error}", path.display())))
+}
+
+/// Nobody wrote the policy: what is wrong with it is wrong with what it was made of.
+fn of_flags(epsilon: &str, findings: &[Diagnostic]) -> Failure {
+    let what: Vec<&str> = findings.iter().map(|finding| finding.what.as_str()).collect();
+    Failure::usage(format!("--epsilon {epsilon}: {}", what.join("; ")))
 }

@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use http::Uri;
 use mica_dap::Draft;
 use mica_dap::time::{Duration, Interval, Time};
 use mica_dp::parse_task_info;
 use mica_service::config::parse_duration;
+use mica_service::tls::{PeerTls, Peers};
 use serde_json::json;
 
 use super::vdaf::VdafArgs;
@@ -54,6 +56,9 @@ pub(crate) struct Args {
     /// Take reports only in this time: START:DURATION in seconds, both whole units of the time precision
     #[arg(long, value_name = "START:DURATION")]
     task_interval: Option<String>,
+    /// Take URLs of plain HTTP on other machines, for a task whose parties are all behind proxies that speak TLS
+    #[arg(long, env = "MICA_INSECURE")]
+    insecure: bool,
     /// The folder for the three files
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -61,6 +66,7 @@ pub(crate) struct Args {
 
 /// Does what the command line says.
 pub(super) fn run(args: &Args, global: &Global) -> Result<(), Failure> {
+    args.check_urls()?;
     let policy = files::policy(&args.policy)?;
     let task = provision(&args.spec()?, &policy)?;
     write(&args.out, &task)?;
@@ -68,6 +74,16 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), Failure> {
 }
 
 impl Args {
+    /// The URLs are bound into every report: what no server would ask is told now, and not when it is too late.
+    fn check_urls(&self) -> Result<(), Failure> {
+        let peers = Peers::load(&PeerTls::default(), self.insecure).map_err(Failure::invalid)?;
+        for (flag, url) in [("--leader", &self.leader), ("--helper", &self.helper)] {
+            let Ok(uri) = url.parse::<Uri>() else { continue };
+            peers.allow(&uri).map_err(|why| Failure::invalid(format!("{flag}: {why}")))?;
+        }
+        Ok(())
+    }
+
     fn spec(&self) -> Result<TaskSpec, Failure> {
         let time_precision_seconds = seconds(&self.time_precision)?;
         let task_interval =
