@@ -9,6 +9,8 @@ use super::span::Span;
 use super::timeline::{Piece, Timeline};
 use super::usage::{Caps, Grid, Use};
 use super::window::Window;
+use crate::conversion::{NoFiniteEpsilon, reported_epsilon};
+use crate::rational::Rational;
 use crate::units::format_units;
 
 /// A budget, as far as the accountant is concerned.
@@ -168,6 +170,21 @@ impl Account {
             ..self.timeline()
         };
         Some(saturated(epsilon.spent_in(self.own(uses), window)))
+    }
+
+    /// The ε to report for `window`, one of the budget's: the smaller of the bounds that hold. A budget of ρ needs
+    /// `delta`, unless all its noise was Laplace.
+    pub fn epsilon_in(
+        &self,
+        uses: &[Use],
+        window: Span,
+        delta: Option<&Rational>,
+    ) -> Result<f64, NoFiniteEpsilon> {
+        let spent = self.spent_in(uses, window);
+        match self.measure {
+            Measure::Epsilon => reported_epsilon(i64::MAX, Some(spent), None),
+            Measure::Rho => reported_epsilon(spent, self.pure_epsilon_in(uses, window), delta),
+        }
     }
 
     pub(super) fn timeline(&self) -> Timeline {

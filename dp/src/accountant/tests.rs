@@ -438,3 +438,25 @@ fn a_release_of_unknown_age_counts_in_every_window() {
     assert_eq!((refusal.spent, refusal.renews), (100, None));
     assert!(account.admit(&uses, &proposal(1, Span::ALL, 51, caps)).is_err());
 }
+
+#[test]
+fn the_epsilon_of_a_window_is_the_smaller_of_sum_and_conversion() {
+    let delta = "1e-6".parse().unwrap();
+    let account = account(Window::Lifetime, i64::MAX);
+    let caps = caps(1, 10, Window::Lifetime);
+    // Laplace, epsilon 1/2 and so rho 1/8: of twenty releases a unit is in ten.
+    let laplace =
+        Proposal { epsilon_units: Some(500_000_000_000), ..proposal(1, days(0, 1), 125_000_000_000, caps) };
+    let mut uses = Vec::new();
+    for _ in 0..20 {
+        pay(&account, &mut uses, &laplace);
+    }
+    let epsilon = |uses: &[Use]| account.epsilon_in(uses, Span::ALL, Some(&delta)).unwrap();
+    assert!((epsilon(&uses) - 5.0).abs() < 1e-9);
+    // One release of Gaussian noise, and only the conversion holds: rho 1.25 and 1/1000.
+    pay(&account, &mut uses, &proposal(2, days(0, 1), 1_000_000_000, caps));
+    assert_eq!(account.pure_epsilon_in(&uses, Span::ALL), None);
+    assert!(epsilon(&uses) > 8.84 && epsilon(&uses) < 8.86);
+    let pure = Account { measure: Measure::Epsilon, ..account.clone() };
+    assert!((pure.epsilon_in(&uses, Span::ALL, None).unwrap() - 1.251).abs() < 1e-9);
+}
