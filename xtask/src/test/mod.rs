@@ -25,8 +25,14 @@ pub(crate) const POSTGRES_URL: &str = "MICA_TEST_POSTGRES";
 /// Tells the tests that it is all right to leave PostgreSQL out; without it they fail when they miss it.
 const SQLITE_ONLY: &str = "MICA_TEST_SQLITE_ONLY";
 
+/// Tells the tests of the samplers to draw more, and from fresh seeds.
+const LONG: &str = "MICA_TEST_LONG";
+
 #[derive(clap::Args)]
 pub(crate) struct Options {
+    /// Test the noise with ten times as many draws from fresh seeds, which a failing test prints
+    #[arg(long)]
+    long: bool,
     /// Leave out the tests that need PostgreSQL
     #[arg(long)]
     sqlite_only: bool,
@@ -72,10 +78,14 @@ fn run_tests(root: &Path, options: &Options, steps: &mut Steps, tally: &mut Tall
     let mut command = cargo_test(root, options);
     command
         .env_remove(SQLITE_ONLY)
+        .env_remove(LONG)
         .arg("--no-fail-fast")
         .arg("--")
         .args(&options.filters)
         .args(&options.passed_on);
+    if options.long {
+        command.env(LONG, "1");
+    }
     // Lives until the tests have ended, and is stopped and removed when it is dropped.
     let mut _cluster = None;
     if options.sqlite_only {
