@@ -50,9 +50,12 @@ pub struct Config {
     /// Leader: whom it takes for the helper, and who it is to it.
     #[serde(default)]
     pub peer_tls: PeerTls,
-    /// Lets plain HTTP leave this machine, in both directions: for aggregators behind a proxy that speaks TLS.
+    /// Takes plain HTTP from other machines: for aggregators behind a proxy that speaks TLS.
     #[serde(default)]
     pub insecure: bool,
+    /// Asks the helper over plain HTTP on another machine too: where something else guards the way there.
+    #[serde(default)]
+    pub insecure_peers: bool,
     /// How long the keys live that clients seal to, and for which algorithms they are.
     #[serde(default)]
     pub hpke_keys: Schedule,

@@ -94,9 +94,12 @@ pub(crate) struct ServerArgs {
     /// Listen here in place of what the file says
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<String>,
-    /// Let plain HTTP leave this machine: for a server behind a proxy that speaks TLS
+    /// Take plain HTTP from other machines: for a server behind a proxy that speaks TLS
     #[arg(long)]
     pub(crate) insecure: bool,
+    /// Ask peers on other machines over plain HTTP too
+    #[arg(long)]
+    pub(crate) insecure_peers: bool,
 }
 
 /// Whom a command believes that asks other parties.
@@ -105,9 +108,9 @@ pub(crate) struct PeerArgs {
     /// Certificates of the authorities to believe, in PEM, in place of those of the operating system
     #[arg(long, value_name = "FILE", env = "MICA_ROOTS")]
     roots: Option<PathBuf>,
-    /// Let plain HTTP leave this machine
-    #[arg(long, env = "MICA_INSECURE")]
-    insecure: bool,
+    /// Ask parties on other machines over plain HTTP too
+    #[arg(long, env = "MICA_INSECURE_PEERS")]
+    insecure_peers: bool,
 }
 
 /// Who a command is to parties that ask for a certificate.
@@ -135,7 +138,7 @@ impl PeerArgs {
             certificate: identity.certificate.clone(),
             private_key: identity.private_key.clone(),
         };
-        Peers::load(&files, self.insecure).map_err(|error| {
+        Peers::load(&files, self.insecure_peers).map_err(|error| {
             let flag = error.key.replace("peer_tls.", "--").replace('_', "-");
             Failure::invalid(format!("{flag}: {}; {}", error.what, error.fix))
         })

@@ -12,6 +12,7 @@ use mica_dap::Draft;
 use mica_dap::hpke::HpkeKeypair;
 use mica_dap::id::{TaskId, to_base64url};
 use mica_dap::task::{BatchMode, TaskConfiguration, TaskParameters};
+use mica_dap::taskprov::{LONGEST_VALUE, header_value};
 use mica_dap::time::{Interval, TimePrecision};
 use mica_dap::vdaf::parameter_of;
 use mica_dap::vdaf_config::VdafConfig;
@@ -113,6 +114,45 @@ pub(crate) fn provision(spec: &TaskSpec, policy: &Policy) -> Result<Provisioned,
         aggregation_parameter,
     };
     Ok(Provisioned { task_id, configuration, leader, helper, collector, leader_to_helper })
+}
+
+/// Makes a task that comes to the aggregators with requests (taskprov): its name follows from its configuration, and the
+/// collector's key and token are those that were agreed on before there was any task.
+///
+/// # Errors
+/// As [`provision`], and when a configuration cannot say all that such a task needs.
+pub(crate) fn advertise(
+    spec: &TaskSpec,
+    policy: &Policy,
+    agreed: CollectorTask,
+) -> Result<CollectorTask, Failure> {
+    check(spec)?;
+    if matches!(spec.vdaf, VdafConfig::Poplar1 { .. }) || spec.batch_target_size.is_some() {
+        return Err(Failure::usage(
+            "prefixes and a batch target size are told to the leader alone, and a task that comes with requests is not; \
+             leave --taskprov out",
+        ));
+    }
+    if spec.task_interval.is_none() {
+        return Err(Failure::usage(
+            "a task that comes with requests is taken for a limited time only; add --task-interval START:DURATION",
+        ));
+    }
+    let (task_info, mechanism) = bind(spec, policy)?;
+    let configuration = configure(spec, task_info)?;
+    if header_value(&configuration).len() > LONGEST_VALUE {
+        return Err(Failure::usage("the configuration is too long for a header; use shorter URLs"));
+    }
+    let CollectorTask { token, keypair, .. } = agreed;
+    Ok(CollectorTask {
+        task_id: configuration.derived_task_id(),
+        draft: spec.draft,
+        configuration,
+        token,
+        keypair,
+        mechanism,
+        aggregation_parameter: Vec::new(),
+    })
 }
 
 /// What is wrong with the parameters by themselves, before any policy is asked.

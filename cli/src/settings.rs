@@ -57,6 +57,7 @@ pub(crate) struct Settings {
     role: RoleName,
     listen: Option<String>,
     insecure: bool,
+    insecure_peers: bool,
 }
 
 impl Settings {
@@ -68,7 +69,15 @@ impl Settings {
         let text = files::read(path, "configuration")?;
         let name = path.display().to_string();
         let (text, role) = take_role(&name, &text)?;
-        Ok(Self { path: path.to_owned(), name, text, role, listen: None, insecure: false })
+        Ok(Self {
+            path: path.to_owned(),
+            name,
+            text,
+            role,
+            listen: None,
+            insecure: false,
+            insecure_peers: false,
+        })
     }
 
     /// The configuration that a server is started with, provided that it is for `role`.
@@ -77,7 +86,8 @@ impl Settings {
     /// When it is another role's.
     pub(crate) fn of_server(role: RoleName, args: &ServerArgs) -> Result<Self, Failure> {
         let settings = Self::of(role, &args.config)?;
-        Ok(Self { listen: args.listen.clone(), insecure: args.insecure, ..settings })
+        let (insecure, insecure_peers) = (args.insecure, args.insecure_peers);
+        Ok(Self { listen: args.listen.clone(), insecure, insecure_peers, ..settings })
     }
 
     /// The same without flags.
@@ -121,6 +131,9 @@ impl Settings {
         }
         if self.insecure {
             sources = sources.flag("--insecure", "insecure", "true");
+        }
+        if self.insecure_peers {
+            sources = sources.flag("--insecure-peers", "insecure_peers", "true");
         }
         Ok(sources.load()?)
     }

@@ -25,9 +25,12 @@ pub struct Config {
     /// Whom the gateway takes for its targets, and who it is to them.
     #[serde(default)]
     pub peer_tls: PeerTls,
-    /// Lets plain HTTP leave this machine, in both directions: for gateways behind a proxy that speaks TLS.
+    /// Takes plain HTTP from other machines: for gateways behind a proxy that speaks TLS.
     #[serde(default)]
     pub insecure: bool,
+    /// Asks the leader over plain HTTP on another machine too: where something else guards the way there.
+    #[serde(default)]
+    pub insecure_peers: bool,
     /// How long clients and caches may keep the published key configurations.
     #[serde(default = "one_day", deserialize_with = "duration")]
     pub key_max_age: Duration,
@@ -153,6 +156,7 @@ impl Config {
             tls: None,
             peer_tls: PeerTls::default(),
             insecure: false,
+            insecure_peers: false,
             key_max_age: one_day(),
             timeout: twenty_seconds(),
             max_request_bytes: four_mebibytes(),

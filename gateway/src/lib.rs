@@ -93,7 +93,7 @@ impl Gateway {
 
     /// The same on a clock and a pool that others use as well.
     pub async fn build_with(config: Config, resources: Resources) -> Result<Self, BuildError> {
-        let peers = Peers::load(&config.peer_tls, config.insecure)?;
+        let peers = Peers::load(&config.peer_tls, config.insecure_peers)?;
         let tls = config.tls.as_ref().map(Acceptor::load).transpose()?;
         let routes = route::RouteTable::build(&config.routes, &peers)?;
         let store = Store::open(&config.database, &MIGRATOR).await?;

@@ -28,9 +28,12 @@ pub struct Config {
     /// Whom the relay takes for its gateway, and who it is to it.
     #[serde(default)]
     pub peer_tls: PeerTls,
-    /// Lets plain HTTP leave this machine, in both directions: for relays behind a proxy that speaks TLS.
+    /// Takes plain HTTP from other machines: for relays behind a proxy that speaks TLS.
     #[serde(default)]
     pub insecure: bool,
+    /// Asks the gateway over plain HTTP on another machine too: where something else guards the way there.
+    #[serde(default)]
+    pub insecure_peers: bool,
     /// How long the gateway may take before the client is told 504.
     #[serde(default = "half_a_minute", deserialize_with = "duration")]
     pub timeout: Duration,
@@ -68,6 +71,7 @@ impl Config {
             tls: None,
             peer_tls: PeerTls::default(),
             insecure: false,
+            insecure_peers: false,
             timeout: half_a_minute(),
             max_request_bytes: four_mebibytes(),
             max_buffered_bytes: sixty_four_mebibytes(),

@@ -61,7 +61,7 @@ impl Relay {
             .gateway_url
             .parse()
             .map_err(|_| PeerError::BadUrl(format!("`{}` is not a URL", config.gateway_url)))?;
-        let peers = Peers::load(&config.peer_tls, config.insecure)?;
+        let peers = Peers::load(&config.peer_tls, config.insecure_peers)?;
         peers.allow(&gateway).map_err(PeerError::BadUrl)?;
         let tls = config.tls.as_ref().map(Acceptor::load).transpose()?;
         if !is_resource_path(&config.path) {

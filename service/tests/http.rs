@@ -148,7 +148,7 @@ async fn plain_http_stays_on_this_machine_unless_it_is_allowed_to_leave() {
     let refused = HttpClient::new(HttpOptions::default()).send(request()).await.unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "http://no-such-host.invalid is plain HTTP to another machine; use https://, or allow it with --insecure"
+        "http://no-such-host.invalid is plain HTTP to another machine; use https://, or allow it with --insecure-peers"
     );
     let peers = Peers::load(&PeerTls::default(), true).unwrap();
     let client = HttpClient::new(HttpOptions { peers, ..HttpOptions::default() });

@@ -2,7 +2,7 @@
 //!
 //! Whoever listens has an [`Acceptor`], whoever asks has [`Peers`]; both read PEM files, both take changed files up
 //! without a restart, and both say in a sentence what is wrong with a certificate. Plain HTTP stays on loopback unless
-//! somebody has said `insecure`.
+//! somebody has said `insecure` or `insecure_peers`.
 //!
 //! A crate of its own, because clients need it and must not link a server. In the journey of a report this is the wall
 //! of the pipe: it must never learn what flows inside, nor write down who is at the other end.

@@ -19,22 +19,25 @@ use crate::{ALPN, Connector, PeerTls, TlsError, is_loopback, is_plain, provider}
 #[derive(Clone, Default)]
 pub struct Peers {
     files: Option<Arc<Reloading<ClientConfig>>>,
-    insecure: bool,
+    plain_http: bool,
 }
 
 impl Peers {
-    /// Reads the files of `peers`. With `insecure`, plain HTTP may leave the machine.
+    /// Reads the files of `peers`. With `insecure_peers`, they may be asked over plain HTTP.
     ///
     /// # Errors
     /// When one of the files does not do.
-    pub fn load(peers: &PeerTls, insecure: bool) -> Result<Self, TlsError> {
+    pub fn load(peers: &PeerTls, insecure_peers: bool) -> Result<Self, TlsError> {
         if *peers == PeerTls::default() {
-            return Ok(Self { files: None, insecure });
+            return Ok(Self { files: None, plain_http: insecure_peers });
         }
         let files: Vec<PathBuf> =
             [&peers.roots, &peers.certificate, &peers.private_key].into_iter().flatten().cloned().collect();
         let peers = peers.clone();
-        Ok(Self { files: Some(Arc::new(Reloading::new(files, move || build(&peers))?)), insecure })
+        Ok(Self {
+            files: Some(Arc::new(Reloading::new(files, move || build(&peers))?)),
+            plain_http: insecure_peers,
+        })
     }
 
     /// Takes changed files up: looks every `interval`, and on SIGHUP. Must be called inside a tokio runtime.
@@ -49,12 +52,12 @@ impl Peers {
     /// # Errors
     /// One sentence, when it is plain HTTP to another machine.
     pub fn allow(&self, uri: &Uri) -> Result<(), String> {
-        if self.insecure || !is_plain(uri) || is_loopback(uri) {
+        if self.plain_http || !is_plain(uri) || is_loopback(uri) {
             return Ok(());
         }
         let host = uri.authority().map_or("", |authority| authority.as_str());
         Err(format!(
-            "http://{host} is plain HTTP to another machine; use https://, or allow it with --insecure"
+            "http://{host} is plain HTTP to another machine; use https://, or allow it with --insecure-peers"
         ))
     }
 

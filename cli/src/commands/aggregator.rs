@@ -112,7 +112,7 @@ fn read(settings: &Settings, role: Role) -> Result<Parts, Failure> {
     server::check_listen(settings, &provenance, &config.listen.to_string(), reachable)?;
     let explain = |error: TlsError| server::explain_tls(settings, &provenance, &error);
     let tls = config.tls.as_ref().map(Acceptor::load).transpose().map_err(explain)?;
-    let peers = Peers::load(&config.peer_tls, config.insecure).map_err(explain)?;
+    let peers = Peers::load(&config.peer_tls, config.insecure_peers).map_err(explain)?;
     if !config.policy.is_file() {
         let what = format!("there is no file {}", config.policy.display());
         return Err(settings.wrong(&provenance, "policy", &what, "write the path of a policy file"));

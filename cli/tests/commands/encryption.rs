@@ -51,6 +51,8 @@ fn a_server_without_tls_listens_on_loopback_only() {
     let listen = format!("[::]:{port}");
     let ran = folder.mica(&["relay", "--config", "relay.toml", "--listen", &listen]);
     assert!(ran.one_line(3).starts_with("flag --listen: \"[::]:"), "{}", ran.err);
+    // To reach others without TLS is another decision than to be reached so.
+    assert_eq!(folder.mica(&["relay", "--config", "c.toml", "--insecure-peers"]).one_line(3), said);
     folder.write("relay.toml", &format!("{text}insecure = true\n"));
     assert_eq!(folder.mica(&["config", "check", "relay.toml"]).code, 0);
     assert_eq!(folder.mica_briefly("relay"), Some(0));
@@ -79,18 +81,25 @@ fn no_peer_on_another_machine_is_asked_without_tls() {
     let said = complaint(&folder, gateway);
     assert!(said.contains("route 1: target: http://leader.example is plain HTTP"), "{said}");
     for text in [far.as_str(), gateway] {
-        let allowed = text.replace("127.0.0.1:8483\"\n", "127.0.0.1:8483\"\ninsecure = true\n");
-        let allowed = allowed.replace("127.0.0.1:8484\"\n", "127.0.0.1:8484\"\ninsecure = true\n");
-        folder.write("ok.toml", &allowed);
-        let ran = folder.mica(&["config", "check", "ok.toml"]);
-        assert_eq!(ran.code, 0, "{}", ran.err);
+        // To be reached without TLS is another decision than to reach others so.
+        for (key, code) in [("insecure", 3), ("insecure_peers", 0)] {
+            let mut allowed = text.to_owned();
+            for port in [8483, 8484] {
+                let line = format!("127.0.0.1:{port}\"\n");
+                allowed = allowed.replace(&line, &format!("{line}{key} = true\n"));
+            }
+            folder.write("ok.toml", &allowed);
+            let ran = folder.mica(&["config", "check", "ok.toml"]);
+            assert_eq!(ran.code, code, "{key}: {}", ran.err);
+        }
     }
 }
 
 #[test]
 fn a_leader_asks_no_helper_on_another_machine_without_tls() {
     let folder = Folder::with_task(8481, 8482);
-    let urls = ["--leader", "https://leader.example/", "--helper", "http://helper.example/", "--insecure"];
+    let urls =
+        ["--leader", "https://leader.example/", "--helper", "http://helper.example/", "--insecure-peers"];
     let refused = folder.new_task("far", &urls[..4]);
     assert!(
         refused.one_line(3).starts_with("--helper: http://helper.example is plain HTTP"),
@@ -108,7 +117,7 @@ fn a_leader_asks_no_helper_on_another_machine_without_tls() {
     let import = ["task", "import", "far/leader.task.toml", "--config", "c.toml"];
     let ran = folder.mica(&import);
     assert!(ran.code != 0 && ran.err.contains("http://helper.example is plain HTTP"), "{}", ran.err);
-    folder.write("c.toml", &format!("{config}insecure = true\n"));
+    folder.write("c.toml", &format!("{config}insecure_peers = true\n"));
     let ran = folder.mica(&import);
     assert_eq!(ran.code, 0, "{}", ran.err);
 }

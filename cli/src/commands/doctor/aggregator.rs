@@ -70,7 +70,7 @@ async fn inside(
             endpoints.insert(peer.to_owned());
         }
     }
-    let trust = Peers::load(&config.peer_tls, config.insecure).map_err(Failure::invalid)?;
+    let trust = Peers::load(&config.peer_tls, config.insecure_peers).map_err(Failure::invalid)?;
     let http = HttpClient::new(HttpOptions { peers: trust, ..HttpOptions::default() });
     for endpoint in endpoints.iter().take(MOST_PEERS) {
         peers::examine(&http, endpoint, findings).await;

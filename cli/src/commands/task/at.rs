@@ -79,7 +79,7 @@ async fn desk(config: &std::path::Path) -> Result<Desk, Failure> {
     };
     let config = settings.load::<Config>()?.config.relative_to(settings.folder());
     // Nobody is asked from here, so the files of [peer_tls] are left alone.
-    let peers = Peers::load(&PeerTls::default(), config.insecure).map_err(Failure::invalid)?;
+    let peers = Peers::load(&PeerTls::default(), config.insecure_peers).map_err(Failure::invalid)?;
     Ok(Desk {
         role,
         policy: files::policy(&config.policy)?.into(),

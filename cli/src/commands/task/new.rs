@@ -3,17 +3,19 @@
 use std::path::{Path, PathBuf};
 
 use http::Uri;
+use mica_collector::CollectorTask;
 use mica_dap::Draft;
 use mica_dap::time::{Duration, Interval, Time};
 use mica_dp::parse_task_info;
 use mica_service::config::parse_duration;
 use mica_service::tls::{PeerTls, Peers};
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use super::vdaf::VdafArgs;
 use crate::args::{Format, Global, Mode};
 use crate::exit::Failure;
-use crate::provision::{Provisioned, TaskSpec, provision};
+use crate::provision::{Provisioned, TaskSpec, advertise, provision};
 use crate::{files, print};
 
 /// Make a task.
@@ -57,9 +59,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "START:DURATION")]
     task_interval: Option<String>,
     /// Take URLs of plain HTTP on other machines, for a task whose parties are all behind proxies that speak TLS
-    #[arg(long, env = "MICA_INSECURE")]
-    insecure: bool,
-    /// The folder for the three files
+    #[arg(long, env = "MICA_INSECURE_PEERS")]
+    insecure_peers: bool,
+    /// Make a task that comes to the aggregators with requests: they are told nothing beforehand, and FILE is a task file of
+    /// the collector whose key and token they have agreed on; only the collector's file is written
+    #[arg(long, value_name = "FILE")]
+    taskprov: Option<PathBuf>,
+    /// The folder for the files
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 }
@@ -68,15 +74,25 @@ pub(crate) struct Args {
 pub(super) fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     args.check_urls()?;
     let policy = files::policy(&args.policy)?;
-    let task = provision(&args.spec()?, &policy)?;
-    write(&args.out, &task)?;
-    say(&args.out, &task, global.output)
+    let spec = args.spec()?;
+    let Some(agreed) = &args.taskprov else {
+        let Provisioned { leader, helper, collector, .. } = provision(&spec, &policy)?;
+        let contents = [leader.to_toml(), helper.to_toml(), collector.to_json()];
+        let files: Vec<_> = FILES.into_iter().zip(contents).collect();
+        write(&args.out, &files)?;
+        return say(&args.out, &files, &collector, global.output);
+    };
+    let agreed = CollectorTask::from_json(&files::read(agreed, "collector's task file")?)?;
+    let collector = advertise(&spec, &policy, agreed)?;
+    let files = [(COLLECTOR, collector.to_json())];
+    write(&args.out, &files)?;
+    say(&args.out, &files, &collector, global.output)
 }
 
 impl Args {
     /// The URLs are bound into every report: what no server would ask is told now, and not when it is too late.
     fn check_urls(&self) -> Result<(), Failure> {
-        let peers = Peers::load(&PeerTls::default(), self.insecure).map_err(Failure::invalid)?;
+        let peers = Peers::load(&PeerTls::default(), self.insecure_peers).map_err(Failure::invalid)?;
         for (flag, url) in [("--leader", &self.leader), ("--helper", &self.helper)] {
             let Ok(uri) = url.parse::<Uri>() else { continue };
             peers.allow(&uri).map_err(|why| Failure::invalid(format!("{flag}: {why}")))?;
@@ -129,33 +145,34 @@ fn interval(text: &str, precision: u64) -> Result<Interval, Failure> {
     })
 }
 
-fn write(folder: &Path, task: &Provisioned) -> Result<(), Failure> {
+fn write(folder: &Path, files: &[(&str, Zeroizing<String>)]) -> Result<(), Failure> {
     std::fs::create_dir_all(folder)
         .map_err(|error| Failure::invalid(format!("cannot make the folder {}: {error}", folder.display())))?;
     // All or nothing: a task of which one party has an old file would never work.
-    if let Some(there) = FILES.iter().map(|file| folder.join(file)).find(|path| path.exists()) {
+    if let Some(there) = files.iter().map(|(file, _)| folder.join(file)).find(|path| path.exists()) {
         return Err(Failure::invalid(format!(
             "{} exists already; choose another folder or remove it",
             there.display()
         )));
     }
-    let contents = [task.leader.to_toml(), task.helper.to_toml(), task.collector.to_json()];
-    FILES
-        .iter()
-        .zip(&contents)
-        .try_for_each(|(file, content)| files::create_private(&folder.join(file), content))
+    files.iter().try_for_each(|(file, content)| files::create_private(&folder.join(file), content))
 }
 
 /// Says what was made; none of it is a secret.
-fn say(folder: &Path, task: &Provisioned, format: Format) -> Result<(), Failure> {
+fn say(
+    folder: &Path,
+    files: &[(&str, Zeroizing<String>)],
+    task: &CollectorTask,
+    format: Format,
+) -> Result<(), Failure> {
     let id = task.task_id.to_string();
     let statement = parse_task_info(task.configuration.task_info()).map(|(_, hash)| hex::encode(hash));
-    let files: Vec<String> = FILES.iter().map(|file| folder.join(file).display().to_string()).collect();
+    let files: Vec<String> = files.iter().map(|(file, _)| folder.join(file).display().to_string()).collect();
     match format {
         Format::Json => print::json(&json!({ "task_id": id, "statement_sha256": statement, "files": files })),
         Format::Csv => print::csv(&["task_id"], &[vec![id]]),
         Format::Table => {
-            let noise = match task.collector.mechanism.as_ref() {
+            let noise = match task.mechanism.as_ref() {
                 Some(mechanism) => mechanism.describe(),
                 None => {
                     "NONE: by written exception the totals of this task are released as they are".to_owned()
@@ -167,7 +184,8 @@ fn say(folder: &Path, task: &Provisioned, format: Format) -> Result<(), Failure>
 }
 
 /// Leader, helper, collector.
-const FILES: [&str; 3] = ["leader.task.toml", "helper.task.toml", "collector.task.json"];
+const FILES: [&str; 3] = ["leader.task.toml", "helper.task.toml", COLLECTOR];
+const COLLECTOR: &str = "collector.task.json";
 
 #[cfg(test)]
 mod tests {
