@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::Authority;
-use http::{Request, Response, Uri};
+use http::{Request, Response, StatusCode, Uri, header};
 use http_body::Body as _;
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use thiserror::Error;
 
+pub use crate::outgoing::Sent;
+use crate::outgoing::{Outgoing, Progress, Sizes};
 use crate::tls::{Connector, Peers, RELOAD_INTERVAL, Reason, is_plain};
 
 /// How a client behaves.
@@ -45,23 +47,25 @@ impl Default for HttpOptions {
 /// Why there is no answer. `origin` is scheme, host and port as they were configured.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PeerError {
-    /// No connection, or it broke before the answer was complete. The peer may have seen the request.
+    /// No connection, or it broke before the answer was complete.
     #[error("cannot reach {origin}: {why}")]
     Unreachable {
         /// Who was asked.
         origin: String,
         /// In one phrase.
         why: String,
-        /// Whether anything of the request may have left.
-        sent: bool,
+        /// How much of the request may have left.
+        sent: Sent,
     },
-    /// No complete answer in time. The peer may have seen the request.
+    /// No complete answer in time.
     #[error("{origin} did not answer within {seconds} s")]
     Timeout {
         /// Who was asked.
         origin: String,
         /// The time that was allowed.
         seconds: u64,
+        /// How much of the request may have left.
+        sent: Sent,
     },
     /// The answer is larger than allowed.
     #[error("the answer of {origin} is larger than {limit} bytes")]
@@ -93,13 +97,13 @@ pub enum PeerError {
 }
 
 impl PeerError {
-    /// Whether it is certain that the peer has seen nothing of the request.
-    pub fn nothing_was_sent(&self) -> bool {
+    /// How much of the request the peer may have got. A part is as good as nothing: it is no request.
+    pub fn sent(&self) -> Sent {
         match self {
-            Self::Unreachable { sent, .. } => !sent,
-            Self::Certificate { .. } | Self::BadUrl(_) => true,
+            Self::Unreachable { sent, .. } | Self::Timeout { sent, .. } => *sent,
+            Self::Certificate { .. } | Self::BadUrl(_) => Sent::Nothing,
             // Who does not let us in may say so about one connection while another breaks.
-            Self::Timeout { .. } | Self::TooLarge { .. } | Self::NotAccepted { .. } => false,
+            Self::TooLarge { .. } | Self::NotAccepted { .. } => Sent::All,
         }
     }
 }
@@ -136,10 +140,11 @@ impl Peer {
 /// Sends requests over pooled connections. Clones share the pool.
 #[derive(Debug, Clone)]
 pub struct HttpClient {
-    plain: Client<Connector, Full<Bytes>>,
-    tls: Client<Connector, Full<Bytes>>,
+    plain: Client<Connector, Outgoing>,
+    tls: Client<Connector, Outgoing>,
     connector: Connector,
     options: HttpOptions,
+    sizes: Sizes,
     #[cfg(feature = "testing")]
     instead: Option<crate::testing::Network>,
 }
@@ -165,6 +170,7 @@ impl HttpClient {
             tls,
             connector,
             options,
+            sizes: Sizes::default(),
             #[cfg(feature = "testing")]
             instead: None,
         }
@@ -201,43 +207,73 @@ impl HttpClient {
         }
         let origin = origin_of(request.uri())?;
         self.options.peers.allow(request.uri()).map_err(PeerError::BadUrl)?;
-        match tokio::time::timeout(self.options.timeout, self.exchange(&origin, request)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(PeerError::Timeout { origin, seconds: self.options.timeout.as_secs() }),
+        let (head, body) = request.into_parts();
+        let bytes = body.len();
+        let (body, progress) = Outgoing::new(body, !self.sizes.takes(&origin, bytes));
+        let exchange = self.exchange(&origin, Request::from_parts(head, body), &progress);
+        let answer = tokio::time::timeout(self.options.timeout, exchange).await.unwrap_or_else(|_| {
+            let (origin, seconds) = (origin.clone(), self.options.timeout.as_secs());
+            Err(PeerError::Timeout { origin, seconds, sent: progress.stop() })
+        });
+        match &answer {
+            Ok(answer) => self.sizes.learn(&origin, bytes, answer.status() != StatusCode::PAYLOAD_TOO_LARGE),
+            Err(error) if error.sent() == Sent::Part => self.sizes.learn(&origin, bytes, false),
+            Err(_) => {}
         }
+        answer
     }
 
-    async fn exchange(&self, origin: &str, request: Request<Bytes>) -> Result<Response<Bytes>, PeerError> {
-        let broken =
-            || PeerError::Unreachable { origin: origin.to_owned(), why: BROKE_OFF.to_owned(), sent: true };
+    async fn exchange(
+        &self,
+        origin: &str,
+        request: Request<Outgoing>,
+        progress: &Progress,
+    ) -> Result<Response<Bytes>, PeerError> {
         let too_large =
             || PeerError::TooLarge { origin: origin.to_owned(), limit: self.options.max_response };
         let limit = self.options.max_response;
         let client = if is_plain(request.uri()) { &self.plain } else { &self.tls };
-        let response = client.request(request.map(Full::new)).await;
-        let (head, body) = response.map_err(|error| self.explain(origin, &error))?.into_parts();
+        let response = client.request(request).await;
+        let (mut head, body) = response.map_err(|error| self.explain(origin, &error, progress))?.into_parts();
         if body.size_hint().lower() > limit as u64 {
             return Err(too_large());
         }
         match Limited::new(body, limit).collect().await {
             Ok(body) => Ok(Response::from_parts(head, body.to_bytes())),
             Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
-            Err(_) => Err(broken()),
+            // Who refuses a request by its size often breaks off over it; the status says it all.
+            Err(_) if head.status == StatusCode::PAYLOAD_TOO_LARGE => {
+                head.headers.remove(header::CONTENT_LENGTH);
+                Ok(Response::from_parts(head, Bytes::new()))
+            }
+            Err(_) => {
+                let (origin, why) = (origin.to_owned(), BROKE_OFF.to_owned());
+                Err(PeerError::Unreachable { origin, why, sent: progress.stop() })
+            }
         }
     }
 
     /// The kind of failure, without the address that lower layers like to add.
-    fn explain(&self, origin: &str, error: &hyper_util::client::legacy::Error) -> PeerError {
+    fn explain(
+        &self,
+        origin: &str,
+        error: &hyper_util::client::legacy::Error,
+        progress: &Progress,
+    ) -> PeerError {
         let host = origin.split_once("://").map_or(origin, |(_, host)| host).to_owned();
         let origin = origin.to_owned();
-        let sent = !error.is_connect();
+        let sent = if error.is_connect() { Sent::Nothing } else { progress.stop() };
         match self.connector.reason(&host, error) {
             Some(Reason::Certificate(why)) => PeerError::Certificate { host, why },
             Some(Reason::NotAccepted(why)) => PeerError::NotAccepted { origin, why },
             Some(Reason::Unusable(why)) => PeerError::BadUrl(why),
             Some(Reason::Other(why)) => PeerError::Unreachable { origin, why, sent },
             None => {
-                let why = if sent { "the connection broke before the answer" } else { "no connection" };
+                let why = match sent {
+                    _ if error.is_connect() => "no connection",
+                    Sent::Nothing | Sent::Part => "the connection broke before all of the request had left",
+                    Sent::All => "the connection broke before the answer",
+                };
                 PeerError::Unreachable { origin, why: why.to_owned(), sent }
             }
         }

@@ -9,6 +9,7 @@ pub mod compute;
 pub mod config;
 pub mod http;
 pub mod listener;
+mod outgoing;
 pub mod retry_after;
 pub mod room;
 pub mod secret;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
-use mica_service::http::{HttpClient, HttpOptions, Peer, PeerError};
+use mica_service::http::{HttpClient, HttpOptions, Peer, PeerError, Sent};
 use mica_service::tls::{PeerTls, Peers};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -72,8 +72,8 @@ async fn of_a_connection_that_was_refused_it_is_known_that_nothing_was_sent() {
     let address = listener.local_addr().unwrap();
     drop(listener);
     let refused = get(&HttpClient::new(HttpOptions::default()), address).await.unwrap_err();
-    assert!(matches!(refused, PeerError::Unreachable { sent: false, .. }), "{refused:?}");
-    assert!(refused.nothing_was_sent());
+    assert!(matches!(refused, PeerError::Unreachable { sent: Sent::Nothing, .. }), "{refused:?}");
+    assert_eq!(refused.sent(), Sent::Nothing);
 }
 
 #[tokio::test]
@@ -84,9 +84,32 @@ async fn a_request_on_a_connection_that_breaks_is_not_sent_again() {
     assert!(get(&client, address).await.is_ok());
     let broken = get(&client, address).await.unwrap_err();
     assert!(matches!(broken, PeerError::Unreachable { .. }), "{broken:?}");
-    assert!(!broken.nothing_was_sent(), "it was read");
+    assert_eq!(broken.sent(), Sent::All, "it was read");
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(requests.load(Ordering::SeqCst), 2);
+}
+
+async fn post(client: &HttpClient, address: SocketAddr, length: usize) -> Result<u16, PeerError> {
+    let request = Request::post(format!("http://{address}/")).body(Bytes::from(vec![7; length])).unwrap();
+    client.send(request).await.map(|answer| answer.status().as_u16())
+}
+
+/// S32: what is refused by its announced length never arrives, and the client knows it.
+#[tokio::test]
+async fn of_a_connection_that_breaks_within_a_request_it_is_known_that_it_did_not_arrive() {
+    let client = HttpClient::new(HttpOptions::default());
+    for length in [300 << 10, 2 << 20, 32 << 20] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let answered = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            // Closed with the body unread, so that the connection is reset.
+            assert!(read_request(&mut stream).await);
+        });
+        let broken = post(&client, address, length).await.unwrap_err();
+        answered.await.unwrap();
+        assert!(matches!(broken, PeerError::Unreachable { sent: Sent::Part, .. }), "{length}: {broken:?}");
+    }
 }
 
 #[tokio::test]
@@ -125,6 +148,30 @@ async fn the_timeout_covers_the_whole_answer() {
         }
     });
     assert!(matches!(get(&client, address).await, Err(PeerError::Timeout { .. })));
+}
+
+#[tokio::test]
+async fn a_request_that_is_given_up_before_its_end_has_left_did_not_arrive() {
+    let options = HttpOptions { timeout: Duration::from_millis(300), ..HttpOptions::default() };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut silent = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            silent.push(stream);
+        }
+    });
+    for (length, sent) in [(32 << 20, Sent::Part), (100, Sent::All)] {
+        let late = post(&HttpClient::new(options.clone()), address, length).await.unwrap_err();
+        assert!(matches!(late, PeerError::Timeout { .. }) && late.sent() == sent, "{late:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_by_size_that_breaks_off_is_a_refusal() {
+    let (address, ..) = server(&[b"HTTP/1.1 413 x\r\nContent-Length: 100\r\n\r\nToo"]).await;
+    let client = HttpClient::new(HttpOptions::default());
+    assert_eq!(post(&client, address, 10).await, Ok(413));
 }
 
 #[tokio::test]

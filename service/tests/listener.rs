@@ -251,3 +251,70 @@ async fn an_address_in_use_is_reported_with_what_to_do() {
     );
     assert!(bind("not an address").await.is_err());
 }
+
+/// A server that refuses each request by its announced length, without looking at the body.
+async fn refusing() -> SocketAddr {
+    let refuse = |_: axum::extract::Request| async { http::StatusCode::PAYLOAD_TOO_LARGE };
+    let router = Router::new().route("/", post(refuse));
+    let listener = bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(serve(listener, router, Limits::default(), Shutdown::new()));
+    address
+}
+
+/// S32.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_reaches_a_client_whose_body_nobody_reads() {
+    let address = refusing().await;
+    for h2 in [false, true] {
+        let client = client(h2);
+        for length in [10, 500 << 10, 2 << 20, 32 << 20] {
+            for _ in 0..10 {
+                let request = http::Request::post(format!("http://{address}/"));
+                let answer = client.send(request.body(Bytes::from(vec![0; length])).unwrap()).await;
+                assert_eq!(answer.map(|answer| answer.status().as_u16()), Ok(413), "{length}, h2: {h2}");
+            }
+        }
+    }
+}
+
+/// Announces so many bytes, sends as many of them as the server puts up with, and only then reads.
+async fn talkative(address: SocketAddr, announced: usize) -> (usize, Vec<u8>) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head = format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {announced}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let (piece, mut sent) = (vec![0; 64 << 10], 0);
+    while sent < announced {
+        let next = &piece[..piece.len().min(announced - sent)];
+        let Ok(Ok(())) = timeout(Duration::from_secs(10), stream.write_all(next)).await else { break };
+        sent += next.len();
+    }
+    let (mut answer, mut some) = (Vec::new(), [0; 1_000]);
+    while let Ok(Ok(read @ 1..)) = timeout(Duration::from_secs(2), stream.read(&mut some)).await {
+        answer.extend_from_slice(&some[..read]);
+    }
+    (sent, answer)
+}
+
+#[tokio::test]
+async fn a_client_that_reads_last_is_heard_out_and_one_that_goes_on_for_ever_is_left() {
+    let address = refusing().await;
+    let (sent, answer) = talkative(address, 3 << 20).await;
+    assert_eq!(sent, 3 << 20);
+    assert!(answer.starts_with(b"HTTP/1.1 413"));
+    let begun = Instant::now();
+    let (sent, _) = talkative(address, 1 << 40).await;
+    assert!(sent < 100 << 20, "{sent}");
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_client_that_asks_before_it_sends_is_told_no_and_nothing_else() {
+    let address = refusing().await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head = "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 1000\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413");
+}

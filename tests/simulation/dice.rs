@@ -158,6 +158,7 @@ impl Dice {
         self.one_of(&[
             Fault::None,
             Fault::Lost,
+            Fault::Torn,
             Fault::AnswerLost,
             Fault::Twice,
             Fault::Late,

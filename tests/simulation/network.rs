@@ -15,7 +15,7 @@ use mica_dap::codec::Encode as _;
 use mica_dap::id::{AggregateShareId, ReportId};
 use mica_dap::media::Media;
 use mica_dap::report::UploadRequest;
-use mica_service::http::{HttpClient, PeerError};
+use mica_service::http::{HttpClient, PeerError, Sent};
 use mica_service::testing::Network;
 use tower::ServiceExt as _;
 
@@ -139,6 +139,7 @@ impl Wires {
         match fault {
             Fault::None => self.deliver(to, request).await,
             Fault::Lost => Err(unreachable("lost on the way")),
+            Fault::Torn => Err(broken("it broke off before all of it had left", Sent::Part)),
             Fault::AnswerLost => {
                 let _ = self.deliver(to, request).await;
                 Err(unreachable("the answer was lost"))
@@ -290,7 +291,11 @@ fn reject_one(response: &mut Response<Bytes>) {
 }
 
 fn unreachable(why: &str) -> PeerError {
-    PeerError::Unreachable { origin: "the simulated network".to_owned(), why: why.to_owned(), sent: true }
+    broken(why, Sent::All)
+}
+
+fn broken(why: &str, sent: Sent) -> PeerError {
+    PeerError::Unreachable { origin: "the simulated network".to_owned(), why: why.to_owned(), sent }
 }
 
 /// More reports than a job has.

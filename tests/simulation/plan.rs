@@ -164,6 +164,8 @@ pub(crate) enum Fault {
     None,
     /// It never arrives.
     Lost,
+    /// The connection breaks before all of it has left, and the sender knows.
+    Torn,
     /// It arrives, and its answer does not.
     AnswerLost,
     /// It arrives twice; the second answer is the one that is seen.

@@ -7,6 +7,8 @@
 pub enum Reason {
     /// No connection, no answer in time, or one that broke off.
     Unreachable,
+    /// The connection broke, or the time was over, before all of the request had left.
+    Interrupted,
     /// The helper has too much to do.
     Busy,
     /// The helper failed.
@@ -35,6 +37,7 @@ impl Reason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unreachable => "unreachable",
+            Self::Interrupted => "interrupted",
             Self::Busy => "busy",
             Self::Failing => "failing",
             Self::Deferred => "deferred",
@@ -53,6 +56,9 @@ impl Reason {
     pub fn advice(word: &str) -> &'static str {
         match word {
             "unreachable" => "check that the helper runs and can be reached from here",
+            "interrupted" => {
+                "ask the helper's operator how large requests may be, and whether something on the way breaks them off"
+            }
             "busy" | "deferred" => "nothing: the helper asked for patience; if it lasts, ask its operator",
             "failing" | "confused" => "ask the helper's operator for its log",
             "unauthorized" => "compare the token or certificate of the task with the helper's",

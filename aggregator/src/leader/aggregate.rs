@@ -63,13 +63,24 @@ pub(crate) async fn run(shared: &Arc<Shared>, job: &Held<JobRow>, doubt: &Doubt)
         return split::split(shared, &task, job, (&included, None)).await;
     }
     let size = request.len() as u64;
-    match converse(shared, &task, (job, doubt), (request, Rounds::begin(sent, blank))).await? {
-        Some(settlement) => finish::finish(shared, &task, job, settlement).await,
-        None if job.row.in_doubt => {
+    let reports = sent.len();
+    match converse(shared, &task, (job, doubt), (request, Rounds::begin(sent, blank))).await {
+        Ok(Some(settlement)) => finish::finish(shared, &task, job, settlement).await,
+        Ok(None) if doubt.get() => {
             let why = "the helper takes no job of this size any more, and may have counted it when it did";
             Err(JobError::because(Reason::TooLarge, why))
         }
-        None => split::split(shared, &task, job, (&included, Some(size))).await,
+        Ok(None) => split::split(shared, &task, job, (&included, Some(size))).await,
+        // Some refuse a request by its size and break off, so that their answer is never read.
+        Err(error)
+            if error.reason() == Reason::Interrupted
+                && !doubt.get()
+                && reports > 1
+                && job.row.attempts >= INTERRUPTIONS =>
+        {
+            split::split(shared, &task, job, (&included, Some(size))).await
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -205,6 +216,9 @@ fn begin(opened: Vec<Opened>, included: &[bool]) -> Result<(Vec<VerifyInit>, Vec
     }
     Ok((inits, sent))
 }
+
+/// So often a job is sent as it is although the connection breaks each time before all of it has left.
+const INTERRUPTIONS: u64 = 3;
 
 /// Reports per piece of work on the compute pool: some milliseconds.
 const CHUNK: usize = 32;

@@ -8,7 +8,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use mica_dap::media::Media;
 use mica_dap::problem::{Problem, ProblemDocument};
 use mica_dap::{resource, taskprov};
-use mica_service::http::PeerError;
+use mica_service::http::{PeerError, Sent};
 use mica_service::retry_after::retry_after;
 
 use crate::error::{Abort, BUDGET_EXHAUSTED, EXCEPTION_EXPIRED, FIELD_OVERFLOW, OVERLOADED};
@@ -143,9 +143,11 @@ fn failed(error: PeerError) -> JobError {
     let reason = match error {
         PeerError::TooLarge { .. } => Reason::Confused,
         PeerError::BadUrl(_) => Reason::Local,
+        _ if error.sent() == Sent::Part => Reason::Interrupted,
         _ => Reason::Unreachable,
     };
-    let untouched = error.nothing_was_sent();
+    // What did not arrive whole did not arrive.
+    let untouched = error.sent() != Sent::All;
     JobError::Retry { reason, why: format!("the helper: {error}"), seconds: None, untouched }
 }
 

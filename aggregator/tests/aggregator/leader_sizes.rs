@@ -108,6 +108,28 @@ async fn a_job_that_never_left_or_was_turned_away_is_cut_in_two_when_it_is_too_l
     }
 }
 
+/// S32: the answer is lost with the connection more often than not; what did not leave whole was not counted.
+#[tokio::test]
+async fn a_job_that_is_refused_unread_is_cut_whether_or_not_the_refusal_is_heard() {
+    for (database, answers) in [(sqlite(), true), (sqlite(), false)] {
+        let vdaf = VdafConfig::Poplar1 { bits: 256 };
+        let kind = Kind { vdaf: vdaf.clone(), prefixes: &["0", "1"], ..Kind::default() };
+        let world = World::start(kind, &database).await;
+        world.helper.reads_at_most(200 << 10, answers);
+        let text = "01".repeat(128);
+        let measurement = Measurement::parse(&vdaf, &text).expect("so many bits");
+        let report = |_| world.builder.report(&measurement, NOW).expect("a fitting measurement");
+        let reports: Vec<_> = (0..24).map(report).collect();
+        assert_eq!(world.upload(&reports).await, []);
+        world.settled().await;
+        let sent = world.helper.posted(JOBS);
+        assert!(sent.len() >= 2, "{answers}: it was too large at first");
+        assert!(sent.iter().all(|body| body.len() > 10 << 10 && body.len() <= 200 << 10), "{answers}");
+        assert_eq!((world.leader.counted().await, world.helper.honest().counted()), (24, 24), "{answers}");
+        assert_eq!(world.totals(&world.collected().await), (24, vec![24, 0]), "{answers}");
+    }
+}
+
 #[tokio::test]
 async fn a_job_larger_than_the_leaders_own_limit_is_cut_before_it_is_sent() {
     let database = sqlite();

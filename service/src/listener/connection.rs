@@ -21,6 +21,7 @@ use tower::ServiceExt as _;
 use tracing::Instrument as _;
 
 use super::Limits;
+use super::farewell::Attended;
 use super::pace::TimedBody;
 use super::pulse::Pulse;
 use crate::shutdown::Shutdown;
@@ -118,10 +119,14 @@ impl Server {
     ) -> impl Future<Output = Result<Response, Infallible>> + Send + 'static {
         let in_flight = pulse.request();
         let (time, pace) = (self.limits.body_timeout, self.limits.body_pace);
-        let request = request.map(|body| {
-            if body.is_end_stream() { Body::empty() } else { Body::new(TimedBody::new(body, time, pace)) }
-        });
-        let answer = self.router.clone().oneshot(request);
+        let (head, body) = request.into_parts();
+        let body = if body.is_end_stream() {
+            Body::empty()
+        } else {
+            let body = Attended::new(body, head.version, &head.headers);
+            Body::new(TimedBody::new(body, time, pace))
+        };
+        let answer = self.router.clone().oneshot(Request::from_parts(head, body));
         async move {
             let response = answer.await;
             drop(in_flight);

@@ -9,6 +9,7 @@
 
 mod accept;
 mod connection;
+mod farewell;
 mod pace;
 mod pulse;
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use http::{HeaderName, Method, Request, Response, header};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use mica_dap::hpke::HpkeKeypair;
@@ -48,6 +48,8 @@ struct Shared {
     script: Mutex<VecDeque<Act>>,
     /// The largest request it takes.
     limit: Mutex<usize>,
+    /// The largest that it reads, and whether it says so of a larger one.
+    reads: Mutex<(usize, bool)>,
     received: Mutex<Vec<Received>>,
     /// What it was told to forget.
     deleted: Mutex<Vec<Received>>,
@@ -63,6 +65,7 @@ impl ScriptedHelper {
             honest: Mutex::new(Honest::new(task, keypair)),
             script: Mutex::default(),
             limit: Mutex::new(usize::MAX),
+            reads: Mutex::new((usize::MAX, true)),
             received: Mutex::default(),
             deleted: Mutex::default(),
             reluctance: Mutex::default(),
@@ -106,6 +109,12 @@ impl ScriptedHelper {
     }
 
     /// All other requests: those to forget something come when it suits the leader.
+    /// From now on it refuses a request that announces more bytes without reading them, and closes: the connection is
+    /// reset, and its answer may be lost over it. If it does not answer, it surely is.
+    pub(crate) fn reads_at_most(&self, bytes: usize, answers: bool) {
+        *self.shared.reads.lock().expect("nobody panics") = (bytes, answers);
+    }
+
     pub(crate) fn received(&self) -> Vec<Received> {
         self.shared.received.lock().expect("nobody panics").clone()
     }
@@ -140,6 +149,15 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 
 async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Spoken>, io::Error> {
     let (head, body) = request.into_parts();
+    let (most, answers) = *shared.reads.lock().expect("nobody panics");
+    if body.size_hint().lower() > most as u64 {
+        let refusal = Answer { status: 413, ..Answer::default() };
+        return if answers {
+            Ok(refusal.into_response())
+        } else {
+            Err(io::ErrorKind::ConnectionReset.into())
+        };
+    }
     let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let received = Received {
         target: head.uri.to_string(),
