@@ -38,9 +38,10 @@ pub(crate) async fn run(shared: &Arc<Shared>, job: &Held<JobRow>, doubt: &Doubt)
         return Err(JobError::because(Reason::Local, why));
     }
     let (segments, limit) = load(shared, job).await?;
-    let again = segments.iter().all(|segment| segment.not_before > 0);
     let opened = open_all(shared, &task, segments, job.row.included.is_some()).await?;
     let included = included::freeze(shared, &task, job, &opened).await?;
+    // Whatever else is in the job may be left out of the request.
+    let again = opened.iter().zip(&included).any(|(opened, included)| *included && opened.comes_again);
     let (mut inits, sent) = begin(opened, &included)?;
     if inits.is_empty() {
         return finish::finish(shared, &task, job, Settlement::default()).await;
@@ -113,6 +114,8 @@ async fn converse(
 pub(super) struct Opened {
     pub(super) report: Report,
     pub(super) outcome: Result<LeaderInit, ReportError>,
+    /// Whether it was in another job before.
+    pub(super) comes_again: bool,
 }
 
 /// The segments of the job, and the most bytes that one request for its task may have.
@@ -140,25 +143,26 @@ async fn open_all(
     for segment in &segments {
         let mut reader = Reader::new(&segment.reports);
         while !reader.is_empty() {
-            reports
-                .push(Report::decode(&mut reader).map_err(|_| StoreError::corrupt("segments", "reports"))?);
+            let report =
+                Report::decode(&mut reader).map_err(|_| StoreError::corrupt("segments", "reports"))?;
+            reports.push((report, segment.not_before > 0));
         }
     }
     let (ring, task) = (keys_of(shared, &reports).await?, Arc::clone(task));
     // What was sent once is sent again, however long the key has been accepted no more.
     let now = (!was_sent).then(|| shared.clock.now());
-    let opened = shared.compute.map(reports, CHUNK, move |report| {
+    let opened = shared.compute.map(reports, CHUNK, move |(report, comes_again)| {
         let keys = now.map_or_else(|| ring.whole(), |now| ring.at(now));
         let outcome = open_one(keys, &task, &report);
-        Opened { report, outcome }
+        Opened { report, outcome, comes_again }
     });
     Ok(opened.await)
 }
 
 /// The keys that the reports are sealed to, as far as there still are any. A report whose key is destroyed is refused for
 /// good; one whose key this process cannot use, and another can, is not.
-async fn keys_of(shared: &Shared, reports: &[Report]) -> Result<Arc<KeyRing>, JobError> {
-    let ids = || reports.iter().map(|report| report.leader_encrypted_input_share.config_id);
+async fn keys_of(shared: &Shared, reports: &[(Report, bool)]) -> Result<Arc<KeyRing>, JobError> {
+    let ids = || reports.iter().map(|(report, _)| report.leader_encrypted_input_share.config_id);
     let ring = shared.keys.ring();
     if ids().all(|id| ring.whole().find(id).is_some()) {
         return Ok(ring);

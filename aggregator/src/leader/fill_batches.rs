@@ -63,7 +63,7 @@ struct Planned {
     takes: Vec<Take>,
     reports: u64,
     bytes: u64,
-    /// Whether its first reports were in a job before.
+    /// Whether any of its reports was in a job before.
     again: bool,
 }
 
@@ -96,8 +96,8 @@ impl Plan {
         let each = segment.bytes.div_ceil(segment.report_count.max(1)).max(1);
         let space = |job: Option<&Planned>| {
             let (reports, bytes, again) =
-                job.map_or((0, 0, segment.again), |job| (job.reports, job.bytes, job.again));
-            let by_count = most_reports(limits, again).saturating_sub(reports);
+                job.map_or((0, 0, false), |job| (job.reports, job.bytes, job.again));
+            let by_count = most_reports(limits, again || segment.again).saturating_sub(reports);
             let by_bytes = (limits.job_bytes as u64).saturating_sub(bytes) / each;
             by_count.min(by_bytes)
         };
@@ -113,13 +113,14 @@ impl Plan {
                 takes: Vec::new(),
                 reports: 0,
                 bytes: 0,
-                again: segment.again,
+                again: false,
             });
         }
         if let (Some(job), Some(room)) = (self.jobs.last_mut(), self.rooms.front_mut()) {
             let whole = reports == segment.report_count;
             job.takes.push(Take { segment: segment.id, reports, whole });
             job.reports += reports;
+            job.again |= segment.again;
             job.bytes = job.bytes.saturating_add(reports.saturating_mul(each));
             room.reports -= reports;
         }

@@ -51,15 +51,16 @@ async fn form_one(shared: &Shared, task: i64) -> Result<bool, StoreError> {
 /// The first segments that fit into one job together; at least one.
 fn choose<'s>(waiting: &'s [SegmentHead], limits: &Limits, learnt: Option<u64>) -> &'s [SegmentHead] {
     let most = learnt.unwrap_or(u64::MAX).min(limits.job_bytes as u64);
-    let most_reports = most_reports(limits, waiting.first().is_some_and(|first| first.again));
+    let mut again = false;
     let mut reports = 0;
     let mut bytes = 0;
     let fitting = waiting
         .iter()
         .take_while(|segment| {
+            again |= segment.again;
             reports += segment.report_count;
             bytes += job_bytes(segment);
-            reports <= most_reports && bytes <= most
+            reports <= most_reports(limits, again) && bytes <= most
         })
         .count();
     waiting.get(..fitting.max(1)).unwrap_or(waiting)
@@ -104,6 +105,17 @@ mod tests {
         assert_eq!(choose(&waiting(&[4, 4, 4]), &limits, None).len(), 2);
         let limits = Limits { job_reports: 100, job_bytes: 45, ..Limits::default() };
         assert_eq!(choose(&waiting(&[4, 4, 4]), &limits, None).len(), 1);
+    }
+
+    #[test]
+    fn a_place_is_kept_for_the_blank_wherever_in_the_job_the_report_is_that_comes_again() {
+        let limits = Limits { job_reports: 8, ..Limits::default() };
+        for again in [None, Some(0), Some(1)] {
+            let mut waiting = waiting(&[4, 4]);
+            waiting.iter_mut().enumerate().for_each(|(at, head)| head.again = Some(at) == again);
+            let expected = if again.is_some() { 1 } else { 2 };
+            assert_eq!(choose(&waiting, &limits, None).len(), expected, "{again:?}");
+        }
     }
 
     #[test]

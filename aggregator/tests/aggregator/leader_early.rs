@@ -2,7 +2,9 @@
 
 use mica_aggregator::metrics::Figures;
 use mica_aggregator::shared::Limits;
+use mica_aggregator::store::{self, segments::NewSegment};
 use mica_dap::aggregation::AggregationJobInitReq;
+use mica_dap::codec::Encode as _;
 use mica_dap::task::BatchMode;
 use mica_service::testing::{databases, sqlite};
 
@@ -42,6 +44,38 @@ async fn a_report_that_is_too_early_for_the_helper_comes_again_in_another_job_an
         assert_eq!((world.leader.counted().await, world.helper.honest().counted()), (4, 4));
         assert_eq!(world.leader.tallies().await, [("aggregated".to_owned(), 4), ("uploaded".to_owned(), 4)]);
         assert_eq!(world.total(&world.collected().await), (3, 8), "the other is of the next hour");
+    }
+}
+
+/// S70: one that is left out of the request makes no other job of it.
+#[tokio::test]
+async fn a_report_that_comes_again_beside_one_that_nobody_can_open_is_in_another_job() {
+    for database in databases().await {
+        let world = World::plain(&database).await;
+        world.helper.honest().finds_early(&[0]);
+        assert_eq!(world.upload(&world.reports(&[1])).await, []);
+        soon("report that is put off", async || {
+            world.helper.posted(JOBS).len() == 1 && world.leader.unsettled().await == (1, 0)
+        })
+        .await;
+        // It is there in the moment when the other is due, so that both are in one job.
+        let mut junk = world.reports(&[1]);
+        let last = junk[0].leader_encrypted_input_share.payload.len() - 1;
+        junk[0].leader_encrypted_input_share.payload[last] ^= 1;
+        let due = world.leader.next_try().await.expect("it is put off");
+        let (time, bytes, clock) = (junk[0].metadata.time, &junk[0].encoded(), &world.leader.clock);
+        let inserted = world.leader.store.tx("insert_segment", move |mut tx| async move {
+            let task = store::tasks::all_tasks(&mut tx).await?[0].key;
+            let segment = NewSegment::of(task, &[(time, bytes)], NOW).expect("a report");
+            store::segments::insert_segment(&mut tx, &segment).await?;
+            clock.set(due);
+            Ok((tx, ()))
+        });
+        inserted.await.expect("a segment");
+        world.settled().await;
+        let bodies = world.helper.posted(JOBS);
+        assert_eq!((sent(&world), bodies[0] == bodies[1]), (vec![1, 2], false), "{}", database.kind);
+        assert_eq!((world.leader.counted().await, world.helper.honest().counted()), (1, 1));
     }
 }
 
