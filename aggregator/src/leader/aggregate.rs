@@ -18,7 +18,7 @@ use super::blank;
 use super::finish::{self, Settlement};
 use super::included;
 use super::rounds::Rounds;
-use super::split;
+use super::split::{self, Cut};
 use crate::hpke_keys::{KeyRing, Openers};
 use crate::jobs::{Doubt, Held, JobError, Reason};
 use crate::open;
@@ -43,6 +43,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, job: &Held<JobRow>, doubt: &Doubt)
     // Whatever else is in the job may be left out of the request.
     let again = opened.iter().zip(&included).any(|(opened, included)| *included && opened.comes_again);
     let (mut inits, sent) = begin(opened, &included)?;
+    let sizes: Vec<u64> = inits.iter().map(|init| init.encoded().len() as u64).collect();
     if inits.is_empty() {
         return finish::finish(shared, &task, job, Settlement::default()).await;
     }
@@ -58,28 +59,26 @@ pub(crate) async fn run(shared: &Arc<Shared>, job: &Held<JobRow>, doubt: &Doubt)
         verify_inits: inits,
     }
     .encoded();
-    // Nothing was sent before the freeze, so that nothing can be in doubt.
-    let unsent = job.row.included.is_none();
-    if unsent && sent.len() > 1 && request.len() as u64 > limit {
-        return split::split(shared, &task, job, (&included, None)).await;
+    let bytes = request.len() as u64;
+    let cut = |refused| Cut { included: &included, sizes: &sizes, bytes, most: limit, refused };
+    if job.row.included.is_none() && sent.len() > 1 && bytes > limit {
+        return split::split(shared, &task, job, &cut(false)).await;
     }
-    let size = request.len() as u64;
-    let reports = sent.len();
     match converse(shared, &task, (job, doubt), (request, Rounds::begin(sent, blank))).await {
         Ok(Some(settlement)) => finish::finish(shared, &task, job, settlement).await,
         Ok(None) if doubt.get() => {
             let why = "the helper takes no job of this size any more, and may have counted it when it did";
             Err(JobError::because(Reason::TooLarge, why))
         }
-        Ok(None) => split::split(shared, &task, job, (&included, Some(size))).await,
+        Ok(None) => split::split(shared, &task, job, &cut(true)).await,
         // Some refuse a request by its size and break off, so that their answer is never read.
         Err(error)
             if error.reason() == Reason::Interrupted
                 && !doubt.get()
-                && reports > 1
+                && sizes.len() > 1
                 && job.row.attempts >= INTERRUPTIONS =>
         {
-            split::split(shared, &task, job, (&included, Some(size))).await
+            split::split(shared, &task, job, &cut(true)).await
         }
         Err(error) => Err(error),
     }

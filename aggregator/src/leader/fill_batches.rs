@@ -17,6 +17,7 @@ use crate::jobs::AGGREGATION;
 use crate::shared::{Limits, Shared};
 use crate::store::aggregation_jobs;
 use crate::store::batches::{self, Room};
+use crate::store::job_limits;
 use crate::store::segments::{self, NewSegment, SegmentHead};
 use crate::task::Task;
 
@@ -33,7 +34,8 @@ pub(super) async fn form_some(shared: &Shared, task: &Task) -> Result<bool, Stor
             }
             let rooms = batches::with_room(&mut tx, task.key, task.batch_target_size, ROOMS).await?;
             let mut plan = Plan::new(rooms, task.batch_target_size);
-            plan.fill(&waiting, limits);
+            let learnt = job_limits::of_task(&mut tx, task.key, now).await?;
+            plan.fill(&waiting, &within(limits, learnt));
             if !plan.begun.is_empty() {
                 batches::close_full(&mut tx, task.key, task.batch_target_size).await?;
             }
@@ -143,6 +145,12 @@ impl Plan {
         self.rooms.push_back(room);
         Some(room)
     }
+}
+
+/// The limits of jobs, as far as the helper takes jobs of that size.
+fn within(limits: &Limits, learnt: Option<u64>) -> Limits {
+    let most = learnt.map_or(usize::MAX, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    Limits { job_bytes: limits.job_bytes.min(most), ..limits.clone() }
 }
 
 /// Writes a plan down. False: somebody else had one of the segments meanwhile.
@@ -293,6 +301,15 @@ mod tests {
         let limits = Limits { job_bytes: 5, ..Limits::default() };
         let plan = planned(&[(1, 2)], 10, &[2], &limits);
         assert_eq!(takes(&plan), [[(1, 1, false)], [(1, 1, false)]], "larger than a job, so a job by itself");
+    }
+
+    #[test]
+    fn a_job_is_no_larger_than_the_helper_is_known_to_take() {
+        let limits = Limits { job_bytes: 1_000, ..Limits::default() };
+        for (learnt, jobs) in [(None, 1), (Some(2_000), 1), (Some(45), 3)] {
+            let plan = planned(&[(1, 10)], 10, &[10], &within(&limits, learnt));
+            assert_eq!(plan.jobs.len(), jobs, "{learnt:?}");
+        }
     }
 
     #[test]

@@ -72,7 +72,8 @@ fn bit(bitmap: &[u8], at: usize) -> bool {
     bitmap.get(at / 8).is_some_and(|byte| byte >> (at % 8) & 1 == 1)
 }
 
-fn bitmap(bits: &[bool]) -> Vec<u8> {
+/// One bit for each report.
+pub(super) fn bitmap(bits: &[bool]) -> Vec<u8> {
     bits.chunks(8)
         .map(|byte| byte.iter().enumerate().fold(0, |byte, (at, bit)| byte | u8::from(*bit) << at))
         .collect()

@@ -153,6 +153,20 @@ pub async fn freeze(tx: &mut Tx, job: i64, token: LeaseToken, included: &[u8]) -
     Ok(found(done.rows_affected()))
 }
 
+/// Decides the same for a job that is a part of another, whose reports were decided about already and may be sealed to
+/// keys that are accepted no more.
+pub async fn inherit(tx: &mut Tx, job: i64, included: &[u8]) -> Result<(), StoreError> {
+    sqlx::query(
+        "-- inherit_aggregation_job
+         UPDATE aggregation_jobs SET included = $2 WHERE id = $1 AND included IS NULL",
+    )
+    .bind(job)
+    .bind(included)
+    .execute(tx.connection())
+    .await?;
+    Ok(())
+}
+
 /// Notes that the helper may count reports of the job from now on. False when the lease is lost.
 pub async fn set_in_doubt(tx: &mut Tx, job: i64, token: LeaseToken) -> Result<bool, StoreError> {
     let done = sqlx::query(

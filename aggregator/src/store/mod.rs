@@ -16,7 +16,7 @@
 //!   `drop_waiting`, `delete_of_job`, `unsettled`, `unsettled_until`, `newest`
 //! * [`batches`] - `lock_batches`, `begin`, `with_room`, `close_full`, `next_ready`, `associate`, `give_back`,
 //!   `any_orphaned`, `give_back_orphans`, `give_back_refused`, `fail`, `set_collected`, `of_task`
-//! * [`aggregation_jobs`] - `create`, `by_id`, `lease`, `freeze`, `set_in_doubt`, `remember`, `renew`, `fail_attempt`, `finish`, `active_count`,
+//! * [`aggregation_jobs`] - `create`, `by_id`, `lease`, `freeze`, `inherit`, `set_in_doubt`, `remember`, `renew`, `fail_attempt`, `finish`, `active_count`,
 //!   `release_all_leases`, `sweep_finished`
 //! * [`helper_jobs`] - `insert`, `by_digest`, `by_id`, `advance`, `set_ready`, `set_failed`, `delete`
 //! * [`helper_work`] - `insert`, `waiting`, `load`, `tasks_with_work`, `lease`, `renew`, `fail_attempt`, `finish`, `cancel`,

@@ -72,6 +72,8 @@ pub struct Segment {
     pub reports: Vec<u8>,
     /// Before this they were not to be sent; 0 unless they were in a job before.
     pub not_before: u64,
+    /// When they were accepted.
+    pub created_at: u64,
 }
 
 /// Stores a segment and returns its identifier.
@@ -166,7 +168,7 @@ pub async fn assign(tx: &mut Tx, job: i64, segments: &[i64]) -> Result<u64, Stor
 pub async fn of_job(tx: &mut Tx, job: i64) -> Result<Vec<Segment>, StoreError> {
     let rows = sqlx::query(
         "-- segments_of_job
-         SELECT id, report_count, reports, not_before FROM segments WHERE job = $1 ORDER BY id",
+         SELECT id, report_count, reports, not_before, created_at FROM segments WHERE job = $1 ORDER BY id",
     )
     .bind(job)
     .fetch_all(tx.connection())
@@ -178,7 +180,7 @@ pub async fn of_job(tx: &mut Tx, job: i64) -> Result<Vec<Segment>, StoreError> {
 pub async fn waiting(tx: &mut Tx, segment: i64) -> Result<Option<Segment>, StoreError> {
     let row = sqlx::query(
         "-- waiting_segment
-         SELECT id, report_count, reports, not_before FROM segments WHERE id = $1 AND job IS NULL",
+         SELECT id, report_count, reports, not_before, created_at FROM segments WHERE id = $1 AND job IS NULL",
     )
     .bind(segment)
     .fetch_optional(tx.connection())
@@ -294,6 +296,7 @@ fn read(row: &AnyRow) -> Result<Segment, StoreError> {
         report_count: fields.unsigned("report_count")?,
         reports: fields.bytes("reports")?,
         not_before: fields.unsigned("not_before")?,
+        created_at: fields.unsigned("created_at")?,
     })
 }
 

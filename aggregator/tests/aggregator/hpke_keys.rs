@@ -98,6 +98,33 @@ async fn turn(store: &Store, now: u64) {
     }
 }
 
+/// What was decided about the reports of a job stays decided in its parts.
+#[tokio::test]
+async fn a_job_that_is_cut_after_its_key_was_accepted_for_the_last_time_loses_no_report() {
+    for database in databases().await {
+        let world = World::plain(&database).await;
+        let (store, now) = (world.leader.store.clone(), world.leader.clock.now());
+        world.helper.will([Act::busy(429, 60), Act::status(413)]);
+        assert_eq!(world.upload(&world.reports(&[1, 2, 3, 4])).await, []);
+        world.put_off().await;
+        turn(&store, now).await;
+        turn(&store, now + SLACK).await;
+        turn(&store, now + 3 * DAY).await;
+        assert!(states(&store).await.contains(&(0, KeyState::Expired)), "{}", database.kind);
+        world.leader.clock.set(now + 3 * DAY);
+        world.settled().await;
+        assert!(world.helper.posted("/aggregation_jobs").len() >= 4, "{}: it was cut", database.kind);
+        let tallies = [("aggregated", 4), ("uploaded", 4)].map(|(name, n)| (name.to_owned(), n));
+        assert_eq!(world.leader.tallies().await, tallies, "{}", database.kind);
+        turn(&store, world.leader.clock.now()).await;
+        assert!(
+            states(&store).await.contains(&(0, KeyState::Destroyed)),
+            "{}: nobody needs it",
+            database.kind
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_report_whose_key_was_destroyed_while_it_waited_is_refused_and_holds_up_nobody() {
     for database in databases().await {

@@ -5,6 +5,7 @@ use mica_dap::vdaf::Measurement;
 use mica_dap::vdaf_config::VdafConfig;
 use mica_service::testing::{databases, sqlite};
 
+use crate::leader_selected;
 use crate::support::act::Answer;
 use crate::support::task::Kind;
 use crate::support::{Act, NOW, World};
@@ -105,6 +106,44 @@ async fn a_job_that_never_left_or_was_turned_away_is_cut_in_two_when_it_is_too_l
         assert!(posted[3..].iter().all(|body| body.len() < posted[0].len() / 2));
         assert_eq!((world.leader.counted().await, world.helper.honest().counted()), (4, 4));
         assert_eq!(world.total(&world.collected().await), (4, 10));
+    }
+}
+
+#[tokio::test]
+async fn a_moment_of_refusals_makes_jobs_small_for_some_minutes_and_no_longer() {
+    for database in databases().await {
+        let world = World::plain(&database).await;
+        world.helper.will((0..8).map(|_| Act::status(413)));
+        let values: Vec<u64> = (0..64).map(|value| value % 50).collect();
+        assert_eq!(world.upload(&world.reports(&values)).await, []);
+        world.settled().await;
+        let small = world.helper.posted(JOBS).len();
+        assert!(small > 8 + 8, "{}: {small}", database.kind);
+        world.leader.clock.advance(3 * 3_600);
+        let later: Vec<_> = values.iter().map(|value| world.report_at(*value, NOW)).collect();
+        assert_eq!(world.upload(&later).await, []);
+        world.settled().await;
+        assert_eq!(world.helper.posted(JOBS).len(), small + 1, "{}: one job again", database.kind);
+        assert_eq!((world.leader.counted().await, world.helper.honest().counted()), (128, 128));
+    }
+}
+
+#[tokio::test]
+async fn jobs_for_batches_of_the_leaders_choice_are_no_larger_than_the_helper_takes_either() {
+    for database in databases().await {
+        let world = World::start(leader_selected::kind(100), &database).await;
+        world.helper.takes_at_most(1_000);
+        let values: Vec<u64> = (1..=12).collect();
+        let refused = || world.helper.posted(JOBS).iter().filter(|body| body.len() > 1_000).count();
+        assert_eq!(world.upload(&world.reports(&values)).await, []);
+        world.settled().await;
+        let learnt = refused();
+        assert!(learnt >= 1, "{}", database.kind);
+        assert_eq!(world.upload(&world.reports(&values)).await, []);
+        world.settled().await;
+        assert_eq!(refused(), learnt, "{}: what was learnt is not asked again", database.kind);
+        let tallies = [("aggregated", 24), ("uploaded", 24)].map(|(name, n)| (name.to_owned(), n));
+        assert_eq!((world.leader.tallies().await, world.helper.honest().counted()), (tallies.into(), 24));
     }
 }
 

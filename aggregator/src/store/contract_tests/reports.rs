@@ -197,17 +197,25 @@ fn failure(why: &str, retry_at: u64) -> jobs::Failure<'_> {
 }
 
 #[tokio::test]
-async fn what_was_learnt_of_the_size_of_jobs_is_the_smallest_and_is_forgotten_after_a_day() {
+async fn what_was_learnt_of_the_size_of_jobs_is_the_smallest_and_doubles_every_ten_minutes() {
     for (_database, store) in stores().await {
         assert_eq!(commit!(store, |tx| job_limits::of_task(tx, 1, 100_000)), None);
         for bytes in [500, 900, 300] {
             commit!(store, |tx| job_limits::learn(tx, 1, bytes, 100_000));
         }
-        assert_eq!(commit!(store, |tx| job_limits::of_task(tx, 1, 186_399)), Some(300));
-        assert_eq!(commit!(store, |tx| job_limits::of_task(tx, 1, 186_400)), None);
+        for (now, bytes) in
+            [(99_000, 300), (100_599, 300), (100_600, 600), (101_200, 1_200), (102_400, 4_800)]
+        {
+            assert_eq!(commit!(store, |tx| job_limits::of_task(tx, 1, now)), Some(bytes), "{now}");
+        }
+        assert_eq!(commit!(store, |tx| job_limits::of_task(tx, 1, 186_400)), None, "it is beyond all sizes");
         assert_eq!(commit!(store, |tx| job_limits::of_task(tx, 2, 100_000)), None);
         commit!(store, |tx| job_limits::learn(tx, 1, 700, 200_000));
-        assert_eq!(commit!(store, |tx| job_limits::of_task(tx, 1, 200_000)), Some(700), "the day was over");
+        assert_eq!(
+            commit!(store, |tx| job_limits::of_task(tx, 1, 200_000)),
+            Some(700),
+            "the old one is stale"
+        );
     }
 }
 
