@@ -56,8 +56,8 @@ pub(crate) struct Held<R> {
 
 /// Whether the helper may have counted reports of a job, as far as one attempt knows.
 ///
-/// The row is in doubt from the freeze on, which costs nothing, so that a crash at any later point leaves it so. An
-/// attempt that ends in this process knows better: what was never sent, or turned away unread, is noted as untouched.
+/// The row is in doubt from the moment before the first request, so that a crash at any later point leaves it so. An attempt
+/// that ends in this process knows better: what was never sent, or turned away unread, is noted as untouched.
 pub(crate) struct Doubt(AtomicBool);
 
 impl Doubt {

@@ -61,7 +61,8 @@ pub(crate) async fn run(shared: &Arc<Shared>, job: &Held<JobRow>, doubt: &Doubt)
     .encoded();
     let bytes = request.len() as u64;
     let cut = |refused| Cut { included: &included, sizes: &sizes, bytes, most: limit, refused };
-    if job.row.included.is_none() && sent.len() > 1 && bytes > limit {
+    // What never left is not in doubt, however often it was tried or taken up after a crash.
+    if !job.row.in_doubt && sent.len() > 1 && bytes > limit {
         return split::split(shared, &task, job, &cut(false)).await;
     }
     match converse(shared, &task, (job, doubt), (request, Rounds::begin(sent, blank))).await {

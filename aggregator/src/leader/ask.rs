@@ -47,8 +47,7 @@ impl<'e> Exchange<'e> {
         while !stored.is_empty() {
             answers.push(stored.opaque32(1).map_err(corrupt)?.to_vec());
         }
-        // Freezing has put a job in doubt that was not sent before.
-        let in_doubt = job.row.in_doubt || job.row.included.is_none();
+        let in_doubt = job.row.in_doubt;
         let location = job.row.helper_location.clone();
         let stored = (location.clone(), job.row.answers.clone());
         Ok(Self { shared, task, job, doubt, init, location, answers, stored, in_doubt })
@@ -330,6 +329,7 @@ mod tests {
         let (id, token, answers) = (job.row.id, job.token, answers.as_slice());
         let kept = shared.store.tx("keep", move |mut tx| async move {
             assert!(store::aggregation_jobs::freeze(&mut tx, id, token, &[1]).await?);
+            assert!(store::aggregation_jobs::set_in_doubt(&mut tx, id, token).await?);
             let kept = (Some(location), Some(answers));
             assert!(store::aggregation_jobs::remember(&mut tx, id, token, kept).await?);
             Ok((tx, ()))

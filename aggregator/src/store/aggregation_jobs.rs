@@ -137,12 +137,11 @@ pub async fn by_id(tx: &mut Tx, job: i64) -> Result<Option<JobRow>, StoreError> 
     row.as_ref().map(read).transpose()
 }
 
-/// Decides which reports take part; from then on the helper may have been asked. False when that was decided before, or
-/// the lease is lost.
+/// Decides which reports take part, before the helper is asked. False when that was decided before, or the lease is lost.
 pub async fn freeze(tx: &mut Tx, job: i64, token: LeaseToken, included: &[u8]) -> Result<bool, StoreError> {
     let done = sqlx::query(
         "-- freeze_aggregation_job
-         UPDATE aggregation_jobs SET included = $3, in_doubt = 1
+         UPDATE aggregation_jobs SET included = $3
          WHERE id = $1 AND lease_token = $2 AND state = 'active' AND included IS NULL",
     )
     .bind(job)

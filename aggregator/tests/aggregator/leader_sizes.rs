@@ -85,6 +85,28 @@ async fn a_job_that_a_proxy_may_have_passed_on_is_never_cut_in_two() {
 }
 
 #[tokio::test]
+async fn a_job_is_in_doubt_from_the_moment_it_leaves_and_not_before() {
+    for database in databases().await {
+        let mut world = World::plain(&database).await;
+        world.helper.will([Act::busy(429, 60), Act::Hang]);
+        assert_eq!(world.upload(&world.reports(&[1, 2, 3, 4])).await, []);
+        world.put_off().await;
+        assert_eq!(world.leader.in_doubt().await, 0, "{}: it was turned away", database.kind);
+        let due = world.leader.next_try().await.expect("it is put off");
+        world.leader.clock.set(due);
+        world.until("second request", async || world.helper.posted(JOBS).len() == 2).await;
+        // Nobody comes back to say what became of it.
+        world.restart(&database).await;
+        assert_eq!(world.leader.in_doubt().await, 1, "{}", database.kind);
+        world.helper.takes_at_most(100);
+        world.until("refusal", async || world.leader.reasons().await == ["too_large"]).await;
+        world.helper.takes_at_most(usize::MAX);
+        world.settled().await;
+        assert_eq!((world.leader.counted().await, world.helper.honest().counted()), (4, 4));
+    }
+}
+
+#[tokio::test]
 async fn a_job_that_never_left_or_was_turned_away_is_cut_in_two_when_it_is_too_large() {
     let overloaded = || {
         let body = format!(r#"{{"type":"{}","status":503}}"#, mica_aggregator::error::OVERLOADED);

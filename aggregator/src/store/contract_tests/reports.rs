@@ -171,6 +171,9 @@ async fn a_job_belongs_to_who_took_it_up_last() {
 
         assert!(commit!(store, |tx| jobs::freeze(tx, id, token(2), &[0b101])));
         assert!(!commit!(store, |tx| jobs::freeze(tx, id, token(2), &[0b111])));
+        commit!(store, |tx| jobs::inherit(tx, id, &[0b111]));
+        let frozen = commit!(store, |tx| jobs::by_id(tx, id)).unwrap();
+        assert_eq!((frozen.included.as_deref(), frozen.in_doubt), (Some([0b101].as_slice()), false));
         assert!(commit!(store, |tx| jobs::remember(tx, id, token(2), (Some("/a"), Some(b"b")))));
         assert!(commit!(store, |tx| jobs::fail_attempt(tx, id, token(2), failure("timeout", 130))));
         assert!(!commit!(store, |tx| jobs::finish(tx, id, token(2))));

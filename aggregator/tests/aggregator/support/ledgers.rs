@@ -55,6 +55,12 @@ impl Server {
         reasons.await.expect("the database answers")
     }
 
+    /// How many active jobs the helper may have counted.
+    pub(crate) async fn in_doubt(&self) -> u64 {
+        let query = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM aggregation_jobs WHERE state = 'active' AND in_doubt = 1";
+        self.number(query).await
+    }
+
     /// The states of the releases, in the order they were made.
     pub(crate) async fn releases(&self) -> Vec<String> {
         let states = self.store.read("releases", |mut tx| async move {
