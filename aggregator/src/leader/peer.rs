@@ -117,6 +117,8 @@ async fn exchange(
     }
     let refusal = std::str::from_utf8(response.body()).ok().and_then(Abort::from_json);
     let problem = refusal.as_ref().and_then(|abort| Problem::from_urn(abort.problem_type()));
+    let by_helper =
+        text(response.headers(), header::CONTENT_TYPE).is_some_and(|media| Media::Problem.matches(media));
     let overload = ProblemDocument::from_json(response.body());
     let answer = match (status, refusal) {
         (StatusCode::PAYLOAD_TOO_LARGE, _) => Ok(Answer::TooLarge),
@@ -130,7 +132,7 @@ async fn exchange(
             let what = refusal.map_or_else(String::new, |abort| format!(", {}", abort.known_type()));
             let why = format!("the helper answered {status}{what}");
             let reason = reason(status, problem);
-            let untouched = reason.left_untouched() || turned_away(status, overload.as_ref());
+            let untouched = refused_unread(reason, by_helper) || turned_away(status, overload.as_ref());
             Err(JobError::Retry { reason, why, seconds, untouched })
         }
     };
@@ -163,6 +165,16 @@ fn reason(status: StatusCode, problem: Option<Problem>) -> Reason {
         _ if status.is_server_error() => Reason::Failing,
         _ if status.is_client_error() => Reason::Refused,
         _ => Reason::Confused,
+    }
+}
+
+/// Whether whoever refused a request has looked at no report. A status without a problem document may be that of a proxy,
+/// which can dislike the answer to a request that it has passed on; and one that says nothing we know says nothing.
+fn refused_unread(reason: Reason, by_helper: bool) -> bool {
+    match reason {
+        Reason::UnknownTask => true,
+        Reason::Unauthorized => by_helper,
+        _ => false,
     }
 }
 
@@ -223,6 +235,20 @@ mod tests {
         ] {
             let status = StatusCode::from_u16(status).expect("a status");
             assert_eq!(turned_away(status, problem), untouched, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_leaves_no_doubt_only_where_the_helper_itself_has_refused() {
+        for (reason, by_helper, unread) in [
+            (Reason::Refused, false, false),
+            (Reason::Refused, true, false),
+            (Reason::Unauthorized, false, false),
+            (Reason::Unauthorized, true, true),
+            (Reason::UnknownTask, true, true),
+            (Reason::Failing, true, false),
+        ] {
+            assert_eq!(refused_unread(reason, by_helper), unread, "{reason:?} {by_helper}");
         }
     }
 
