@@ -225,16 +225,28 @@ async fn count(
     store::tallies::add(tx, task.key, &tally.into_iter().collect::<Vec<_>>()).await
 }
 
-/// Refuses what belongs to a batch that has been collected (DAP 4.4.2).
+/// Refuses what belongs to a batch that has been collected (DAP 4.4.2.2), or is about to be: that one may be opened again,
+/// so nobody is told that a report is there which is not.
 async fn close_late(tx: &mut Tx, task: &Task, reports: &[&Candidate]) -> Result<Vec<Verdict>, StoreError> {
     let mut verdicts = vec![Ok(()); reports.len()];
     let Some(first) = reports.iter().map(|report| report.time).min() else { return Ok(verdicts) };
     let last = reports.iter().map(|report| report.time).max().unwrap_or(first);
     let closed = store::closed_intervals::closed_times(tx, task.key, first, last).await?;
-    for (verdict, report) in verdicts.iter_mut().zip(reports) {
-        if closed.iter().any(|interval| interval.contains(report.time)) {
-            *verdict = Err(ReportError::ReportReplayed);
-        }
+    let is_late = |report: &&&Candidate| closed.iter().any(|interval| interval.contains(report.time));
+    let late: Vec<ReportId> = reports.iter().filter(is_late).map(|report| report.id).collect();
+    if late.is_empty() {
+        return Ok(verdicts);
+    }
+    let released = store::closed_intervals::released_times(tx, task.key, first, last).await?;
+    let known = store::report_ids::known(tx, task.key, &late).await?;
+    for (verdict, report) in verdicts.iter_mut().zip(reports).filter(|(_, report)| is_late(report)) {
+        let is_over = released.iter().any(|interval| interval.contains(report.time));
+        let error = if is_over || known.contains(&report.id) {
+            ReportError::ReportReplayed
+        } else {
+            ReportError::ReportDropped
+        };
+        *verdict = Err(error);
     }
     Ok(verdicts)
 }

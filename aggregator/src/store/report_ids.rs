@@ -41,7 +41,8 @@ pub async fn insert_new(tx: &mut Tx, task: i64, ids: &[ReportId]) -> Result<Vec<
     Ok(ids.iter().map(|id| new.remove(id)).collect())
 }
 
-/// Those of `ids` that are known already. For VDAFs of several rounds, whose reports are looked at before they are counted.
+/// Those of `ids` that are known already. For VDAFs of several rounds, whose reports are looked at before they are counted,
+/// and for reports that are refused without being remembered.
 pub async fn known(tx: &mut Tx, task: i64, ids: &[ReportId]) -> Result<HashSet<ReportId>, StoreError> {
     let query = match tx.dialect() {
         Dialect::Sqlite => KNOWN_SQLITE,

@@ -1,10 +1,12 @@
 //! Reports that the helper finds to be too early: they come again in another job, when their time has come.
 
+use http::Method;
 use mica_aggregator::metrics::Figures;
 use mica_aggregator::shared::Limits;
 use mica_aggregator::store::{self, segments::NewSegment};
 use mica_dap::aggregation::AggregationJobInitReq;
 use mica_dap::codec::Encode as _;
+use mica_dap::report_error::ReportError;
 use mica_dap::task::BatchMode;
 use mica_service::testing::{databases, sqlite};
 
@@ -190,6 +192,38 @@ async fn a_report_that_is_too_early_for_an_interval_that_closes_is_in_no_other_j
         assert_eq!(world.leader.tallies().await, tallies.map(|(name, n)| (name.to_owned(), n)));
         assert_eq!(world.total(&world.concluded(&location).await), (3, 7), "{}", database.kind);
         assert_eq!(world.helper.honest().counted(), 3);
+    }
+}
+
+/// An interval that is closing may be opened again: of a report that is not there nobody is told that it is.
+#[tokio::test]
+async fn a_report_for_an_interval_that_is_closing_is_dropped_and_taken_when_it_is_open_again() {
+    for database in databases().await {
+        let world = World::plain(&database).await;
+        assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
+        world.settled().await;
+        world.helper.will([Act::busy(503, 600), Act::busy(503, 1_200)]);
+        let early = world.reports(&[4]);
+        assert_eq!(world.upload(&early).await, []);
+        world.put_off().await;
+        let location = world.collect().await.location.expect("a job has a place");
+        assert_eq!(world.upload(&world.reports(&[8])).await, []);
+        soon("two jobs with a reason", async || world.leader.reasons().await.len() >= 2).await;
+        world.leader.clock.advance(601);
+        let closing = async || {
+            let figures = Figures::read(&world.leader.store).await.expect("the database answers");
+            figures.collections == [("closing".to_owned(), 1)]
+        };
+        soon("a collection that closes", closing).await;
+        let late = world.reports(&[16]);
+        let both = [early, late.clone()].concat();
+        let told = [ReportError::ReportReplayed, ReportError::ReportDropped];
+        assert_eq!(world.upload(&both).await, told, "{}: one is there, the other is not", database.kind);
+        assert!(world.follow(Method::DELETE, &location).await.status.is_success());
+        assert_eq!(world.upload(&late).await, [], "{}: it is open again", database.kind);
+        world.settled().await;
+        assert_eq!(world.total(&world.collected().await), (5, 31));
+        assert_eq!(world.upload(&world.reports(&[32])).await, [ReportError::ReportReplayed], "it is over");
     }
 }
 

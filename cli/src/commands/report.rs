@@ -67,6 +67,9 @@ fn remark(refused: Option<ReportError>) -> &'static str {
         Some(ReportError::ReportReplayed) => {
             "; it has this report already, or the batch of this time was collected and takes no more reports"
         }
+        Some(ReportError::ReportDropped) => {
+            "; it is outside of the life of the task, or the batch of its time is being collected: if that comes to nothing, it can be sent again"
+        }
         _ => "",
     }
 }
