@@ -20,6 +20,7 @@ mod explain;
 pub mod ledger;
 mod mechanism;
 mod plan;
+pub mod planner;
 mod policy;
 mod rational;
 mod release;

@@ -125,6 +125,13 @@ impl Account {
         })
     }
 
+    /// The short answer: the use to store if `proposal` fits, without a reason if it does not.
+    pub fn fits(&self, uses: &[Use], proposal: &Proposal) -> Option<Use> {
+        let usage = self.usage(proposal);
+        let (_, after) = self.fullest_start(uses, &usage);
+        (after <= i128::from(self.limit)).then_some(usage)
+    }
+
     /// The use that `proposal` would be.
     pub fn usage(&self, proposal: &Proposal) -> Use {
         Use {

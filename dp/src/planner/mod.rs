@@ -1,0 +1,84 @@
+//! What a policy buys: how accurate, how often, for how long.
+//!
+//! For those who write a policy, before anything runs. The costs, the limits and the noise come from the same code that a
+//! server releases with; only the batches are imagined: a steady number a day, each of its own piece of data time.
+
+mod chart;
+mod compare;
+mod course;
+mod price;
+#[cfg(test)]
+mod tests;
+
+pub use self::chart::chart;
+pub use self::compare::{Choice, Comparison};
+pub use self::course::{Course, Day, Workload};
+pub use self::price::{Fit, Price};
+
+use crate::accountant::{Account, Caps, Measure, Proposal, Span, Window};
+use crate::plan::ReleasePlan;
+use crate::policy::{Policy, Variant};
+use crate::rational::Rational;
+use crate::units::charge_units;
+
+/// A budget that pays for a release, and what it pays.
+#[derive(Clone, Debug)]
+pub struct Paying {
+    /// The budget as the accountant sees it.
+    pub account: Account,
+    /// What one release costs, in the budget's units.
+    pub units: i64,
+    /// The same as pure epsilon, when the noise is Laplace.
+    pub epsilon_units: Option<i64>,
+    /// What a unit contributes at most.
+    pub caps: Caps,
+    /// The delta at which epsilon is reported.
+    pub report_delta: Option<Rational>,
+}
+
+impl Paying {
+    /// The budgets of `policy` that pay for the releases of `plan`.
+    pub fn of(policy: &Policy, plan: &ReleasePlan) -> Vec<Self> {
+        let loss = &plan.terms().loss;
+        let pure = (loss.variant == Variant::Pure).then(|| charge_units(&loss.amount)).flatten();
+        let caps = caps(plan);
+        let paid = plan.charges().iter().filter_map(|charge| {
+            let budget = policy.budgets().iter().find(|budget| budget.id() == charge.budget_id)?;
+            let measure = if budget.variant() == Variant::Pure { Measure::Epsilon } else { Measure::Rho };
+            let account = Account {
+                budget_id: charge.budget_id.clone(),
+                window: Window::Lifetime,
+                measure,
+                limit: charge.limit,
+            };
+            Some(Self {
+                account,
+                units: charge.units,
+                epsilon_units: pure,
+                caps,
+                report_delta: plan.report_delta().cloned(),
+            })
+        });
+        paid.collect()
+    }
+
+    /// One release of reports made in `span`.
+    fn proposal(&self, span: Span) -> Proposal {
+        Proposal {
+            task: [0; 32],
+            span,
+            units: self.units,
+            epsilon_units: self.epsilon_units,
+            caps: self.caps,
+        }
+    }
+}
+
+fn caps(plan: &ReleasePlan) -> Caps {
+    let contribution = &plan.terms().contribution;
+    Caps {
+        per_batch: contribution.max_reports_per_batch,
+        per_window: contribution.max_reports_per_window,
+        window: Window::Lifetime,
+    }
+}
