@@ -1,5 +1,7 @@
 //! `mica policy`: is a policy file right, and what does it promise?
 
+mod plan;
+
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
@@ -18,6 +20,8 @@ pub(crate) enum Command {
         /// The policy file
         file: PathBuf,
     },
+    /// Say how accurate, how often and for how long a policy lets releases be, and what another accuracy would cost
+    Plan(plan::Args),
     /// Say in plain English what each release of a policy promises and costs
     Explain {
         /// The policy file
@@ -29,6 +33,7 @@ pub(crate) enum Command {
 pub(super) fn run(command: &Command, global: &Global) -> Result<(), Failure> {
     match command {
         Command::Check { file } => check(file, &files::policy(file)?, global.output),
+        Command::Plan(args) => plan::run(args, global.output),
         Command::Explain { file } => explain(&files::policy(file)?, global.output),
     }
 }

@@ -44,3 +44,27 @@ fn the_policies_to_start_from_are_right() {
         }
     }
 }
+
+#[test]
+fn a_plan_says_how_accurate_how_often_and_for_how_long() {
+    let folder = Folder::new();
+    let policy = concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/page-load-histogram.toml");
+    let ran = folder.mica(&["policy", "plan", policy, "--wanted-half-width", "20"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    for said in ["±55", "30 of 30", "discrete_gaussian is the better choice", "rho_per_release = 0.018"] {
+        assert!(ran.out.contains(said), "{said}: {}", ran.out);
+    }
+    let ran = folder.mica(&["policy", "plan", policy, "--for", "60d", "-o", "json"]);
+    let read: serde_json::Value = serde_json::from_str(&ran.out).expect("it is JSON");
+    let release = &read["releases"][0];
+    assert_eq!(release["now"]["half_width"], 55);
+    let epsilon = release["budgets"][0]["days"][59]["epsilon"].as_f64().expect("a number");
+    assert!((2.17..2.19).contains(&epsilon), "{epsilon}");
+    let ran = folder.mica(&["policy", "plan", policy, "--release", "page-load-histogram", "--svg"]);
+    assert!(ran.out.starts_with("<svg") && ran.out.trim_end().ends_with("</svg>"), "{}", ran.out);
+    let ran = folder.mica(&["policy", "plan", policy, "--release", "no-such"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("no release \"no-such\""), "{}", ran.err);
+    let ran = folder.mica(&["policy", "plan", policy, "--releases-per-day", "10000"]);
+    assert_eq!(ran.code, 2, "{}", ran.err);
+}

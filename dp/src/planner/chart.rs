@@ -45,7 +45,7 @@ fn loss_panel(svg: &mut String, courses: &[Course]) {
     }
     line(svg, (LEFT, y(1.0)), (RIGHT, y(1.0)), "stroke=\"black\" stroke-width=\"2\"");
     text(svg, (LEFT + 6.0, y(1.0) - 6.0), "start", "limit: further releases are refused");
-    text(svg, ((LEFT + RIGHT) / 2.0, TOP + HEIGHT + 36.0), "middle", "day");
+    text(svg, (f64::midpoint(LEFT, RIGHT), TOP + HEIGHT + 36.0), "middle", "day");
     text(svg, (LEFT - 60.0, TOP - 14.0), "start", "spent of the limit, fullest window");
     for ((index, course), dash) in courses.iter().enumerate().zip(DASHES.iter().cycle()) {
         let limit = units_to_rational(course.paying.account.limit).approximate().max(f64::MIN_POSITIVE);

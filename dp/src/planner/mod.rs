@@ -6,9 +6,11 @@
 mod chart;
 mod compare;
 mod course;
+mod pld;
 mod price;
 #[cfg(test)]
 mod tests;
+mod transform;
 
 pub use self::chart::chart;
 pub use self::compare::{Choice, Comparison};
@@ -81,4 +83,34 @@ fn caps(plan: &ReleasePlan) -> Caps {
         per_window: contribution.max_reports_per_window,
         window: Window::Lifetime,
     }
+}
+
+/// Both mechanisms at what a unit loses in the fullest day of `course`; nothing when no ε follows there.
+pub fn compare(plan: &ReleasePlan, course: &Course) -> Option<Comparison> {
+    let fullest = course.days.iter().max_by_key(|day| day.spent)?;
+    let epsilon = format!("{:.12}", fullest.epsilon?).parse().ok()?;
+    let delta = course.paying.report_delta.as_ref();
+    Some(Comparison::new(plan.sensitivity(), &epsilon, delta, counted(course)?))
+}
+
+/// A smaller ε for the fullest day of `course`, true when nothing about the plan changes with what is released; nothing
+/// where none is known.
+///
+/// # Reference
+/// Privacy loss distributions with pessimistic rounding; see Koskela, Jälkö, Honkela, "Computing Tight Differential
+/// Privacy Guarantees Using FFT" (2020).
+pub fn epsilon_of_a_fixed_plan(plan: &ReleasePlan, course: &Course) -> Option<f64> {
+    let reported = course.days.iter().max_by_key(|day| day.spent)?.epsilon?;
+    let delta = course.paying.report_delta.as_ref()?.approximate();
+    let shifts = pld::shifts(plan.terms())?;
+    pld::epsilon(plan.mechanism(), &shifts, counted(course)?, delta).filter(|epsilon| *epsilon < reported)
+}
+
+/// The releases that the fullest day of `course` is charged for, as many as one unit can be in.
+fn counted(course: &Course) -> Option<u64> {
+    let fullest = course.days.iter().max_by_key(|day| day.spent)?;
+    let units = course.paying.units.max(1);
+    // The part of a release that a cap may leave counts as a whole one.
+    let paid = fullest.spent / units + i64::from(fullest.spent % units > 0);
+    Some(paid.unsigned_abs().max(1))
 }

@@ -9,7 +9,7 @@ use super::sources::Source;
 use super::{place, report};
 
 /// The pages whose tables name tests in their last column.
-const PAGES: [&str; 3] = ["docs/threats.md", CONFORMANCE, "docs/divergences.md"];
+const PAGES: [&str; 4] = ["docs/threats.md", CONFORMANCE, "docs/divergences.md", "docs/privacy.md"];
 const CONFORMANCE: &str = "docs/conformance.md";
 
 pub(super) fn check(sources: &[Source]) -> Result<()> {
