@@ -96,6 +96,7 @@ fn work_out(policy: &Policy, plan: ReleasePlan, workload: Workload, args: &Args)
     let paying = Paying::of(policy, &plan);
     let courses = workload.play(&paying);
     let comparison = courses.iter().find_map(|course| compare(&plan, course));
+    let fixed = courses.iter().find_map(|course| epsilon_of_a_fixed_plan(&plan, course));
     let prices = args
         .wanted_half_width
         .map_or_else(Vec::new, |half_width| Price::of(plan.sensitivity(), half_width, &paying));
@@ -122,7 +123,7 @@ fn table(one: &Planned, workload: Workload) -> Result<(), Failure> {
         one.now.half_width,
         one.now.deviation,
     ))?;
-    let budgets: Vec<Vec<String>> = one.courses.iter().map(|course| budget_row(course)).collect();
+    let budgets: Vec<Vec<String>> = one.courses.iter().map(budget_row).collect();
     let headings =
         ["BUDGET", "IN", "LIMIT", "A RELEASE COSTS", "GRANTED", "FIRST REFUSED AFTER", "EPSILON AT THE END"];
     print::columns(&headings, &budgets)?;
