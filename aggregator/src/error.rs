@@ -328,13 +328,25 @@ pub const TASK_REFUSED: &str = "urn:x-mica:problem:task-refused";
 const CONTENDED: RangeInclusive<u64> = 1..=4;
 
 /// The members of a document that are kept beside those of RFC 9457: those of an exhausted budget.
-const MEMBERS: [&str; 5] = ["budget", "limit", "spent", "requested", "remaining"];
+const MEMBERS: [&str; 11] = [
+    "budget",
+    "ledger_of",
+    "window_from",
+    "window_to",
+    "spent",
+    "requested",
+    "limit",
+    "remaining",
+    "would_fit",
+    "renews_at",
+    "see",
+];
 
 /// The most bytes of a document that are looked at.
 const LARGEST_DOCUMENT: usize = 64 << 10;
 
 /// The most characters of one text in it that are kept.
-const LONGEST_TEXT: usize = 200;
+const LONGEST_TEXT: usize = 400;
 
 const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -380,10 +392,10 @@ mod tests {
         assert_eq!(abort.0.taskid, None);
         assert_eq!(abort.0.members.keys().collect::<Vec<_>>(), ["budget", "spent"]);
         for text in [&abort.0.title, &abort.0.detail] {
-            assert_eq!(text.chars().count(), 200);
+            assert_eq!(text.chars().count(), 400);
             assert!(!text.contains(char::is_control));
         }
-        assert!(abort.to_json().len() < 1_000);
+        assert!(abort.to_json().len() < 2_000);
         let huge = serde_json::json!({"type": "a", "detail": "x".repeat(64 << 10)});
         assert_eq!(Abort::from_json(&huge.to_string()), None);
     }

@@ -93,11 +93,22 @@ impl HighWater {
     /// # Errors
     /// When the file cannot be read or written, or says something else; or when the database fails.
     pub async fn open(path: &Path, store: &Store) -> Result<Self, FollowError> {
-        let known = Mutex::new(read(path)?);
-        let marked = Marked { path: path.to_owned(), known, writing: tokio::sync::Mutex::default() };
-        let mark = Self(Some(Arc::new(marked)));
+        let mark = Self::at(path)?;
         mark.follow(store).await?;
         Ok(mark)
+    }
+
+    /// The mark as the file says, to look at.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or says something else.
+    pub fn at(path: &Path) -> Result<Self, MarkError> {
+        let known = Mutex::new(read(path)?);
+        Ok(Self(Some(Arc::new(Marked {
+            path: path.to_owned(),
+            known,
+            writing: tokio::sync::Mutex::default(),
+        }))))
     }
 
     /// Whether a ledger that ends at `head` may grow. Asked in the transaction that is about to let it grow.
@@ -153,20 +164,24 @@ impl HighWater {
         }
     }
 
-    /// Takes the ledger as it is for the truth, however far it had come before. What was spent and released since the
-    /// copy was made is not counted any more. Returns where it ends.
+    /// Takes a ledger of so many entries for the truth, however far it had come before. What was spent and released since
+    /// the copy was made is not counted any more. Returns where it ends; nothing, and nothing is changed, when it has
+    /// another number of entries.
     ///
     /// # Errors
     /// When the file cannot be written or the database fails.
-    pub async fn accept(path: &Path, store: &Store) -> Result<ChainHead, FollowError> {
+    pub async fn accept(path: &Path, store: &Store, entries: u64) -> Result<Option<ChainHead>, FollowError> {
         let head = store.read("accept_ledger", move |mut tx| async move {
             let head = ledger::end(&mut tx).await?;
             Ok((tx, head))
         });
         let head = head.await?;
+        if head.sequence != entries {
+            return Ok(None);
+        }
         let path = path.to_owned();
         on_disk(move || write(&path, head)).await?;
-        Ok(head)
+        Ok(Some(head))
     }
 }
 

@@ -8,6 +8,7 @@
 pub mod admin;
 pub mod aggregator;
 pub mod auth;
+pub mod budget;
 #[cfg(feature = "testing")]
 mod by_hand;
 mod callers;

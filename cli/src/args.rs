@@ -7,7 +7,7 @@ use mica_dap::task::BatchMode;
 use mica_service::tls::{PeerTls, Peers};
 use serde::{Deserialize, Serialize};
 
-use crate::commands::{collect, config, demo, dev, doctor, keys, policy, report, task};
+use crate::commands::{budget, collect, config, demo, dev, doctor, keys, policy, report, task};
 use crate::exit::Failure;
 
 /// Private measurement: OHTTP hides who sent it, DAP hides what they sent, DP hides whether they took part.
@@ -79,6 +79,9 @@ pub(crate) enum Command {
     /// Check policy files and say in words what they promise
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Watch the privacy budgets of an aggregator, and check its ledger
+    #[command(subcommand)]
+    Budget(budget::Command),
     /// Send one measurement through the relay
     Report(report::Args),
     /// Collect the noised total of a batch

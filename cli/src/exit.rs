@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use mica_aggregator::BuildError as AggregatorError;
 use mica_aggregator::enrol::EnrolError;
-use mica_aggregator::high_water::FollowError;
+use mica_aggregator::high_water::{FollowError, MarkError};
 use mica_client::{BundleError, ClientError};
 use mica_collector::{CollectError, CollectorTaskError};
 use mica_dap::problem::Problem;
@@ -199,6 +199,12 @@ impl From<AggregatorError> for Failure {
             AggregatorError::Store(error) => error.into(),
             other @ (AggregatorError::Task(_) | AggregatorError::Policy(_)) => Self::invalid(other),
         }
+    }
+}
+
+impl From<MarkError> for Failure {
+    fn from(error: MarkError) -> Self {
+        Self::invalid(error)
     }
 }
 

@@ -30,8 +30,8 @@ mod statement;
 pub mod units;
 
 pub use ledger::{
-    BudgetState, ChainHead, ChargeError, ChargeRequest, Charged, EntryKind, Exhausted, LedgerEntry,
-    NotRecorded, ReleaseKey,
+    Book, BudgetState, ChainHead, ChargeError, ChargeRequest, Charged, EntryKind, LedgerEntry, NotRecorded,
+    ReleaseKey,
 };
 pub use mechanism::{CalibrationError, Mechanism, NoiseOf, UnknownMechanism};
 pub use plan::{Charge, FieldOverflow, PolicyRef, ReleasePlan, WithoutDp};

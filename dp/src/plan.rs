@@ -2,11 +2,15 @@
 
 use num_bigint::BigUint;
 
+use crate::accountant::{Account, Caps, Measure, Proposal, Span, Window};
+use crate::ledger::Counted;
 use crate::mechanism::Mechanism;
+use crate::policy::{Budget, PrivacyUnit, Variant};
 use crate::rational::Rational;
 use crate::sensitivity::Sensitivity;
 use crate::shape::Shape;
 use crate::statement::{Statement, Terms};
+use crate::units::charge_units;
 
 /// Which policy decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +34,13 @@ pub struct Charge {
     pub limit: i64,
 }
 
+/// The budget behind a charge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Payer {
+    pub(crate) window: Window,
+    pub(crate) variant: Variant,
+}
+
 /// How every batch of a task is released. Made only by [`crate::Policy::release_for`].
 #[derive(Clone, Debug)]
 pub struct ReleasePlan {
@@ -39,7 +50,26 @@ pub struct ReleasePlan {
     pub(crate) statement: Statement,
     pub(crate) sensitivity: Sensitivity,
     pub(crate) charges: Vec<Charge>,
+    /// In the order of the charges.
+    pub(crate) payers: Vec<Payer>,
     pub(crate) report_delta: Option<Rational>,
+}
+
+impl Budget {
+    /// The budget as the accountant sees it.
+    pub fn account(&self) -> Account {
+        Payer { window: self.window(), variant: self.variant() }.account(self.id(), self.limit_units())
+    }
+}
+
+impl Payer {
+    fn account(self, budget_id: &str, limit: i64) -> Account {
+        let measure = match self.variant {
+            Variant::Pure => Measure::Epsilon,
+            Variant::Zcdp => Measure::Rho,
+        };
+        Account { budget_id: budget_id.to_owned(), window: self.window, measure, limit }
+    }
 }
 
 /// A total of this many reports with its noise could wrap around the field.
@@ -88,6 +118,49 @@ impl ReleasePlan {
     /// What a release costs, in the order of the budgets' names.
     pub fn charges(&self) -> &[Charge] {
         &self.charges
+    }
+
+    /// The budget that pays `charge`, one of [`Self::charges`], as the accountant sees it.
+    pub fn account(&self, charge: &Charge) -> Account {
+        self.payer(charge).account(&charge.budget_id, charge.limit)
+    }
+
+    /// What `charge` asks of its budget for a batch of `task` whose reports were made in `data`.
+    pub fn proposal(&self, charge: &Charge, task: [u8; 32], data: Span) -> Proposal {
+        let epsilon_units = self.epsilon_units();
+        Proposal { task, span: data, units: charge.units, epsilon_units, caps: self.caps() }
+    }
+
+    /// What the ledger writes down of that.
+    pub(crate) fn counted(&self, charge: &Charge, data: Span) -> Counted {
+        let Account { window, measure, .. } = self.account(charge);
+        Counted { window, measure, data, caps: self.caps(), epsilon_units: self.epsilon_units() }
+    }
+
+    /// What a privacy unit contributes to a task at most, counted in the shortest window that is charged.
+    pub fn caps(&self) -> Caps {
+        let caps = &self.terms.contribution;
+        match self.terms.unit {
+            PrivacyUnit::Report => Caps::ONE_REPORT,
+            PrivacyUnit::Client => Caps {
+                per_batch: caps.max_reports_per_batch,
+                per_window: caps.max_reports_per_window,
+                window: Window::shortest(self.payers.iter().map(|payer| payer.window))
+                    .unwrap_or(Window::Lifetime),
+            },
+        }
+    }
+
+    /// What a release costs as pure epsilon, when its noise is Laplace.
+    fn epsilon_units(&self) -> Option<i64> {
+        let loss = &self.terms.loss;
+        (loss.variant == Variant::Pure).then(|| charge_units(&loss.amount)).flatten()
+    }
+
+    fn payer(&self, charge: &Charge) -> Payer {
+        let at = self.charges.iter().position(|it| it.budget_id == charge.budget_id);
+        let payer = at.and_then(|at| self.payers.get(at)).copied();
+        payer.expect("every charge of a plan has its payer, and no other charge is asked for")
     }
 
     /// The delta at which epsilon is reported, when a budget is counted in rho.

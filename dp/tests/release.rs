@@ -5,6 +5,7 @@
 use mica_dap::hpke::NoisedShare as _;
 use mica_dap::vdaf::Vdaf;
 use mica_dap::vdaf_config::VdafConfig;
+use mica_dp::accountant::Span;
 use mica_dp::{
     BudgetState, ChainHead, ChargeRequest, Decision, Grant, NoiseOf, Policy, Protection, ReleaseKey,
     ReleasePlan, TaskFacts, ledger, parse_task_info, perturb,
@@ -29,10 +30,10 @@ fn grant(plan: &ReleasePlan) -> Grant {
     let states: Vec<_> = plan
         .charges()
         .iter()
-        .map(|charge| BudgetState { budget_id: charge.budget_id.clone(), limit: charge.limit, spent: 0 })
+        .map(|charge| BudgetState { budget_id: charge.budget_id.clone(), uses: Vec::new() })
         .collect();
     let key = ReleaseKey::new([1; 32], b"batch", b"");
-    let request = ChargeRequest { key, report_count: 1000, now: 0 };
+    let request = ChargeRequest { key, report_count: 1000, data: Span::ALL, now: 0 };
     let charged = ledger::charge(plan, request, &states, ChainHead::EMPTY).expect("the budget is whole");
     let stored = charged.entries().to_vec();
     charged.recorded(&stored).expect("it is stored")

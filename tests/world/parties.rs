@@ -54,7 +54,7 @@ impl Plan {
     /// A task with noise, of this epsilon per release.
     #[must_use]
     pub fn with_noise(vdaf: VdafConfig, epsilon: &str) -> Self {
-        let policy = Policy::for_demo(LABEL, &vdaf, 1, epsilon);
+        let policy = Policy::for_demo_with_clients(LABEL, &vdaf, 1, epsilon);
         Self { policy, ..Self::without_dp(vdaf) }
     }
 }
@@ -112,6 +112,30 @@ impl Parties {
         alive(&format!("http://127.0.0.1:{}/", self.helper_port)).await;
     }
 
+    /// Runs another program as one of them, on the same configuration, and waits until it answers.
+    pub async fn start_program(&mut self, role: &str, program: &Path, arguments: &[&str]) {
+        let config = format!("{role}.toml");
+        let arguments = std::iter::once(config.as_str()).chain(arguments.iter().copied());
+        let process = Process::start_program(program, role, self.folder.path(), arguments);
+        *self.place(role) = Some(process);
+        let port = if role == "leader" { self.leader_port } else { self.helper_port };
+        alive(&format!("http://127.0.0.1:{port}/")).await;
+    }
+
+    /// Whether one of them has ended.
+    pub fn has_ended(&mut self, role: &str) -> bool {
+        self.place(role).as_mut().expect("it was started").ended().is_some()
+    }
+
+    /// Ends one of them as a power cut would.
+    pub fn kill(&mut self, role: &str) {
+        self.place(role).take().expect("it was started").kill();
+    }
+
+    fn place(&mut self, role: &str) -> &mut Option<Process> {
+        if role == "leader" { &mut self.leader } else { &mut self.helper }
+    }
+
     /// Ends the leader as a power cut would.
     pub fn kill_leader(&mut self) {
         self.leader.take().expect("the leader runs").kill();
@@ -120,6 +144,22 @@ impl Parties {
     /// Ends the helper as a power cut would.
     pub fn kill_helper(&mut self) {
         self.helper.take().expect("the helper runs").kill();
+    }
+
+    /// Sends a signal, such as `HUP`, to one of them.
+    pub fn signal(&self, role: &str, name: &str) {
+        self.process(role).signal(name);
+    }
+
+    /// All that one of them wrote to its log.
+    #[must_use]
+    pub fn log_text(&self, role: &str) -> String {
+        self.process(role).log_text()
+    }
+
+    fn process(&self, role: &str) -> &Process {
+        let process = if role == "leader" { &self.leader } else { &self.helper };
+        process.as_ref().expect("it runs")
     }
 
     /// The leader's database.

@@ -21,10 +21,20 @@ pub struct Process {
 impl Process {
     /// Starts `mica` with these arguments. What it writes to stderr is appended to `NAME.log` in `folder`.
     pub fn start<A: AsRef<OsStr>>(name: &str, folder: &Path, arguments: impl IntoIterator<Item = A>) -> Self {
+        Self::start_program(crate::mica(), name, folder, arguments)
+    }
+
+    /// The same with another program than `mica`.
+    pub fn start_program<A: AsRef<OsStr>>(
+        program: &Path,
+        name: &str,
+        folder: &Path,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Self {
         let log = folder.join(format!("{name}.log"));
         let stderr =
             OpenOptions::new().create(true).append(true).open(&log).expect("the folder can be written");
-        let mut child = Command::new(crate::mica())
+        let mut child = Command::new(program)
             .args(arguments)
             .current_dir(folder)
             .stdin(Stdio::null())

@@ -311,7 +311,12 @@ where
             }
         })
         .await?;
-    outcome.map(|()| Progress::Settled).map_err(|error| JobError::retry(error.to_string()))
+    outcome.map_err(|error| JobError::retry(error.to_string()))?;
+    // What was paid for is marked since before it left; this only brings the mark to the end.
+    if let Err(error) = shared.high_water.follow(&shared.store).await {
+        tracing::warn!(%error, "the mark of the ledger was not moved");
+    }
+    Ok(Progress::Settled)
 }
 
 /// The collector's request; checked when it came.

@@ -6,6 +6,7 @@ use mica_dap::codec::{Decode as _, Encode as _};
 use mica_dap::collection::CollectionJobReq;
 use mica_dap::id::{AggregateShareId, BatchId};
 use mica_dap::time::Interval;
+use mica_dp::accountant::Span;
 use mica_dp::{
     BudgetState, ChainHead, ChargeRequest, Decision, EntryKind, Grant, PolicyRef, Protection, ReleaseKey,
     ReleasePlan,
@@ -18,7 +19,7 @@ use super::draw::draw;
 use super::{BatchTotals, Refused, ReleaseError};
 use crate::high_water::HighWater;
 use crate::store::releases::{self, NewRelease, ReleaseRow, ReleaseState};
-use crate::store::{Scope, buckets, closed_intervals, ledger};
+use crate::store::{Scope, buckets, closed_intervals, ledger, ledger_uses};
 use crate::task::Task;
 
 /// One batch at the gate. The caller holds the lock of the task.
@@ -163,18 +164,18 @@ async fn charge_budgets(
     batch: &Batch<'_>,
     head: ChainHead,
 ) -> Result<Grant, ReleaseError> {
-    let budgets: Vec<(&str, i64)> = plan.charges().iter().map(|c| (c.budget_id.as_str(), c.limit)).collect();
-    let states: Vec<BudgetState> = ledger::budget_states(tx, &budgets)
-        .await?
-        .into_iter()
-        .map(|row| BudgetState { budget_id: row.budget_id, limit: row.limit, spent: row.spent })
-        .collect();
-    let request = ChargeRequest { key: batch.key(), report_count: batch.totals.report_count, now: batch.now };
+    let data = batch.data();
+    let mut states = Vec::new();
+    for charge in plan.charges() {
+        let needed = plan.account(charge).needed_after(data);
+        let uses = ledger_uses::of_budget(tx, &charge.budget_id, needed).await?;
+        states.push(BudgetState { budget_id: charge.budget_id.clone(), uses });
+    }
+    let request =
+        ChargeRequest { key: batch.key(), report_count: batch.totals.report_count, data, now: batch.now };
     let charged = mica_dp::ledger::charge(plan, request, &states, head)?;
-    for entry in charged.entries() {
-        if !ledger::debit(tx, &entry.budget_id, entry.units, entry.limit).await? {
-            return Err(StoreError::corrupt("budgets", "spent").into());
-        }
+    for (entry, usage) in charged.entries().iter().zip(charged.uses()) {
+        ledger_uses::add(tx, usage).await?;
         ledger::append(tx, entry).await?;
     }
     let stored = ledger::entries_of(tx, &batch.key()).await?;
@@ -207,8 +208,8 @@ async fn settle_charges(
         Settlement::Refund(_) => mica_dp::ledger::refund(&recorded, now, head),
     };
     for entry in entries.map_err(ReleaseError::fault)? {
-        if entry.kind == EntryKind::Refund && !ledger::credit(tx, &entry.budget_id, -entry.units).await? {
-            return Err(StoreError::corrupt("budgets", "spent").into());
+        if entry.kind == EntryKind::Refund && !ledger_uses::take_back(tx, &entry.usage()).await? {
+            return Err(StoreError::corrupt("budget_uses", "releases").into());
         }
         ledger::append(tx, &entry).await?;
     }
@@ -230,6 +231,18 @@ impl Batch<'_> {
             Scope::Interval(interval) => interval.encoded(),
             Scope::Batch(batch) => batch.encoded(),
         }
+    }
+
+    /// When the reports were made, as far as whoever asks can choose it: the whole interval of the query, or else the
+    /// smallest around the reports.
+    fn data(&self) -> Span {
+        let interval = match self.closes {
+            Scope::Interval(interval) => interval,
+            Scope::Batch(_) => self.totals.interval,
+        };
+        let precision = self.task.configuration.time_precision();
+        let (from, to) = (precision.start_of(interval.start()), precision.start_of(interval.end()));
+        Span::of_reports(from, to).unwrap_or(Span::ALL)
     }
 
     fn key(&self) -> ReleaseKey {

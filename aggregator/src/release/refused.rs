@@ -2,20 +2,22 @@
 
 use http::StatusCode;
 use mica_dap::problem::Problem;
-use mica_dp::{ChargeError, Exhausted, Expired};
+use mica_dp::accountant::{OverBudget, Span, format_second};
+use mica_dp::units::format_units;
+use mica_dp::{ChargeError, Expired};
 use mica_service::store::StoreError;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::error::{self, Abort, Fault, ServerError};
-use crate::task::Task;
+use crate::task::{Role, Task};
 
 /// The gate says no. Nothing was charged and nothing drawn.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum Refused {
     /// A budget has not enough left.
     #[error(transparent)]
-    Exhausted(#[from] Exhausted),
+    Exhausted(Box<OverBudget>),
     /// The policy lets no batch as small as this one go.
     #[error("the batch has fewer reports than the policy asks for")]
     TooSmall,
@@ -53,7 +55,9 @@ impl Refused {
     /// As the problem document that the peer gets.
     pub(crate) fn abort(&self, task: &Task) -> Abort {
         match self {
-            Self::Exhausted(exhausted) => Abort::budget_exhausted(exhausted.to_string(), members(exhausted)),
+            Self::Exhausted(over) => {
+                Abort::budget_exhausted(detail(over, task.role), members(over, task.role))
+            }
             Self::TooSmall => Abort::new(Problem::InvalidBatchSize, self.to_string()),
             Self::Overflow => self.forbidden(error::FIELD_OVERFLOW, "The total may not fit the field."),
             Self::Expired(_) => {
@@ -102,12 +106,43 @@ impl From<ChargeError> for ReleaseError {
     }
 }
 
-fn members(exhausted: &Exhausted) -> Map<String, Value> {
-    let Exhausted { budget_id, spent, requested, remaining, limit } = exhausted;
-    let amounts = [("limit", limit), ("spent", spent), ("requested", requested), ("remaining", remaining)];
-    amounts
-        .into_iter()
-        .map(|(name, units)| (name.to_owned(), Value::from(mica_dp::units::format_units(*units))))
-        .chain([("budget".to_owned(), Value::from(budget_id.as_str()))])
-        .collect()
+/// What a person needs to know, in two sentences.
+fn detail(over: &OverBudget, role: Role) -> String {
+    let OverBudget { budget_id, window, spent, requested, limit, left, renews, fits } = over;
+    let window =
+        if *window == Span::ALL { "for all time".to_owned() } else { format!("for data of {window}") };
+    let room = match renews {
+        Some(renews) => format!("there is room again for data of {} and later", format_second(*renews)),
+        None => "it does not renew".to_owned(),
+    };
+    format!(
+        "budget \"{budget_id}\" of the {role} has {} of {} left {window} ({} spent), and this release needs {} more. \
+         One of up to {} would fit; {room}. Nothing was charged; `mica budget show` at the {role} tells more.",
+        format_units(*left),
+        format_units(*limit),
+        format_units(*spent),
+        format_units(*requested),
+        format_units(*fits),
+    )
+}
+
+/// The same for programs.
+fn members(over: &OverBudget, role: Role) -> Map<String, Value> {
+    let OverBudget { budget_id, window, spent, requested, limit, left, renews, fits } = over;
+    let units = |units: &i64| Some(format_units(*units));
+    let bounded = Some(window).filter(|window| **window != Span::ALL);
+    let texts = [
+        ("budget", Some(budget_id.clone())),
+        ("ledger_of", Some(role.to_string())),
+        ("window_from", bounded.map(|window| format_second(window.from()))),
+        ("window_to", bounded.map(|window| format_second(window.to()))),
+        ("spent", units(spent)),
+        ("requested", units(requested)),
+        ("limit", units(limit)),
+        ("remaining", units(left)),
+        ("would_fit", units(fits)),
+        ("renews_at", renews.map(format_second)),
+        ("see", Some(format!("mica budget show --config {role}.toml"))),
+    ];
+    texts.into_iter().filter_map(|(name, text)| Some((name.to_owned(), Value::from(text?)))).collect()
 }

@@ -23,7 +23,7 @@ use crate::auth::{Bearer, TokenHash};
 use crate::high_water::HighWater;
 use crate::store::buckets::{self, BucketDelta};
 use crate::store::releases::{self, ReleaseRow};
-use crate::store::{closed_intervals, ledger, migrator};
+use crate::store::{closed_intervals, ledger, ledger_uses, migrator};
 use crate::task::{Role, Task};
 use crate::task_file::{TaskFile, Tokens};
 
@@ -194,11 +194,14 @@ impl World {
             let row = releases::by_id(&mut tx, release).await?.expect("it is there");
             let closed = closed_intervals::overlapping(&mut tx, self.task.key, self.query).await?;
             let entries = ledger::entries(&mut tx).await?;
-            Ok((tx, (row, closed, entries)))
+            let uses = ledger_uses::all(&mut tx).await?;
+            Ok((tx, (row, closed, entries, uses)))
         });
-        let (row, closed, entries): (_, _, Vec<LedgerEntry>) = looked.await.expect("the database answers");
+        let (row, closed, entries, uses): (_, _, Vec<LedgerEntry>, _) =
+            looked.await.expect("the database answers");
         let budgets = verify_chain(&entries).expect("the ledger follows its own rules");
-        (row, closed, entries.iter().map(|entry| entry.kind).collect(), budgets[0].spent)
+        assert_eq!(budgets[0].uses, uses, "what is kept is what the entries add up to");
+        (row, closed, entries.iter().map(|entry| entry.kind).collect(), budgets[0].fullest().spent)
     }
 }
 

@@ -1,108 +1,15 @@
-//! Privacy budgets and every movement of them. Entries are never changed or removed; each is bound to the one
+//! Every movement of privacy budgets. Entries are never changed or removed; each is bound to the one
 //! before by its hash, and the schema refuses two successors of one entry.
 //!
-//! Whoever charges reads [`budget_states`] or [`head`] first: both wait for whoever else is charging.
+//! Whoever appends reads [`head`] first, which waits for whoever else does. What the entries add up to is in
+//! [`ledger_uses`](super::ledger_uses).
 
 use mica_dp::{ChainHead, EntryKind, LedgerEntry, PolicyRef, ReleaseKey};
 use mica_service::store::{Fields, StoreError, Tx, signed};
 use sqlx::any::AnyRow;
 
-use super::columns::{self, found};
+use super::ledger_counted;
 use super::locks::{self, Lock};
-
-/// A budget and what is spent of it, in units of 1e-12.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BudgetRow {
-    /// The budget and its window.
-    pub budget_id: String,
-    /// The limit that the last charge was held against.
-    pub limit: i64,
-    /// What is spent.
-    pub spent: i64,
-}
-
-/// The budgets of these identifiers and limits, in the given order, each created when it is new. Locked until the
-/// transaction ends, and the ledger with them.
-pub async fn budget_states(tx: &mut Tx, budgets: &[(&str, i64)]) -> Result<Vec<BudgetRow>, StoreError> {
-    locks::exclusive(tx, Lock::Ledger).await?;
-    let mut sorted = budgets.to_vec();
-    sorted.sort_unstable();
-    sorted.dedup_by_key(|(budget_id, _)| *budget_id);
-    let mut states = Vec::with_capacity(sorted.len());
-    for (budget_id, limit) in sorted {
-        sqlx::query(
-            "-- create_budget
-             INSERT INTO budgets (budget_id, limit_units, spent) VALUES ($1, $2, 0)
-             ON CONFLICT (budget_id) DO NOTHING",
-        )
-        .bind(budget_id)
-        .bind(limit)
-        .execute(tx.connection())
-        .await?;
-        let query = columns::for_update(
-            tx,
-            "-- lock_budget
-             SELECT * FROM budgets WHERE budget_id = $1",
-        );
-        states.push(read_budget(&sqlx::query(query).bind(budget_id).fetch_one(tx.connection()).await?)?);
-    }
-    let find = |(budget_id, limit): &(&str, i64)| {
-        let state = states.iter().find(|state| state.budget_id == *budget_id)?;
-        Some(BudgetRow { limit: *limit, ..state.clone() })
-    };
-    budgets
-        .iter()
-        .map(|budget| find(budget).ok_or_else(|| StoreError::corrupt("budgets", "budget_id")))
-        .collect()
-}
-
-/// Every budget, in the order of their names.
-pub async fn budgets(tx: &mut Tx) -> Result<Vec<BudgetRow>, StoreError> {
-    let rows = sqlx::query(
-        "-- budgets
-         SELECT * FROM budgets",
-    )
-    .fetch_all(tx.connection())
-    .await?;
-    let mut budgets = rows.iter().map(read_budget).collect::<Result<Vec<_>, _>>()?;
-    budgets.sort_unstable_by(|a, b| a.budget_id.cmp(&b.budget_id));
-    Ok(budgets)
-}
-
-/// Spends `units` of a budget, unless that would pass `limit`: then false, and nothing is spent.
-pub async fn debit(tx: &mut Tx, budget_id: &str, units: i64, limit: i64) -> Result<bool, StoreError> {
-    let room = match limit.checked_sub(units) {
-        Some(room) if units >= 0 && room >= 0 => room,
-        _ => return Ok(false),
-    };
-    let done = sqlx::query(
-        "-- debit_budget
-         UPDATE budgets SET spent = spent + $2, limit_units = $3 WHERE budget_id = $1 AND spent <= $4",
-    )
-    .bind(budget_id)
-    .bind(units)
-    .bind(limit)
-    .bind(room)
-    .execute(tx.connection())
-    .await?;
-    Ok(found(done.rows_affected()))
-}
-
-/// Gives `units` back to a budget, unless it has not spent as much: then false, and nothing is given back.
-pub async fn credit(tx: &mut Tx, budget_id: &str, units: i64) -> Result<bool, StoreError> {
-    if units < 0 {
-        return Ok(false);
-    }
-    let done = sqlx::query(
-        "-- credit_budget
-         UPDATE budgets SET spent = spent - $2 WHERE budget_id = $1 AND spent >= $2",
-    )
-    .bind(budget_id)
-    .bind(units)
-    .execute(tx.connection())
-    .await?;
-    Ok(found(done.rows_affected()))
-}
 
 /// Where the chain ends. Nobody else appends until the transaction ends.
 pub async fn head(tx: &mut Tx) -> Result<ChainHead, StoreError> {
@@ -137,11 +44,13 @@ pub async fn end(tx: &mut Tx) -> Result<ChainHead, StoreError> {
 
 /// Appends an entry. One that does not follow [`head`] is a `Conflict`.
 pub async fn append(tx: &mut Tx, entry: &LedgerEntry) -> Result<(), StoreError> {
-    sqlx::query(
+    let query = sqlx::query(
         "-- append_to_ledger
          INSERT INTO ledger (seq, budget_id, task, batch_key, parameter_sha256, kind, units, limit_units, policy_id,
-             policy_version, policy_sha256, policy_release, mechanism, prev_hash, entry_hash, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+             policy_version, policy_sha256, policy_release, mechanism, prev_hash, entry_hash, created_at,
+             data_from, data_to, budget_window, measure, per_batch, per_window, contribution_window, epsilon_units)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
+             $23, $24)",
     )
     .bind(signed(entry.sequence)?)
     .bind(entry.budget_id.as_str())
@@ -158,9 +67,8 @@ pub async fn append(tx: &mut Tx, entry: &LedgerEntry) -> Result<(), StoreError> 
     .bind(entry.mechanism.as_str())
     .bind(entry.prev_hash.as_slice())
     .bind(entry.entry_hash.as_slice())
-    .bind(signed(entry.created_at)?)
-    .execute(tx.connection())
-    .await?;
+    .bind(signed(entry.created_at)?);
+    ledger_counted::bind(query, entry.counted.as_ref()).execute(tx.connection()).await?;
     Ok(())
 }
 
@@ -175,6 +83,44 @@ pub async fn entries(tx: &mut Tx) -> Result<Vec<LedgerEntry>, StoreError> {
     rows.iter().map(read_entry).collect()
 }
 
+/// So many entries before the one with this number, the newest first.
+pub async fn page(tx: &mut Tx, before: u64, most: u32) -> Result<Vec<LedgerEntry>, StoreError> {
+    let rows = sqlx::query(
+        "-- ledger_page
+         SELECT * FROM ledger WHERE seq < $1 ORDER BY seq DESC LIMIT $2",
+    )
+    .bind(i64::try_from(before).unwrap_or(i64::MAX))
+    .bind(i64::from(most))
+    .fetch_all(tx.connection())
+    .await?;
+    rows.iter().map(read_entry).collect()
+}
+
+/// The newest entry of each budget.
+pub async fn newest_by_budget(tx: &mut Tx) -> Result<Vec<LedgerEntry>, StoreError> {
+    let rows = sqlx::query(
+        "-- newest_ledger_entries
+         SELECT * FROM ledger WHERE seq IN (SELECT MAX(seq) FROM ledger GROUP BY budget_id)",
+    )
+    .fetch_all(tx.connection())
+    .await?;
+    rows.iter().map(read_entry).collect()
+}
+
+/// How many noised releases that were not refunded have no charge.
+pub async fn unpaid_releases(tx: &mut Tx) -> Result<u64, StoreError> {
+    let row = sqlx::query(
+        "-- unpaid_releases
+         SELECT CAST(COUNT(*) AS BIGINT) AS n FROM releases JOIN tasks ON tasks.id = releases.task
+         WHERE releases.mechanism <> 'none' AND releases.state <> 'refunded' AND NOT EXISTS (
+             SELECT 1 FROM ledger
+             WHERE ledger.task = tasks.task_id AND ledger.batch_key = releases.batch_key AND ledger.kind = 'charge')",
+    )
+    .fetch_one(tx.connection())
+    .await?;
+    Fields::of("releases", &row).unsigned("n")
+}
+
 /// The entries of one release, in the order of the chain.
 pub async fn entries_of(tx: &mut Tx, release: &ReleaseKey) -> Result<Vec<LedgerEntry>, StoreError> {
     let rows = sqlx::query(
@@ -187,15 +133,6 @@ pub async fn entries_of(tx: &mut Tx, release: &ReleaseKey) -> Result<Vec<LedgerE
     .fetch_all(tx.connection())
     .await?;
     rows.iter().map(read_entry).collect()
-}
-
-fn read_budget(row: &AnyRow) -> Result<BudgetRow, StoreError> {
-    let fields = Fields::of("budgets", row);
-    Ok(BudgetRow {
-        budget_id: fields.text("budget_id")?,
-        limit: fields.integer("limit_units")?,
-        spent: fields.integer("spent")?,
-    })
 }
 
 fn read_entry(row: &AnyRow) -> Result<LedgerEntry, StoreError> {
@@ -215,6 +152,7 @@ fn read_entry(row: &AnyRow) -> Result<LedgerEntry, StoreError> {
         ),
         release_id: fields.text("policy_release")?,
         mechanism: fields.text("mechanism")?,
+        counted: ledger_counted::read(&fields)?,
         policy: PolicyRef { id: fields.text("policy_id")?, version, sha256: fields.array("policy_sha256")? },
         created_at: fields.unsigned("created_at")?,
         prev_hash: fields.array("prev_hash")?,

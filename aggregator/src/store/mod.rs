@@ -35,7 +35,9 @@
 //!   `forget_share`
 //! * [`closed_intervals`] - `close`, `withdraw`, `reopen`, `overlapping`, `closed_times`
 //! * [`policies`] - `newest`, `by_version`, `all`, `insert`
-//! * [`ledger`] - `budget_states`, `budgets`, `debit`, `credit`, `head`, `end`, `hash_at`, `append`, `entries`, `entries_of`
+//! * [`ledger`] - `head`, `end`, `hash_at`, `append`, `entries`, `page`, `newest_by_budget`,
+//!   `unpaid_releases`, `entries_of`
+//! * [`ledger_uses`] - `of_budget`, `all`, `add`, `take_back`
 //!
 //! Must never learn who sent a report. Unnoised sums live in `buckets`, which nobody outside this crate can name, and
 //! leave it only through a release; how many reports they sum is [`report_count`].
@@ -57,6 +59,8 @@ pub mod hpke_keys;
 pub mod job_limits;
 pub mod lease;
 pub mod ledger;
+mod ledger_counted;
+pub mod ledger_uses;
 pub mod leftovers;
 mod locks;
 pub mod policies;

@@ -3,8 +3,10 @@
 use http::Method;
 use mica_aggregator::metrics::Figures;
 use mica_aggregator::store::batches::BatchState::{Collected, Failed, Open};
+use mica_aggregator::store::ledger_uses;
 use mica_aggregator::store::stuck::{StuckWork, Work};
 use mica_dap::problem::Problem;
+use mica_dp::accountant::{Caps, Span, Use};
 use mica_service::testing::{databases, sqlite};
 
 use crate::leader_selected::{drained, kind, world};
@@ -110,12 +112,19 @@ async fn a_batch_that_is_asked_for_again_is_not_drawn_for_again() {
 async fn an_exhausted_budget_costs_no_batch() {
     let database = sqlite();
     let world = World::start(Kind { epsilon: Some("1/10"), ..kind(2) }, &database).await;
-    assert_eq!(world.upload(&world.reports(&[1; 22])).await, []);
+    assert_eq!(world.upload(&world.reports(&[1; 4])).await, []);
     world.settled().await;
-    for _ in 0..10 {
-        assert_eq!(drained(&world).await.0, 2);
-    }
+    assert_eq!(drained(&world).await.0, 2);
+    // A report is in one batch, so the batches of one task cost no more than one; what another task takes adds up.
+    let (budget_id, units) = ("demo-lifetime".to_owned(), 950_000_000_000);
+    let (task, span, caps) = ([9; 32], Span::ALL, Caps::ONE_REPORT);
+    let other = &Use { budget_id, task, span, units, epsilon_units: None, caps, releases: 1 };
+    let taken = world.leader.store.tx("another_task", move |mut tx| async move {
+        ledger_uses::add(&mut tx, other).await?;
+        Ok((tx, ()))
+    });
+    taken.await.expect("the database answers");
     assert_eq!(world.collected().await.problem(), "budget-exhausted");
     assert_eq!(world.leader.batches().await.last(), Some(&(Open, 1, 2)));
-    assert_eq!(world.helper.posted(SHARES).len(), 10);
+    assert_eq!(world.helper.posted(SHARES).len(), 1);
 }

@@ -33,6 +33,7 @@ mod leader_steps;
 mod leader_stuck;
 mod leader_upload_checks;
 mod leader_uploads;
+mod ledger_races;
 mod pair;
 mod policies;
 mod provisioned;

@@ -71,8 +71,11 @@ async fn nothing_is_released_from_a_restored_database_until_its_operator_accepts
         let setback = mark.setback(&server.store).await.expect("the database answers");
         assert_eq!(setback, Some(Setback::Older { mark: 4, entries: 2 }));
 
-        let head = HighWater::accept(&marked.mark(), &server.store).await.expect("it can be written");
-        assert_eq!(head.sequence, 2);
+        let mark = marked.mark();
+        let accept = |entries| HighWater::accept(&mark, &server.store, entries);
+        assert_eq!(accept(4).await.expect("nothing is written"), None);
+        assert_eq!(leader.post_share(later.clone()).await.problem(), "ledger-set-back");
+        assert_eq!(accept(2).await.expect("it can be written").map(|head| head.sequence), Some(2));
         assert_eq!(leader.post_share(later).await.status, StatusCode::OK, "without a restart");
     }
 }

@@ -1,6 +1,7 @@
 //! One file per command.
 
 mod aggregator;
+pub(crate) mod budget;
 pub(crate) mod collect;
 pub(crate) mod config;
 pub(crate) mod demo;
@@ -38,6 +39,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Task(command) => task::run(command, &global).await,
         Command::Keys(command) => keys::run(command, &global).await,
         Command::Policy(command) => policy::run(&command, &global),
+        Command::Budget(command) => budget::run(command, &global).await,
         Command::Report(args) => report::run(&args, &global).await,
         Command::Collect(args) => collect::run(&args, &global).await,
     }

@@ -1,6 +1,7 @@
 //! What `mica` says and how it ends, as somebody at a terminal meets it: the built program, its output, its exit code.
 
 mod batch_modes;
+mod budgets;
 mod collecting;
 mod configuration;
 mod doctor;

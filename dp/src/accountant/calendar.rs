@@ -88,7 +88,7 @@ pub(super) fn write_second(f: &mut fmt::Formatter<'_>, second: i64) -> fmt::Resu
     write!(f, "{}", timestamp(second))
 }
 
-fn timestamp(second: i64) -> Timestamp {
+pub(super) fn timestamp(second: i64) -> Timestamp {
     let at = second.clamp(Span::ALL.from(), Span::ALL.to());
     Timestamp::from_second(at).expect("a span ends before the last year of the calendar")
 }

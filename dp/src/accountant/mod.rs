@@ -7,6 +7,7 @@
 mod account;
 mod calendar;
 mod cap;
+mod names;
 mod renewal;
 mod span;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod window;
 pub use self::account::{Account, Admitted, Filled, OverBudget, Proposal};
 pub use self::calendar::CalendarUnit;
 pub use self::cap::Measure;
+pub use self::names::format_second;
 pub use self::span::{NoSpan, Span};
 pub use self::usage::{Caps, Use};
 pub use self::window::{NoWindow, Rolling, Window};

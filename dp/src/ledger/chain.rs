@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{BudgetState, ChainHead, EntryKind, LedgerEntry, ReleaseKey};
+use super::{Book, ChainHead, EntryKind, LedgerEntry, ReleaseKey};
 
 /// The ledger is not what its own rules would have written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,14 +21,15 @@ enum Standing {
     Refunded,
 }
 
-/// Checks every hash, link and rule of a ledger from its first entry, and sums up what each budget has spent.
+/// Checks every hash, link and rule of a ledger from its first entry, judges every charge again by what was spent before
+/// it, and returns what each budget has paid for.
 ///
 /// An empty end cannot be seen from inside: compare the last entry with a head kept elsewhere to find a ledger
 /// that was cut or restored from an older copy.
-pub fn verify_chain(entries: &[LedgerEntry]) -> Result<Vec<BudgetState>, BrokenChain> {
+pub fn verify_chain(entries: &[LedgerEntry]) -> Result<Vec<Book>, BrokenChain> {
     let mut head = ChainHead::EMPTY;
     let mut standings: BTreeMap<(&ReleaseKey, &str), Standing> = BTreeMap::new();
-    let mut budgets: BTreeMap<&str, BudgetState> = BTreeMap::new();
+    let mut books: BTreeMap<&str, Book> = BTreeMap::new();
     for entry in entries {
         let broken = |what| BrokenChain { sequence: entry.sequence, what };
         if Some(entry.sequence) != head.sequence.checked_add(1) {
@@ -43,19 +44,13 @@ pub fn verify_chain(entries: &[LedgerEntry]) -> Result<Vec<BudgetState>, BrokenC
         let slot = (&entry.key, entry.budget_id.as_str());
         let standing = follow(standings.get(&slot), entry).map_err(broken)?;
         standings.insert(slot, standing);
-        let budget = budgets.entry(&entry.budget_id).or_insert_with(|| BudgetState {
-            budget_id: entry.budget_id.clone(),
-            limit: entry.limit,
-            spent: 0,
-        });
-        budget.limit = entry.limit;
-        budget.spent = budget.spent.checked_add(entry.units).ok_or(broken("the sum overflows"))?;
-        if entry.kind == EntryKind::Charge && budget.spent > entry.limit {
-            return Err(broken("the budget was already exhausted"));
-        }
+        let book = books
+            .entry(&entry.budget_id)
+            .or_insert_with(|| Book { account: entry.account(), uses: Vec::new() });
+        count(book, entry).map_err(broken)?;
         head = entry.head();
     }
-    Ok(budgets.into_values().collect())
+    Ok(books.into_values().collect())
 }
 
 /// The standing of a charge after `entry`, if the entry is allowed to follow.
@@ -76,4 +71,25 @@ fn follow(before: Option<&Standing>, entry: &LedgerEntry) -> Result<Standing, &'
         (_, Some(Standing::Committed)) => Err("a charge is committed twice"),
         (_, None | Some(Standing::Refunded)) => Err("there is no charge to settle"),
     }
+}
+
+/// What `entry` does to what its budget has paid for.
+fn count(book: &mut Book, entry: &LedgerEntry) -> Result<(), &'static str> {
+    let account = entry.account();
+    if account.window != book.account.window {
+        return Err("the window of its budget is another than before");
+    }
+    match entry.kind {
+        EntryKind::Charge => {
+            let admitted = account.admit(&book.uses, &entry.proposal());
+            let admitted = admitted.map_err(|_| "the budget was already exhausted")?;
+            book.add(admitted.usage);
+        }
+        EntryKind::Refund if !book.take_back(&entry.usage()) => {
+            return Err("a refund gives back what was not counted");
+        }
+        EntryKind::Refund | EntryKind::Commit => {}
+    }
+    book.account = account;
+    Ok(())
 }

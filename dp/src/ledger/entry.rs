@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::ChargeRequest;
+use super::counted::Counted;
 use crate::canonical::{Canonical, sha256};
 use crate::plan::{Charge, PolicyRef, ReleasePlan};
 
@@ -107,6 +108,8 @@ pub struct LedgerEntry {
     pub release_id: String,
     /// The noise, as [`crate::Mechanism`] prints it.
     pub mechanism: String,
+    /// How it counts against the budget; nothing in entries of the first schema, which count in full for all time.
+    pub counted: Option<Counted>,
     /// The policy that decided.
     pub policy: PolicyRef,
     /// Seconds since 1970.
@@ -133,6 +136,7 @@ impl LedgerEntry {
             key: request.key.clone(),
             release_id: plan.release_id().to_owned(),
             mechanism: plan.mechanism().to_string(),
+            counted: Some(plan.counted(charge, request.data)),
             policy: plan.policy().clone(),
             created_at: request.now,
             prev_hash: [0; 32],
@@ -161,8 +165,9 @@ impl LedgerEntry {
 
     /// SHA-256 of the entry as canonical JSON, without its own hash and with that of the entry before.
     pub(super) fn hash(&self) -> [u8; 32] {
-        let entry = Canonical::Object(vec![
-            ("schema", Canonical::text("dp-ledger/1")),
+        let schema = if self.counted.is_some() { "dp-ledger/2" } else { "dp-ledger/1" };
+        let mut fields = vec![
+            ("schema", Canonical::text(schema)),
             ("sequence", Canonical::text(&self.sequence)),
             ("kind", Canonical::text(&self.kind)),
             ("budget", Canonical::text(&self.budget_id)),
@@ -178,7 +183,8 @@ impl LedgerEntry {
             ("policy_sha256", Canonical::text(&hex::encode(self.policy.sha256))),
             ("created_at", Canonical::text(&self.created_at)),
             ("prev_hash", Canonical::text(&hex::encode(self.prev_hash))),
-        ]);
-        sha256(entry.to_json().as_bytes())
+        ];
+        fields.extend(self.counted.iter().flat_map(Counted::canonical));
+        sha256(Canonical::Object(fields).to_json().as_bytes())
     }
 }

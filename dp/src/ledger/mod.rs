@@ -4,30 +4,32 @@
 //! own. A charge takes from all budgets of a release or from none. The caller loads the state, applies one step
 //! and stores the entries in the same transaction as the noised share.
 
+mod book;
 mod chain;
+mod counted;
+mod derive;
 mod entry;
 #[cfg(test)]
 mod tests;
 
 use thiserror::Error;
 
+pub use self::book::Book;
 pub use self::chain::{BrokenChain, verify_chain};
+pub use self::counted::Counted;
+pub use self::derive::{NotDerived, verify_charges};
 pub use self::entry::{ChainHead, EntryKind, LedgerEntry, ReleaseKey};
+use crate::accountant::{OverBudget, Span, Use};
 use crate::plan::{FieldOverflow, ReleasePlan};
 use crate::release::Grant;
-use crate::units::format_units;
 
 /// One budget as the store knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BudgetState {
     /// The budget.
     pub budget_id: String,
-    /// A limit that holds besides the policy's, in units; the lower of the two decides. The store of an aggregator
-    /// gives the limit of the policy file in force, so that one alone decides; that versions of a policy only ever
-    /// go up is not enforced yet.
-    pub limit: i64,
-    /// The sum of all entries of this budget, in units.
-    pub spent: i64,
+    /// What it has paid for: at least all that [`crate::accountant::Account::needed_after`] asks for.
+    pub uses: Vec<Use>,
 }
 
 /// A request to release one batch.
@@ -37,6 +39,8 @@ pub struct ChargeRequest {
     pub key: ReleaseKey,
     /// Reports in the batch.
     pub report_count: u64,
+    /// When they were made; all time when nothing better is known.
+    pub data: Span,
     /// Seconds since 1970, for the record only.
     pub now: u64,
 }
@@ -46,6 +50,7 @@ pub struct ChargeRequest {
 #[must_use = "the charge counts once its entries are stored"]
 pub struct Charged {
     entries: Vec<LedgerEntry>,
+    uses: Vec<Use>,
     head: ChainHead,
     grant: Grant,
 }
@@ -59,6 +64,11 @@ impl Charged {
     /// One entry per budget, to be stored in this order.
     pub fn entries(&self) -> &[LedgerEntry] {
         &self.entries
+    }
+
+    /// What each of the budgets has paid for now, one release each, to be stored with the entries.
+    pub fn uses(&self) -> &[Use] {
+        &self.uses
     }
 
     /// Where the chain ends after them.
@@ -79,31 +89,12 @@ impl Charged {
     }
 }
 
-/// A budget has too little left.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error(
-    "budget \"{budget_id}\" is exhausted: {} of {} spent, {} requested, {} left",
-    format_units(*.spent), format_units(*.limit), format_units(*.requested), format_units(*.remaining)
-)]
-pub struct Exhausted {
-    /// The budget.
-    pub budget_id: String,
-    /// Units spent so far.
-    pub spent: i64,
-    /// Units this release costs.
-    pub requested: i64,
-    /// Units left.
-    pub remaining: i64,
-    /// The limit in units.
-    pub limit: i64,
-}
-
 /// A release is not granted. Nothing was charged.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ChargeError {
     /// A budget has too little left.
     #[error(transparent)]
-    Exhausted(#[from] Exhausted),
+    Exhausted(Box<OverBudget>),
     /// The total could wrap around the field.
     #[error(transparent)]
     FieldOverflow(#[from] FieldOverflow),
@@ -140,9 +131,9 @@ pub enum SettleError {
 /// Charges every budget of `plan` for one release, or none of them.
 ///
 /// # Privacy
-/// The charges of all granted and not refunded releases never exceed a limit, whichever order requests come in and
-/// however they were chosen: pure and zero-concentrated losses add up under adaptive choice. A refused request
-/// leaves everything as it was, so a later one that fits is granted.
+/// What no privacy unit can lose more of by all granted and not refunded releases never exceeds a limit in any window,
+/// whichever order requests come in and however they were chosen: see [`crate::accountant::Account::admit`]. A refused
+/// request leaves everything as it was, so a later one that fits is granted.
 pub fn charge(
     plan: &ReleasePlan,
     request: ChargeRequest,
@@ -154,17 +145,15 @@ pub fn charge(
         return Err(ChargeError::BatchTooSmall { report_count: request.report_count, min_batch_size });
     }
     plan.fits_the_field(request.report_count)?;
+    let mut uses = Vec::new();
     for charge in plan.charges() {
         let state = states
             .iter()
             .find(|state| state.budget_id == charge.budget_id)
             .ok_or_else(|| ChargeError::UnknownBudget(charge.budget_id.clone()))?;
-        let limit = charge.limit.min(state.limit);
-        let remaining = limit.saturating_sub(state.spent).max(0);
-        if charge.units > remaining {
-            let (budget_id, spent) = (charge.budget_id.clone(), state.spent);
-            return Err(Exhausted { budget_id, spent, requested: charge.units, remaining, limit }.into());
-        }
+        let proposal = plan.proposal(charge, *request.key.task_id(), request.data);
+        let admitted = plan.account(charge).admit(&state.uses, &proposal);
+        uses.push(admitted.map_err(|over| ChargeError::Exhausted(Box::new(over)))?.usage);
     }
     let mut head = head;
     let mut entries = Vec::new();
@@ -174,7 +163,7 @@ pub fn charge(
         entries.push(entry);
     }
     let grant = Grant::charged(request.key, plan);
-    Ok(Charged { entries, head, grant })
+    Ok(Charged { entries, uses, head, grant })
 }
 
 /// The entries that make the charges of one release final. `recorded` are the entries of that release so far.

@@ -3,10 +3,13 @@
 use mica_dap::vdaf_config::VdafConfig;
 
 use super::*;
+use crate::accountant::{Rolling, Window};
 use crate::policy::{Decision, Policy, TaskFacts};
 use crate::units::UNITS_PER_ONE;
 
 const TWO_BUDGETS: &str = include_str!("../../tests/two-budgets.toml");
+
+const DAY: u64 = 1_795_564_800;
 
 fn plan(label: &str) -> ReleasePlan {
     let policy = Policy::parse("two-budgets.toml", TWO_BUDGETS).unwrap();
@@ -19,6 +22,7 @@ fn request(batch: &str) -> ChargeRequest {
     ChargeRequest {
         key: ReleaseKey::new([7; 32], batch.as_bytes(), b""),
         report_count: 10,
+        data: Span::of_reports(DAY, DAY + 3600).unwrap(),
         now: 1_795_000_000,
     }
 }
@@ -35,17 +39,19 @@ impl Store {
     }
 
     fn states(&self) -> Vec<BudgetState> {
+        let books = verify_chain(&self.entries).expect("the ledger follows its own rules");
+        let uses: Vec<Use> = books.into_iter().flat_map(|book| book.uses).collect();
         ["small", "large"]
             .map(|id| BudgetState {
                 budget_id: id.to_owned(),
-                limit: i64::MAX,
-                spent: self.entries.iter().filter(|it| it.budget_id == id).map(|it| it.units).sum(),
+                uses: uses.iter().filter(|usage| usage.budget_id == id).cloned().collect(),
             })
             .to_vec()
     }
 
     fn spent(&self) -> Vec<i64> {
-        self.states().iter().map(|it| it.spent).collect()
+        let cost = |usage: &Use| usage.units * i64::try_from(usage.releases).unwrap();
+        self.states().iter().map(|it| it.uses.iter().map(cost).sum()).collect()
     }
 
     fn charge(&mut self, plan: &ReleasePlan, batch: &str) -> Result<Grant, ChargeError> {
@@ -91,10 +97,10 @@ fn a_refusal_names_the_numbers_and_changes_nothing() {
     let error = store.charge(&dear, "two").unwrap_err();
     assert_eq!(
         error.to_string(),
-        "budget \"small\" is exhausted: 0.1 of 0.3 spent, 0.25 requested, 0.2 left"
+        "budget \"small\" is exhausted for all time: 0.1 of 0.3 spent, 0.25 requested, 0.2 left"
     );
     let ChargeError::Exhausted(exhausted) = error else { panic!("the budget is too small") };
-    assert_eq!(exhausted.remaining, UNITS_PER_ONE / 5);
+    assert_eq!((exhausted.left, exhausted.fits), (UNITS_PER_ONE / 5, UNITS_PER_ONE / 5));
     assert_eq!(store.entries, before);
     // A later request that fits is granted.
     assert!(store.charge(&cheap, "three").is_ok());
@@ -109,11 +115,9 @@ fn all_budgets_are_charged_or_none() {
     assert_eq!(charged, [("large", UNITS_PER_ONE / 200), ("small", UNITS_PER_ONE / 10)]);
     // The large budget has room, the small one has not: neither moves.
     let mut states = store.states();
-    states[0].limit = UNITS_PER_ONE / 10;
+    states[0].uses[0].releases = 3;
     let refused = charge(&plan, request("two"), &states, store.head()).unwrap_err();
-    assert!(
-        matches!(refused, ChargeError::Exhausted(it) if it.limit == UNITS_PER_ONE / 10 && it.remaining == 0)
-    );
+    assert!(matches!(refused, ChargeError::Exhausted(it) if it.budget_id == "small" && it.left == 0));
     let unknown = charge(&plan, request("two"), &states[..1], store.head()).unwrap_err();
     assert_eq!(unknown, ChargeError::UnknownBudget("large".to_owned()));
 }
@@ -172,7 +176,7 @@ fn a_charge_is_settled_once() {
     store.commit("two").unwrap();
     let totals = verify_chain(&store.entries).unwrap();
     assert_eq!(
-        totals.iter().map(|it| it.spent).collect::<Vec<_>>(),
+        totals.iter().map(|it| it.fullest().spent).collect::<Vec<_>>(),
         [UNITS_PER_ONE / 100, UNITS_PER_ONE / 5]
     );
 }
@@ -187,7 +191,7 @@ fn any_change_of_a_written_ledger_is_found() {
     assert!(verify_chain(&store.entries).is_ok());
     assert!(verify_chain(&[]).unwrap().is_empty());
 
-    let changes: [fn(&mut LedgerEntry); 11] = [
+    let changes: [fn(&mut LedgerEntry); 13] = [
         |it| it.sequence += 1,
         |it| it.kind = if it.kind == EntryKind::Charge { EntryKind::Commit } else { EntryKind::Charge },
         |it| it.budget_id.push('x'),
@@ -198,6 +202,8 @@ fn any_change_of_a_written_ledger_is_found() {
         |it| it.release_id.push('0'),
         |it| it.policy.version += 1,
         |it| it.created_at += 1,
+        |it| it.counted = None,
+        |it| it.counted.as_mut().unwrap().data = Span::ALL,
         |it| it.entry_hash[0] ^= 1,
     ];
     for at in 0..store.entries.len() {
@@ -242,4 +248,120 @@ fn a_ledger_that_was_rewritten_with_good_hashes_still_breaks_its_rules() {
         store.entries.extend_from_slice(charged.entries());
     }
     assert_eq!(verify_chain(&store.entries).unwrap_err().what, "the budget was already exhausted");
+}
+
+/// The plan with its first budget counted over any seven days.
+fn weekly(label: &str) -> ReleasePlan {
+    let mut plan = plan(label);
+    for payer in &mut plan.payers {
+        payer.window = Window::Rolling(Rolling::new(7 * 86_400, 86_400).unwrap());
+    }
+    plan
+}
+
+impl Store {
+    /// One release of an hour of that day.
+    fn charge_day(&mut self, plan: &ReleasePlan, day: u64) -> Result<(), ChargeError> {
+        let from = DAY + day * 86_400;
+        let batch = format!("{day} {}", self.entries.len());
+        let data = Span::of_reports(from, from + 3600).unwrap();
+        let request = ChargeRequest { data, ..request(&batch) };
+        let charged = charge(plan, request, &self.states(), self.head())?;
+        self.entries.extend_from_slice(charged.entries());
+        Ok(())
+    }
+}
+
+#[test]
+fn a_weekly_budget_counts_days_of_data_and_renews() {
+    let (plan, mut store) = (weekly("cheap"), Store::default());
+    for day in [0, 1, 2] {
+        store.charge_day(&plan, day).unwrap();
+    }
+    // The week that begins on day 2 holds one release; the data of day 6 is still in one week with all three.
+    let ChargeError::Exhausted(refused) = store.charge_day(&plan, 6).unwrap_err() else {
+        panic!("it is full")
+    };
+    assert_eq!((refused.left, refused.fits), (0, 0));
+    assert_eq!(refused.renews, i64::try_from(DAY + 7 * 86_400).ok());
+    store.charge_day(&plan, 7).unwrap();
+    // A batch of long ago that is asked for late belongs to its own week.
+    store.charge_day(&plan, 30).unwrap();
+    assert!(store.charge_day(&plan, 3).is_err());
+    assert_eq!(verify_chain(&store.entries).unwrap().len(), 2);
+}
+
+#[test]
+fn a_ledger_whose_windows_change_does_not_hold() {
+    let mut store = Store::default();
+    store.charge_day(&weekly("cheap"), 0).unwrap();
+    let states = store.states();
+    let other = charge(&plan("cheap"), request("other"), &states, store.head()).unwrap();
+    store.entries.extend_from_slice(other.entries());
+    let broken = verify_chain(&store.entries).unwrap_err();
+    assert_eq!((broken.sequence, broken.what), (3, "the window of its budget is another than before"));
+}
+
+/// What somebody may do to an entry.
+type Change = fn(&mut LedgerEntry);
+
+#[test]
+fn every_charge_is_derived_again_from_the_policy_it_names() {
+    let policy = |text: &str| Policy::parse("two-budgets.toml", text).unwrap();
+    let mut store = Store::default();
+    let _ = store.charge(&plan("cheap"), "one").unwrap();
+    store.commit("one").unwrap();
+    let _ = store.charge(&plan("dear"), "two").unwrap_err();
+    let ours = policy(TWO_BUDGETS);
+    let verify = |entries: &[LedgerEntry], policy: &Policy| {
+        verify_charges(entries, std::slice::from_ref(policy)).map_err(|wrong| wrong.to_string())
+    };
+    assert_eq!(verify(&store.entries, &ours), Ok(()));
+    assert_eq!(verify_charges(&[], &[]), Ok(()));
+    let missing = verify_charges(&store.entries, &[]).unwrap_err();
+    assert_eq!(missing.to_string(), "ledger entry 1: the text of policy two-budgets v3 is not kept");
+    let other = policy(&format!("{TWO_BUDGETS}\n# other\n"));
+    assert!(verify(&store.entries, &other).unwrap_err().contains("another text"));
+    let changes: [(Change, &str); 6] = [
+        (|it| it.units -= 1, "its cost is 4999999999, and the policy gives 5000000000"),
+        (|it| it.limit += 1, "its limit is 1000000000001"),
+        (|it| it.mechanism.push('0'), "its mechanism is discrete_laplace(scale=10)0"),
+        (|it| it.release_id.push('0'), "has no release \"cheap0\""),
+        (|it| it.budget_id.push('0'), "does not charge budget \"large0\""),
+        (
+            |it| {
+                it.counted.as_mut().unwrap().caps.window =
+                    Window::Calendar(crate::accountant::CalendarUnit::Day);
+            },
+            "caps",
+        ),
+    ];
+    for (change, what) in changes {
+        let mut entries = store.entries.clone();
+        change(&mut entries[0]);
+        let wrong = verify(&entries, &ours).unwrap_err();
+        assert!(wrong.starts_with("ledger entry 1: ") && wrong.contains(what), "{wrong}");
+    }
+}
+
+#[test]
+fn entries_from_before_there_were_windows_count_in_full_for_all_time() {
+    let mut store = Store::default();
+    let mut head = ChainHead::EMPTY;
+    for batch in ["one", "two"] {
+        let charged = charge(&plan("cheap"), request(batch), &Store::default().states(), head).unwrap();
+        let mut entry = charged.entries()[1].clone();
+        entry.counted = None;
+        let entry = entry.settled(EntryKind::Charge, 5, head);
+        // Settling a charge as a charge keeps all but its units.
+        let entry = LedgerEntry { units: UNITS_PER_ONE / 10, ..entry };
+        let entry = LedgerEntry { entry_hash: entry.hash(), ..entry };
+        head = entry.head();
+        store.entries.push(entry);
+    }
+    let books = verify_chain(&store.entries).unwrap();
+    assert_eq!(books[0].fullest().spent, UNITS_PER_ONE / 5);
+    assert_eq!(books[0].uses.len(), 1, "like with like");
+    assert!(store.charge_day(&plan("cheap"), 0).is_ok());
+    assert!(store.charge_day(&plan("cheap"), 0).is_err());
 }

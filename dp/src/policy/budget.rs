@@ -1,5 +1,6 @@
 //! A budget: how much one privacy unit may lose, and what is counted.
 
+use crate::accountant::Window;
 use crate::policy::reader::{At, Section};
 use crate::rational::Rational;
 use crate::sensitivity::NeighboringRelation;
@@ -68,6 +69,16 @@ impl Budget {
     /// What the limit is counted in.
     pub fn variant(&self) -> Variant {
         self.variant
+    }
+
+    /// What the limit holds for.
+    pub fn window(&self) -> Window {
+        Window::Lifetime
+    }
+
+    /// The delta at which the budget is reported as an epsilon; nothing for a pure one.
+    pub fn report_delta(&self) -> Option<&Rational> {
+        self.report_delta.as_ref()
     }
 
     /// Who the guarantee is about.

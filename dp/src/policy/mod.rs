@@ -23,7 +23,7 @@ use self::reader::{At, Reader, Section};
 use self::release::Release;
 use self::unmatched::Unmatched;
 use crate::canonical::sha256;
-use crate::plan::{PolicyRef, ReleasePlan, WithoutDp};
+use crate::plan::{Charge, Payer, PolicyRef, ReleasePlan, WithoutDp};
 use crate::shape::{NoSensitivity, Shape};
 use crate::statement::Statement;
 
@@ -210,6 +210,11 @@ impl Policy {
         self.releases.iter().map(|release| self.plan(release))
     }
 
+    fn payer(&self, charge: &Charge) -> Option<Payer> {
+        let budget = self.budgets.iter().find(|budget| budget.id == charge.budget_id)?;
+        Some(Payer { window: budget.window(), variant: budget.variant() })
+    }
+
     fn plan(&self, release: &Release) -> ReleasePlan {
         ReleasePlan {
             policy: self.origin.clone(),
@@ -218,6 +223,7 @@ impl Policy {
             statement: Statement::new(&release.terms),
             sensitivity: release.sensitivity.clone(),
             charges: release.charges.clone(),
+            payers: release.charges.iter().filter_map(|charge| self.payer(charge)).collect(),
             report_delta: release.report_delta.clone(),
         }
     }

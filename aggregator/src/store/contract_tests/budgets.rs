@@ -1,17 +1,17 @@
 //! Budgets and the ledger, charged with the real state machine.
 
 use mica_dap::vdaf_config::VdafConfig;
+use mica_dp::accountant::Span;
 use mica_dp::ledger::{self as machine, ChargeError, verify_chain};
 use mica_dp::{BudgetState, ChainHead, ChargeRequest, Decision, Policy, ReleaseKey, ReleasePlan, TaskFacts};
 
 use super::{at_once, attempt, commit, stores};
-use crate::store::ledger::{self, BudgetRow};
-use crate::store::{StoreError, Tx};
+use crate::store::{StoreError, Tx, ledger, ledger_uses};
 
 /// A plan that charges this budget, which lasts for ten releases.
 fn plan(budget: &str) -> ReleasePlan {
-    let text = Policy::for_demo("demo", &VdafConfig::Count, 100, "1/10").replace("demo-lifetime", budget);
-    let policy = Policy::parse("demo.toml", &text).expect("the policy of the demonstration is valid");
+    let text = Policy::for_demo_with_clients("demo", &VdafConfig::Count, 100, "1/10");
+    let policy = Policy::parse("demo.toml", &text.replace("demo-lifetime", budget)).expect("it is valid");
     let facts = TaskFacts { label: "demo", vdaf: &VdafConfig::Count, min_batch_size: 100 };
     match policy.release_for(&facts).expect("it covers its task") {
         Decision::Release(plan) => *plan,
@@ -25,19 +25,21 @@ fn key(batch: u32) -> ReleaseKey {
 
 /// What a release does to the ledger: whether it is granted.
 async fn charge(tx: &mut Tx, plan: &ReleasePlan, batch: u32) -> Result<bool, StoreError> {
-    let budgets: Vec<(&str, i64)> =
-        plan.charges().iter().map(|it| (it.budget_id.as_str(), it.limit)).collect();
-    let states = ledger::budget_states(tx, &budgets).await?;
-    let states = states.into_iter().map(state).collect::<Vec<_>>();
     let head = ledger::head(tx).await?;
-    let request = ChargeRequest { key: key(batch), report_count: 100, now: 5 };
+    let mut states = Vec::new();
+    for charge in plan.charges() {
+        let uses = ledger_uses::of_budget(tx, &charge.budget_id, Span::ALL.from()).await?;
+        states.push(BudgetState { budget_id: charge.budget_id.clone(), uses });
+    }
+    let data = Span::of_reports(u64::from(batch) * 3600, u64::from(batch) * 3600 + 3600).unwrap();
+    let request = ChargeRequest { key: key(batch), report_count: 100, data, now: 5 };
     let charged = match machine::charge(plan, request, &states, head) {
         Ok(charged) => charged,
         Err(ChargeError::Exhausted(_)) => return Ok(false),
         Err(other) => panic!("{other}"),
     };
-    for entry in charged.entries() {
-        assert!(ledger::debit(tx, &entry.budget_id, entry.units, entry.limit).await?);
+    for (entry, usage) in charged.entries().iter().zip(charged.uses()) {
+        ledger_uses::add(tx, usage).await?;
         ledger::append(tx, entry).await?;
     }
     let stored = ledger::entries_of(tx, &key(batch)).await?;
@@ -45,65 +47,17 @@ async fn charge(tx: &mut Tx, plan: &ReleasePlan, batch: u32) -> Result<bool, Sto
     Ok(true)
 }
 
-fn state(row: BudgetRow) -> BudgetState {
-    BudgetState { budget_id: row.budget_id, limit: row.limit, spent: row.spent }
-}
-
-#[tokio::test]
-async fn budgets_come_in_the_order_they_were_asked_for() {
-    for (_database, store) in stores().await {
-        let asked = &[("weekly", 50), ("daily", 10)];
-        let states = commit!(store, |tx| ledger::budget_states(tx, asked));
-        assert_eq!(states.iter().map(|row| row.budget_id.as_str()).collect::<Vec<_>>(), ["weekly", "daily"]);
-        assert!(commit!(store, |tx| ledger::debit(tx, "daily", 4, 10)));
-        let raised = &[("daily", 20)];
-        let states = commit!(store, |tx| ledger::budget_states(tx, raised));
-        assert_eq!(states, [BudgetRow { budget_id: "daily".to_owned(), limit: 20, spent: 4 }]);
-        let all = commit!(store, |tx| ledger::budgets(tx));
-        assert_eq!(all.iter().map(|row| (row.limit, row.spent)).collect::<Vec<_>>(), [(10, 4), (50, 0)]);
-    }
-}
-
-#[tokio::test]
-async fn a_budget_is_never_overdrawn_nor_overfilled() {
-    for (_database, store) in stores().await {
-        let budget = &[("b", 10)];
-        commit!(store, |tx| ledger::budget_states(tx, budget));
-        for (units, limit, granted) in [
-            (11, 10, false),
-            (-1, 10, false),
-            (i64::MIN, 10, false),
-            (i64::MAX, i64::MAX, true),
-            (1, i64::MAX, false),
-            (0, i64::MAX, true),
-        ] {
-            assert_eq!(commit!(store, |tx| ledger::debit(tx, "b", units, limit)), granted, "{units} {limit}");
-        }
-        assert!(!commit!(store, |tx| ledger::credit(tx, "b", -1)));
-        assert!(commit!(store, |tx| ledger::credit(tx, "b", i64::MAX)));
-        assert!(!commit!(store, |tx| ledger::credit(tx, "b", 1)));
-        assert!(!commit!(store, |tx| ledger::debit(tx, "unknown", 1, 10)));
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn of_a_hundred_debits_the_ten_that_fit_succeed() {
-    for (_database, store) in stores().await {
-        let budget = &[("b", 10)];
-        commit!(store, |tx| ledger::budget_states(tx, budget));
-        let granted = at_once(|_| {
-            let store = store.clone();
-            async move {
-                let mut granted = 0;
-                for _ in 0..13 {
-                    granted += i32::from(commit!(store, |tx| ledger::debit(tx, "b", 1, 10)));
-                }
-                granted
-            }
-        });
-        assert_eq!(granted.await.into_iter().sum::<i32>(), 10);
-        assert_eq!(commit!(store, |tx| ledger::budgets(tx))[0].spent, 10);
-    }
+/// That the entries follow from each other, and that what is kept is what they add up to.
+macro_rules! verified {
+    ($store:expr) => {{
+        let entries = commit!($store, |tx| ledger::entries(tx));
+        let books = verify_chain(&entries).expect("the chain is whole");
+        let kept = commit!($store, |tx| ledger_uses::all(tx));
+        let derived: Vec<_> = books.iter().flat_map(|book| book.uses.clone()).collect();
+        assert_eq!(derived.len(), kept.len());
+        assert!(derived.iter().all(|usage| kept.contains(usage)), "{derived:?} {kept:?}");
+        (entries, books)
+    }};
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -123,11 +77,9 @@ async fn eight_who_charge_at_once_write_one_chain_and_spend_what_there_is() {
             }
         });
         assert_eq!(granted.await.into_iter().sum::<i32>(), 20);
-        let entries = commit!(store, |tx| ledger::entries(tx));
+        let (entries, books) = verified!(store);
         assert_eq!(entries.len(), 20);
-        let derived = verify_chain(&entries).expect("the chain is whole");
-        let stored: Vec<_> = commit!(store, |tx| ledger::budgets(tx)).into_iter().map(state).collect();
-        assert_eq!(derived, stored);
+        assert_eq!(books.iter().map(|book| book.fullest().spent).collect::<Vec<_>>(), [1_000_000_000_000; 2]);
     }
 }
 
@@ -143,14 +95,37 @@ async fn a_charge_that_is_refunded_can_be_made_again() {
         let head = commit!(store, |tx| ledger::head(tx));
         let refunds = &machine::refund(&recorded, 9, head).unwrap();
         for entry in refunds {
-            assert!(commit!(store, |tx| ledger::credit(tx, &entry.budget_id, -entry.units)));
+            let usage = &entry.usage();
+            assert!(commit!(store, |tx| ledger_uses::take_back(tx, usage)));
             commit!(store, |tx| ledger::append(tx, entry));
         }
+        assert_eq!(verified!(store).1[0].fullest().spent, 100_000_000_000);
         assert!(commit!(store, |tx| charge(tx, plan, 1)));
-        let entries = commit!(store, |tx| ledger::entries(tx));
-        let derived = verify_chain(&entries).expect("the chain is whole");
-        let stored: Vec<_> = commit!(store, |tx| ledger::budgets(tx)).into_iter().map(state).collect();
-        assert_eq!((entries.len(), derived), (4, stored));
+        let (entries, books) = verified!(store);
+        assert_eq!((entries.len(), books[0].fullest().spent), (4, 200_000_000_000));
+    }
+}
+
+#[tokio::test]
+async fn what_counts_alike_is_one_row_and_no_row_is_overdrawn() {
+    for (_database, store) in stores().await {
+        let plan = &plan("lifetime");
+        let charge = &plan.charges()[0];
+        let hour = |hour: u64| Span::of_reports(hour * 3600, hour * 3600 + 3600).unwrap();
+        let usage = &plan.account(charge).usage(&plan.proposal(charge, [1; 32], hour(1)));
+        for _ in 0..3 {
+            commit!(store, |tx| ledger_uses::add(tx, usage));
+        }
+        let kept = commit!(store, |tx| ledger_uses::all(tx));
+        assert_eq!((kept.len(), kept[0].releases), (1, 3));
+        let other = &mica_dp::accountant::Use { task: [2; 32], epsilon_units: None, ..usage.clone() };
+        commit!(store, |tx| ledger_uses::add(tx, other));
+        assert!(commit!(store, |tx| ledger_uses::take_back(tx, other)));
+        assert!(!commit!(store, |tx| ledger_uses::take_back(tx, other)), "it is gone");
+        assert_eq!(commit!(store, |tx| ledger_uses::all(tx)), kept);
+        let none = commit!(store, |tx| ledger_uses::of_budget(tx, "lifetime", Span::ALL.to()));
+        assert_eq!(none, []);
+        assert_eq!(commit!(store, |tx| ledger_uses::of_budget(tx, "another", Span::ALL.from())), []);
     }
 }
 
@@ -166,6 +141,10 @@ async fn an_entry_has_one_successor() {
         let fork = &fork;
         let refused = attempt!(store, |tx| ledger::append(tx, fork));
         assert!(matches!(refused, Err(StoreError::Conflict { .. })), "{refused:?}");
-        assert_eq!(commit!(store, |tx| ledger::entries(tx)).len(), 2);
+        let entries = commit!(store, |tx| ledger::entries(tx));
+        assert_eq!(entries.len(), 2);
+        let before = commit!(store, |tx| ledger::page(tx, 2, 10));
+        assert_eq!(before, entries[..1]);
+        assert_eq!(commit!(store, |tx| ledger::newest_by_budget(tx)), entries[1..]);
     }
 }

@@ -220,15 +220,13 @@ impl Server {
     pub(crate) async fn spent(&self) -> Vec<(i64, usize)> {
         let ledger = self.store.read("ledger", |mut tx| async move {
             let entries = store::ledger::entries(&mut tx).await?;
-            let budgets = store::ledger::budgets(&mut tx).await?;
-            Ok((tx, (entries, budgets)))
+            let uses = store::ledger_uses::all(&mut tx).await?;
+            Ok((tx, (entries, uses)))
         });
-        let (entries, budgets) = ledger.await.expect("the database answers");
-        let derived = verify_chain(&entries).expect("the ledger follows its own rules");
-        let spent: Vec<i64> = budgets.iter().map(|budget| budget.spent).collect();
-        if !entries.is_empty() {
-            assert_eq!(derived.iter().map(|budget| budget.spent).collect::<Vec<_>>(), spent);
-        }
-        spent.into_iter().map(|units| (units, entries.len())).collect()
+        let (entries, uses) = ledger.await.expect("the database answers");
+        let books = verify_chain(&entries).expect("the ledger follows its own rules");
+        assert_eq!(books.iter().map(|book| book.uses.len()).sum::<usize>(), uses.len());
+        assert!(books.iter().flat_map(|book| &book.uses).all(|usage| uses.contains(usage)), "{uses:?}");
+        books.iter().map(|book| (book.fullest().spent, entries.len())).collect()
     }
 }

@@ -84,6 +84,10 @@ impl TestTask {
 
     pub(crate) fn new(kind: &Kind) -> Self {
         let policy = match kind.epsilon {
+            // A client is in one batch only where it cannot know which of its reports share one.
+            Some(epsilon) if kind.batch_mode == BatchMode::TimeInterval => {
+                Policy::for_demo_with_clients(LABEL, &kind.vdaf, kind.min_batch_size, epsilon)
+            }
             Some(epsilon) => Policy::for_demo(LABEL, &kind.vdaf, kind.min_batch_size, epsilon),
             None => Policy::for_release_without_dp("these are tests", "2199-01-01"),
         };

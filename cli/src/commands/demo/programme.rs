@@ -6,7 +6,7 @@ use mica_dap::codec::Decode as _;
 use mica_dap::hpke_config::HpkeConfigList;
 use mica_dap::time::{Interval, TimePrecision};
 use mica_dp::units::format_units;
-use mica_dp::{BudgetState, NeighboringRelation, ReleasePlan, Variant};
+use mica_dp::{Book, NeighboringRelation, ReleasePlan, Variant};
 use mica_envelope::KeyConfigList;
 
 use super::clients::Uploads;
@@ -52,20 +52,20 @@ pub(super) fn policy(plan: &ReleasePlan, scene: &Scene, signs: Signs) -> String 
         Variant::Pure => (signs.choose("ε", "epsilon"), terms.loss.amount.approximate_up().exp()),
         Variant::Zcdp => (signs.choose("ρ", "rho"), f64::NAN),
     };
-    let releases =
-        plan.charges().iter().map(|charge| charge.limit / charge.units.max(1)).min().unwrap_or_default();
+    let limit = plan.charges().iter().map(|charge| charge.limit).min().unwrap_or_default();
     let change = match terms.relation {
         NeighboringRelation::ReplaceOne => "what one report says",
         NeighboringRelation::ReplaceSpecial => "whether one report says anything",
     };
     format!(
         "Policy    demo-policy.toml {dot} task {} {dot} {}\n          min batch {} {dot} {name} = {} per release {dot} \
-         budget for {releases} releases {dot} {}\n          In words: {change} changes the odds of any published \
+         budget {} for each report {dot} {}\n          In words: {change} changes the odds of any published \
          table by at most {odds:.2}x.\n",
         scene.label,
         scene.shape,
         thousands(terms.min_batch_size),
         terms.loss.amount,
+        format_units(limit),
         plan.mechanism().describe(),
     )
 }
@@ -146,15 +146,15 @@ pub(super) fn legend(rows: &[Row], plan: &ReleasePlan, signs: Signs) -> String {
     )
 }
 
-pub(super) fn second(reason: &str, batch: &str, budgets: &[BudgetState], signs: Signs) -> String {
+pub(super) fn second(reason: &str, batch: &str, budgets: &[Book], signs: Signs) -> String {
     let spent: Vec<String> = budgets
         .iter()
         .map(|budget| {
             format!(
                 "{} of {} spent in \"{}\"",
-                format_units(budget.spent),
-                format_units(budget.limit),
-                budget.budget_id
+                format_units(budget.fullest().spent),
+                format_units(budget.account.limit),
+                budget.account.budget_id
             )
         })
         .collect();

@@ -8,7 +8,7 @@ use mica_dap::id::TaskId;
 use mica_dap::problem::Problem;
 use mica_dap::time::{Interval, Time};
 use mica_dp::ledger::verify_chain;
-use mica_dp::{BudgetState, LedgerEntry};
+use mica_dp::{Book, LedgerEntry};
 use mica_service::store::{Store, StoreError};
 
 use crate::exit::Failure;
@@ -121,7 +121,7 @@ pub(super) async fn second(collector: &Collector, batch: Interval) -> Result<Str
 ///
 /// # Errors
 /// When the chain is broken.
-pub(super) async fn accounts(store: &Store) -> Result<(Vec<LedgerEntry>, Vec<BudgetState>), Failure> {
+pub(super) async fn accounts(store: &Store) -> Result<(Vec<LedgerEntry>, Vec<Book>), Failure> {
     let entries = store
         .read("demo_ledger", move |mut tx| async move {
             let entries = ledger::entries(&mut tx).await?;

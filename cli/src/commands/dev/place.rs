@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use super::options::Options;
+use crate::args::Mode;
 use crate::deployment::{Databases, beside, is_postgres, name_in};
 use crate::exit::Failure;
 
@@ -91,7 +92,12 @@ pub(super) fn policy_text(options: &Options, now: u64) -> String {
     if options.no_dp {
         return Policy::for_release_without_dp("development: no client here is real", &in_a_year(now));
     }
-    Policy::for_demo(&options.label, &options.vdaf.config(), options.min_batch_size, "1")
+    let text = match options.batch_mode {
+        Mode::TimeInterval => Policy::for_demo_with_clients,
+        // No client can know which of its reports share a batch of the leader's choice.
+        Mode::LeaderSelected => Policy::for_demo,
+    };
+    text(&options.label, &options.vdaf.config(), options.min_batch_size, "1")
 }
 
 fn in_a_year(now: u64) -> String {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mica_aggregator::high_water::HighWater;
 use mica_aggregator::metrics::Figures;
 use mica_aggregator::store::{self, stuck, tasks};
 use mica_aggregator::{Config, Reason, Role};
@@ -61,6 +62,7 @@ async fn inside(
         0 => Finding::warn("tasks", "there is no task", "start the server once, or use `mica task import`"),
         tasks => Finding::ok("tasks", format!("{tasks} tasks")),
     });
+    findings.push(ledger(store, config).await?);
     let mut endpoints = BTreeSet::new();
     let mut names = BTreeMap::new();
     for row in rows.iter().filter(|row| row.retired_at.is_none()) {
@@ -76,6 +78,18 @@ async fn inside(
         peers::examine(&http, endpoint, findings).await;
     }
     if role == Role::Leader { waiting(store, &names, findings).await } else { Ok(()) }
+}
+
+/// Whether the ledger of privacy budgets is where it had come to.
+async fn ledger(store: &Store, config: &Config) -> Result<Finding, Failure> {
+    let Some(path) = config.high_water_mark() else {
+        return Ok(Finding::fail("ledger", "its high-water mark", "name the file", Exit::Invalid));
+    };
+    let setback = HighWater::at(&path)?.setback(store).await?;
+    Ok(match setback {
+        None => Finding::ok("ledger", "the ledger of budgets is where it had come to"),
+        Some(setback) => Finding::fail("ledger", "nothing is released", setback.to_string(), Exit::NotReady),
+    })
 }
 
 /// What is stuck, and what waits for longer than it should.

@@ -1,0 +1,59 @@
+//! `mica budget verify`
+
+use mica_aggregator::budget::{Verified, verify};
+use mica_aggregator::high_water::HighWater;
+use serde_json::json;
+
+use super::{Of, open};
+use crate::args::{Format, Global};
+use crate::exit::{Exit, Failure};
+use crate::print;
+
+/// Whose ledger.
+#[derive(clap::Args)]
+#[command(
+    after_help = "What is checked: the hash chain from its first entry; that every charge fitted what was left \
+                        when it was made, that refunds give back what was charged and nothing is charged twice; that \
+                        each charge follows from the text of the policy version that it names (sensitivity, noise, \
+                        cost, limit, window, caps); that what is kept as spent is what the entries add up to; that every \
+                        noised release was paid for; and that the ledger has come as far as the high-water mark.
+
+Exit codes: 0 all of it follows, 4 something does not; the first entry that does not is named."
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    of: Of,
+}
+
+/// Does what the command line says.
+pub(super) async fn run(args: &Args, global: &Global) -> Result<(), Failure> {
+    let opened = open(&args.of.config).await?;
+    let mark = HighWater::at(&opened.mark)?;
+    let verified = verify(&opened.store, &mark).await;
+    opened.store.close().await;
+    match verified? {
+        Ok(verified) => print(&verified, global.output),
+        Err(unsound) => Err(Failure::new(Exit::Refused, format!("the ledger does not hold: {unsound}"))),
+    }
+}
+
+fn print(verified: &Verified, format: Format) -> Result<(), Failure> {
+    let Verified { charges, refunds, commits, policies, head } = verified;
+    let hash = hex::encode(head.hash);
+    match format {
+        Format::Json => print::json(&json!({
+            "ok": true,
+            "entries": head.sequence,
+            "charges": charges,
+            "refunds": refunds,
+            "commits": commits,
+            "policies": policies,
+            "head": hash,
+        })),
+        Format::Table | Format::Csv => print::lines(&format!(
+            "ok: {} entries ({charges} charges, {refunds} refunds, {commits} commits) follow from {policies} policy \
+             versions and from each other; the last has hash {hash}",
+            head.sequence
+        )),
+    }
+}
