@@ -204,8 +204,11 @@ fn decide(file: &TaskFile, policy: &Policy) -> Result<Decision, String> {
     let bound = parse_task_info(configuration.task_info());
     let unbound = String::from_utf8_lossy(configuration.task_info());
     let label = bound.map_or(&*unbound, |(label, _)| label);
-    let facts =
-        TaskFacts { label, vdaf: configuration.vdaf(), min_batch_size: configuration.min_batch_size() };
+    let facts = TaskFacts {
+        id: Some(file.task_id),
+        time_precision: Some(configuration.time_precision().seconds()),
+        ..TaskFacts::new(label, configuration.vdaf(), configuration.min_batch_size())
+    };
     let decision = policy.release_for(&facts).map_err(|refusal| refusal.to_string())?;
     if let Decision::Release(plan) = &decision {
         batch_caps_hold(configuration.batch_mode(), &plan.terms().contribution)?;
@@ -254,6 +257,7 @@ pub(crate) fn base_path(url: &str) -> String {
 mod tests {
     use std::num::NonZeroU32;
 
+    use mica_dp::accountant::Window;
     use mica_dp::{Contribution, Enforcer};
 
     use super::{BatchMode, base_path, batch_caps_hold};
@@ -263,6 +267,7 @@ mod tests {
         let caps = |batch, window| Contribution {
             max_reports_per_batch: NonZeroU32::new(batch).expect("not zero"),
             max_reports_per_window: NonZeroU32::new(window).expect("not zero"),
+            window: Window::Lifetime,
             enforced_by: Enforcer::Client,
         };
         assert_eq!(batch_caps_hold(BatchMode::LeaderSelected, &caps(3, 3)), Ok(()));

@@ -11,7 +11,7 @@ use mica_dap::hpke_config::HpkeConfig;
 use mica_dap::id::{TaskId, from_base64url, to_base64url};
 use mica_dap::task::{BatchMode, TaskConfiguration};
 use mica_dap::vdaf::{parameter_of, prefixes_of};
-use mica_diagnostic::{Diagnostic, parse_toml};
+use mica_diagnostic::{Diagnostic, Severity, parse_toml};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize as _, Zeroizing};
@@ -395,6 +395,7 @@ fn finding(name: &str, what: &str, fix: &str) -> Diagnostic {
         line: 1,
         col: 1,
         code: "T001".to_owned(),
+        severity: Severity::Error,
         what: what.to_owned(),
         fix: fix.to_owned(),
     }

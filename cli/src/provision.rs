@@ -188,7 +188,10 @@ fn check_target(spec: &TaskSpec) -> Result<(), Failure> {
 
 /// The `task_info` that ties the task to its release statement, and the noise that follows from it.
 fn bind(spec: &TaskSpec, policy: &Policy) -> Result<(Vec<u8>, Option<Mechanism>), Failure> {
-    let facts = TaskFacts { label: &spec.label, vdaf: &spec.vdaf, min_batch_size: spec.min_batch_size };
+    let facts = TaskFacts {
+        time_precision: Some(spec.time_precision_seconds),
+        ..TaskFacts::new(&spec.label, &spec.vdaf, spec.min_batch_size)
+    };
     match policy.release_for(&facts).map_err(|refusal| Failure::new(Exit::Refused, refusal))? {
         Decision::Release(plan) => {
             let info = plan.statement().task_info(&spec.label).map_err(Failure::usage)?;

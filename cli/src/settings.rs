@@ -6,7 +6,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use mica_diagnostic::{Diagnostic, locate};
+use mica_diagnostic::{Diagnostic, Severity, locate};
 use mica_service::config::{Loaded, Origin, Provenance, Sources};
 use serde::de::DeserializeOwned;
 use toml_edit::Document;
@@ -208,7 +208,7 @@ fn take_role(name: &str, text: &str) -> Result<(String, RoleName), Failure> {
 
 fn diagnostic(file: &str, (line, col): (usize, usize), code: &str, what: &str, fix: &str) -> Diagnostic {
     let (file, code, what, fix) = (file.to_owned(), code.to_owned(), what.to_owned(), fix.to_owned());
-    Diagnostic { file, line, col, code, what, fix }
+    Diagnostic { file, line, col, code, severity: Severity::Error, what, fix }
 }
 
 /// The code of broken TOML and unknown keys, as the loader has it.

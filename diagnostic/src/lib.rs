@@ -25,15 +25,27 @@ pub struct Diagnostic {
     pub col: usize,
     /// A short stable code such as `E001`.
     pub code: String,
+    /// Whether the file is refused for it.
+    pub severity: Severity,
     /// What is wrong.
     pub what: String,
     /// What to do about it.
     pub fix: String,
 }
 
+/// How much a finding weighs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The file is of no use until this is corrected.
+    Error,
+    /// The file can be used by somebody who has read this and means it.
+    Warning,
+}
+
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, line, col, code, what, fix } = self;
+        let Self { file, line, col, code, what, fix, .. } = self;
         write!(f, "{file}:{line}:{col}: {code}: {what}; {fix}")
     }
 }

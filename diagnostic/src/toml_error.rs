@@ -2,7 +2,7 @@
 
 use serde::de::DeserializeOwned;
 
-use crate::{Diagnostic, locate, suggest};
+use crate::{Diagnostic, Severity, locate, suggest};
 
 /// Reads `text` as TOML into `T`; the first error is located and explained.
 ///
@@ -18,7 +18,15 @@ pub fn from_toml(file: &str, text: &str, error: &toml::de::Error, code: &str) ->
     let (line, col) = locate(text, error.span().map_or(0, |span| span.start));
     let message = error.message().trim().replace('\n', " ");
     let (what, fix) = explain(&message);
-    Diagnostic { file: file.to_owned(), line, col, code: code.to_owned(), what, fix }
+    Diagnostic {
+        file: file.to_owned(),
+        line,
+        col,
+        code: code.to_owned(),
+        severity: Severity::Error,
+        what,
+        fix,
+    }
 }
 
 /// Serde's messages hold the unknown key and the known ones in backquotes: make advice of them.

@@ -1,27 +1,25 @@
 //! The guarantee in plain English, from the same numbers that set the noise.
 
+use std::fmt::Write as _;
+
 use crate::conversion::epsilon_of_zcdp;
 use crate::mechanism::NoiseOf;
 use crate::plan::{ReleasePlan, WithoutDp};
-use crate::policy::{PrivacyUnit, Variant};
+use crate::policy::{Budget, Limit, PrivacyUnit, Variant};
+use crate::rational::Rational;
 use crate::sensitivity::NeighboringRelation;
 use crate::statement::Enforcer;
-use crate::units::format_units;
+use crate::units::{format_units, units_to_rational};
 
 impl ReleasePlan {
     /// What is promised, what it rests on and what it leaves out.
     pub fn explain(&self) -> String {
         let lines = [
-            self.what(),
-            self.whom(),
-            self.loss(),
-            self.noise(),
-            self.cost(),
-            "Not protected: how many reports a batch has (report_count) and the time span they come from \
-             (interval), which DAP reveals exactly; and that a client sent a report at all."
-                .to_owned(),
+            vec![self.what(), self.whom(), self.loss(), self.over_time(), self.noise()],
+            self.budgets().iter().map(|budget| self.payer(budget)).collect(),
+            vec![NOT_PROTECTED.to_owned(), self.why()],
         ];
-        lines.join("\n")
+        lines.concat().join("\n")
     }
 
     fn what(&self) -> String {
@@ -50,16 +48,21 @@ impl ReleasePlan {
             ),
             PrivacyUnit::Client => format!(
                 "It hides one client: were all its reports in a batch {change}, the result would be nearly as likely. \
-                 A client sends at most {} reports per batch and {} in the life of the budget; {}",
-                caps.max_reports_per_batch,
-                caps.max_reports_per_window,
-                match caps.enforced_by {
-                    Enforcer::Client =>
-                        "its own software counts, and a client that sends more is protected less.",
-                    Enforcer::PrivacyPass => "one-time tokens enforce it.",
-                    Enforcer::None => "nobody enforces it.",
-                }
+                 A client sends at most {} per batch and {} in {}; {}",
+                reports(caps.max_reports_per_batch.get()),
+                reports(caps.max_reports_per_window.get()),
+                caps.window,
+                self.enforcement(),
             ),
+        }
+    }
+
+    /// Who keeps clients within their caps, in a sentence.
+    pub(crate) fn enforcement(&self) -> &'static str {
+        match self.terms().contribution.enforced_by {
+            Enforcer::Client => "its own software counts, and a client that sends more is protected less.",
+            Enforcer::PrivacyPass => "one-time tokens enforce it.",
+            Enforcer::None => "nobody enforces it.",
         }
     }
 
@@ -69,28 +72,79 @@ impl ReleasePlan {
             Variant::Pure => format!(
                 "Each release is epsilon-differentially private with epsilon = {}: it changes the odds of any result \
                  by a factor of at most {:.3}.",
-                loss.amount,
+                loss.amount.decimal(),
                 loss.amount.approximate_up().exp()
             ),
-            Variant::Zcdp => {
-                let implied = self.report_delta().and_then(|delta| {
-                    let epsilon = epsilon_of_zcdp(&loss.amount, delta).ok()?;
-                    Some(format!(" That implies epsilon = {} at delta = {delta}.", round_up(epsilon)))
-                });
-                format!(
-                    "Each release is rho-zero-concentrated differentially private with rho = {}.{}",
-                    loss.amount,
-                    implied.unwrap_or_default()
-                )
-            }
+            Variant::Zcdp => format!(
+                "Each release is rho-zero-concentrated differentially private with rho = {}.{}",
+                loss.amount.decimal(),
+                self.implied(&loss.amount).map_or_else(String::new, |(epsilon, delta)| format!(
+                    " That implies epsilon = {epsilon} at delta = {delta}."
+                ))
+            ),
         }
+    }
+
+    /// The ε that a ρ implies at the delta of this release, as people read both.
+    fn implied(&self, rho: &Rational) -> Option<(String, String)> {
+        let delta = self.report_delta()?;
+        Some((round_up(epsilon_of_zcdp(rho, delta).ok()?), delta.decimal()))
+    }
+
+    /// What all releases of this kind together cost one unit, as far as its caps go.
+    fn over_time(&self) -> String {
+        let terms = self.terms();
+        let lost = self.loss_in_a_window();
+        let amount = format!("{} = {}", terms.loss.variant.amount(), lost.decimal());
+        let implied = match terms.loss.variant {
+            Variant::Pure => None,
+            Variant::Zcdp => self.implied(&lost),
+        };
+        let implied = implied.map_or_else(String::new, |(epsilon, delta)| {
+            format!(", epsilon = {epsilon} at delta = {delta},")
+        });
+        match terms.unit {
+            PrivacyUnit::Report => format!(
+                "A report is in one batch, so {amount}{implied} is all that it loses, however many batches are released."
+            ),
+            PrivacyUnit::Client => format!(
+                "In {} a client within its caps loses {amount}{implied} at most, however many batches are released.",
+                terms.contribution.window
+            ),
+        }
+    }
+
+    /// The most one unit loses by releases of this kind in the window in which its reports are counted: the ⌊k/c⌋
+    /// batches it can be in with all of c reports, and one with the rest.
+    ///
+    /// # Privacy
+    /// A unit with j of c reports in a batch loses (j/c)² of ρ, (j/c) of ε; the sum is largest at a corner.
+    pub fn loss_in_a_window(&self) -> Rational {
+        let Some(caps) = self.client_caps() else { return self.terms().loss.amount.clone() };
+        let (batch, window) = caps;
+        let amount = &self.terms().loss.amount;
+        let part = Rational::fraction(window % batch, batch).unwrap_or_else(|| Rational::whole(1u8));
+        let part = match self.terms().loss.variant {
+            Variant::Pure => part,
+            Variant::Zcdp => part.times(&part),
+        };
+        amount.times(&Rational::whole(window / batch).plus(&part))
+    }
+
+    /// The caps of a client; nothing for a report, which is in one batch.
+    fn client_caps(&self) -> Option<(u32, u32)> {
+        let terms = self.terms();
+        let caps = &terms.contribution;
+        (terms.unit == PrivacyUnit::Client)
+            .then(|| (caps.max_reports_per_batch.get(), caps.max_reports_per_window.get()))
     }
 
     fn noise(&self) -> String {
         let mechanism = self.mechanism();
         format!(
-            "Noise: {} (standard deviation {:.2}). The guarantee rests on the noise of one honest aggregator; \
-             with both, the result has standard deviation {:.2} and is within ±{} of the truth in 95 of 100 cases.",
+            "Noise: {} (standard deviation {:.2}). The guarantee counts the noise of one honest aggregator: what the \
+             other one adds is not verified. With both, the result has standard deviation {:.2} and is within ±{} of \
+             the truth in 95 of 100 cases.",
             mechanism.describe(),
             mechanism.variance(NoiseOf::OneAggregator).sqrt(),
             mechanism.variance(NoiseOf::BothAggregators).sqrt(),
@@ -98,21 +152,70 @@ impl ReleasePlan {
         )
     }
 
-    fn cost(&self) -> String {
-        let costs: Vec<String> = self
+    /// What a budget allows and how long it lasts.
+    fn payer(&self, budget: &Budget) -> String {
+        let units = self
             .charges()
             .iter()
-            .map(|charge| {
-                format!(
-                    "{} of {} in budget \"{}\" ({} releases, then refused for good)",
-                    format_units(charge.units),
-                    format_units(charge.limit),
-                    charge.budget_id,
-                    charge.limit / charge.units.max(1)
-                )
-            })
-            .collect();
-        format!("Cost of a release: {}.", costs.join(", "))
+            .find(|charge| charge.budget_id == budget.id())
+            .map_or(0, |charge| charge.units);
+        let mut line = format!(
+            "Budget \"{}\" allows {} in {} and pays {} for a release",
+            budget.id(),
+            limit(budget.limit()),
+            budget.window(),
+            format_units(units),
+        );
+        let caps = &self.terms().contribution;
+        let in_full = budget.limit_units() / units.max(1);
+        let share = self.terms().loss.amount.is_zero();
+        let worst = self.loss_in_a_window().divided_by(&self.terms().loss.amount).filter(|_| !share);
+        let worst = worst.map(|releases| units_to_rational(units).times(&releases));
+        let is_enough = worst.is_some_and(|worst| worst <= units_to_rational(budget.limit_units()));
+        // Writing to a String does not fail.
+        let _ = match (budget.window() == caps.window || caps_are_for_ever(self), is_enough) {
+            (true, true) => write!(line, "; releases of this kind alone never exhaust it."),
+            (true, false) => write!(line, ": {in_full} in full, then releases are refused."),
+            (false, _) => {
+                write!(line, ": {in_full} in full, and fewer reports in each window make it last longer.")
+            }
+        };
+        line
+    }
+
+    fn why(&self) -> String {
+        match self.owner() {
+            Some(owner) => format!("Why: {} ({owner}).", self.justification()),
+            None => format!("Why: {}.", self.justification()),
+        }
+    }
+}
+
+/// What no noise covers.
+pub(crate) const NOT_PROTECTED: &str = "Not protected: how many reports a batch has (report_count) and the time span they come from (interval), which DAP \
+     reveals exactly; and that a client sent a report at all.";
+
+/// A report is in one batch, whatever the window of the budget.
+fn caps_are_for_ever(plan: &ReleasePlan) -> bool {
+    plan.terms().unit == PrivacyUnit::Report
+}
+
+fn reports(number: u32) -> String {
+    format!("{number} report{}", if number == 1 { "" } else { "s" })
+}
+
+/// A limit in words.
+fn limit(limit: &Limit) -> String {
+    match limit {
+        Limit::Pure { epsilon } => format!("epsilon {}", epsilon.decimal()),
+        Limit::Zcdp { rho, report_delta } => {
+            let implied = epsilon_of_zcdp(rho, report_delta).ok().map(round_up);
+            let implied = implied.map(|it| format!(" (epsilon {it} at delta {})", report_delta.decimal()));
+            format!("rho {}{}", rho.decimal(), implied.unwrap_or_default())
+        }
+        Limit::Approx { epsilon, delta } => {
+            format!("epsilon {} at delta {} (kept by counting rho)", epsilon.decimal(), delta.decimal())
+        }
     }
 }
 
@@ -129,6 +232,6 @@ impl WithoutDp {
 }
 
 /// Four digits after the point, never rounded down.
-fn round_up(number: f64) -> String {
+pub(crate) fn round_up(number: f64) -> String {
     format!("{:.4}", (number * 1e4).ceil() / 1e4)
 }

@@ -17,6 +17,7 @@ pub mod accountant;
 mod canonical;
 pub mod conversion;
 mod explain;
+mod guarantee;
 pub mod ledger;
 mod mechanism;
 mod plan;
@@ -34,8 +35,11 @@ pub use ledger::{
     ReleaseKey,
 };
 pub use mechanism::{CalibrationError, Mechanism, NoiseOf, UnknownMechanism};
-pub use plan::{Charge, FieldOverflow, PolicyRef, ReleasePlan, WithoutDp};
-pub use policy::{Budget, Decision, Policy, PrivacyUnit, Refusal, TaskFacts, Variant};
+pub use plan::{Charge, FieldOverflow, NotYetInForce, PolicyRef, ReleasePlan, WithoutDp};
+pub use policy::{
+    Budget, CeilingException, Change, ChargedBudget, Decision, Limit, Policy, PrivacyUnit, Refusal,
+    TaskFacts, Variant, json_schema,
+};
 pub use rational::{NotExact, Rational};
 pub use release::{Expired, Grant, Noised, Protection, perturb};
 pub use sensitivity::{NeighboringRelation, Sensitivity};

@@ -53,6 +53,20 @@ pub struct ReleasePlan {
     /// In the order of the charges.
     pub(crate) payers: Vec<Payer>,
     pub(crate) report_delta: Option<Rational>,
+    pub(crate) budgets: Vec<Budget>,
+    pub(crate) effective_from: Option<u64>,
+    pub(crate) owner: Option<String>,
+    pub(crate) justification: String,
+}
+
+/// A policy does not hold yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the policy holds from {effective_from} on (seconds since 1970), and nothing is released under it before"
+)]
+pub struct NotYetInForce {
+    /// Seconds since 1970.
+    pub effective_from: u64,
 }
 
 impl Budget {
@@ -166,6 +180,34 @@ impl ReleasePlan {
     /// The delta at which epsilon is reported, when a budget is counted in rho.
     pub fn report_delta(&self) -> Option<&Rational> {
         self.report_delta.as_ref()
+    }
+
+    /// The budgets that pay, in the order of [`Self::charges`]: their windows, limits and warnings.
+    pub fn budgets(&self) -> &[Budget] {
+        &self.budgets
+    }
+
+    /// Seconds since 1970 before which nothing is released under this policy.
+    pub fn effective_from(&self) -> Option<u64> {
+        self.effective_from
+    }
+
+    /// Whether the policy holds at `now`, in seconds since 1970. Checked before a charge.
+    pub fn in_force(&self, now: u64) -> Result<(), NotYetInForce> {
+        match self.effective_from {
+            Some(effective_from) if now < effective_from => Err(NotYetInForce { effective_from }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Who answers for the policy.
+    pub fn owner(&self) -> Option<&str> {
+        self.owner.as_deref()
+    }
+
+    /// Why the policy is as it is, in its author's words.
+    pub fn justification(&self) -> &str {
+        &self.justification
     }
 
     /// Whether the total of `report_count` reports decodes to the right signed number, except with probability

@@ -32,6 +32,8 @@ pub enum NotExact {
 /// No policy needs more digits than this; it also bounds the work a hostile file can cause.
 const LONGEST: usize = 80;
 const LARGEST_EXPONENT: i32 = 80;
+/// The most places of a decimal that people read.
+const LONGEST_DECIMAL: usize = 18;
 
 impl Rational {
     /// `numerator / denominator`, or nothing when the denominator is zero.
@@ -66,6 +68,12 @@ impl Rational {
         self.0.is_zero()
     }
 
+    /// The exact sum.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self(&self.0 + &other.0)
+    }
+
     /// The exact product.
     #[must_use]
     pub fn times(&self, other: &Self) -> Self {
@@ -98,6 +106,34 @@ impl Rational {
             root += 1u8;
         }
         Self(Ratio::new(root, grid))
+    }
+
+    /// The number as people write it: `0.0025`, `1e-8`, `12`; a fraction where no short decimal is exact.
+    ///
+    /// [`fmt::Display`] writes the one spelling that is hashed, and always a fraction.
+    pub fn decimal(&self) -> String {
+        let ten = BigUint::from(10u8);
+        let mut scaled = self.0.clone();
+        let mut places = 0usize;
+        while !scaled.is_integer() {
+            if places == LONGEST_DECIMAL {
+                return self.to_string();
+            }
+            scaled *= &ten;
+            places += 1;
+        }
+        let digits = scaled.to_integer().to_string();
+        if places == 0 {
+            return digits;
+        }
+        if digits.len() + 4 <= places {
+            let (first, rest) = digits.split_at(1);
+            let point = if rest.is_empty() { "" } else { "." };
+            return format!("{first}{point}{rest}e-{}", places + 1 - digits.len());
+        }
+        let digits = format!("{digits:0>width$}", width = places + 1);
+        let (whole, fraction) = digits.split_at(digits.len() - places);
+        format!("{whole}.{fraction}")
     }
 
     /// The nearest floating-point number, for what people read; nothing is charged or sampled from it.
@@ -197,6 +233,23 @@ mod tests {
         assert_eq!(exact("1_000.5"), exact("2001/2"));
         assert_eq!(exact("0.1").to_string(), "1/10");
         assert_eq!(exact("4.0").to_string(), "4");
+    }
+
+    #[test]
+    fn decimals_are_written_as_people_write_them() {
+        for (exact_text, read) in [
+            ("1/400", "0.0025"),
+            ("1e-8", "1e-8"),
+            ("0.000012", "1.2e-5"),
+            ("0.0001", "0.0001"),
+            ("12", "12"),
+            ("12.50", "12.5"),
+            ("1/3", "1/3"),
+            ("0", "0"),
+            ("1e-30", "1/1000000000000000000000000000000"),
+        ] {
+            assert_eq!(exact(exact_text).decimal(), read);
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use std::num::NonZeroU32;
 
+use crate::accountant::Window;
 use crate::canonical::{Canonical, sha256};
 use crate::mechanism::Mechanism;
 use crate::policy::{PrivacyUnit, Variant};
@@ -40,8 +41,11 @@ impl Enforcer {
 pub struct Contribution {
     /// The most reports of one unit in one batch.
     pub max_reports_per_batch: NonZeroU32,
-    /// The most reports of one unit in the life of the budget; one for the unit `report`.
+    /// The most reports of one unit in the window; one for the unit `report`.
     pub max_reports_per_window: NonZeroU32,
+    /// The window in which reports are counted: the shortest of the budgets that are charged; all time for the unit
+    /// `report`, which is in one batch.
+    pub window: Window,
     /// Who enforces both.
     pub enforced_by: Enforcer,
 }
@@ -153,6 +157,7 @@ impl Terms {
                 Canonical::Object(vec![
                     ("max_reports_per_batch", Canonical::Whole(caps.max_reports_per_batch.get())),
                     ("max_reports_per_window", Canonical::Whole(caps.max_reports_per_window.get())),
+                    ("window", window(caps.window)),
                     ("enforced_by", Canonical::text(&caps.enforced_by.name())),
                 ]),
             ),
@@ -175,4 +180,18 @@ impl Terms {
             ),
         ])
     }
+}
+
+/// A window in its one spelling; times in seconds, as texts, since they can pass 2³².
+fn window(window: Window) -> Canonical {
+    let mut fields = vec![("kind", Canonical::text(window.kind()))];
+    match window {
+        Window::Lifetime => {}
+        Window::Calendar(unit) => fields.push(("unit", Canonical::text(unit.name()))),
+        Window::Rolling(rolling) => {
+            fields.push(("length_seconds", Canonical::text(&rolling.length())));
+            fields.push(("epoch_seconds", Canonical::text(&rolling.epoch())));
+        }
+    }
+    Canonical::Object(fields)
 }

@@ -211,7 +211,7 @@ pub(crate) async fn hpke_config(endpoint: &str) -> HpkeConfig {
 
 fn task_info(plan: &Plan) -> Vec<u8> {
     let policy = Policy::parse("policy.toml", &plan.policy).expect("a policy");
-    let facts = TaskFacts { label: LABEL, vdaf: &plan.vdaf, min_batch_size: plan.min_batch_size };
+    let facts = TaskFacts::new(LABEL, &plan.vdaf, plan.min_batch_size);
     match policy.release_for(&facts).expect("the policy covers the task") {
         Decision::Release(plan) => plan.statement().task_info(LABEL).expect("a short label"),
         Decision::WithoutDp(_) => LABEL.as_bytes().to_vec(),
@@ -221,8 +221,7 @@ fn task_info(plan: &Plan) -> Vec<u8> {
 fn mechanism(policy: &str, configuration: &TaskConfiguration) -> Option<Mechanism> {
     let (label, _) = parse_task_info(configuration.task_info())?;
     let policy = Policy::parse("policy.toml", policy).expect("a policy");
-    let facts =
-        TaskFacts { label, vdaf: configuration.vdaf(), min_batch_size: configuration.min_batch_size() };
+    let facts = TaskFacts::new(label, configuration.vdaf(), configuration.min_batch_size());
     match policy.release_for(&facts).expect("the policy covers the task") {
         Decision::Release(plan) => Some(plan.mechanism().clone()),
         Decision::WithoutDp(_) => None,

@@ -31,7 +31,7 @@ const VDAF: VdafConfig = VdafConfig::Count;
 
 pub(crate) fn task() -> Arc<Task> {
     let policy = Policy::parse("policy.toml", &Policy::for_demo("t", &VDAF, 2, "1/10")).expect("a policy");
-    let facts = TaskFacts { label: "t", vdaf: &VDAF, min_batch_size: 2 };
+    let facts = TaskFacts::new("t", &VDAF, 2);
     let Ok(Decision::Release(plan)) = policy.release_for(&facts) else { panic!("it releases with noise") };
     let task_info = plan.statement().task_info("t").expect("a short label");
     Arc::new(task_of(VDAF, task_info, Vec::new(), &policy))

@@ -13,7 +13,7 @@ const DAY: u64 = 1_795_564_800;
 
 fn plan(label: &str) -> ReleasePlan {
     let policy = Policy::parse("two-budgets.toml", TWO_BUDGETS).unwrap();
-    let facts = TaskFacts { label, vdaf: &VdafConfig::Count, min_batch_size: 10 };
+    let facts = TaskFacts::new(label, &VdafConfig::Count, 10);
     let Ok(Decision::Release(plan)) = policy.release_for(&facts) else { panic!("the release matches") };
     *plan
 }

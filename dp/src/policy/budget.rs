@@ -1,10 +1,12 @@
-//! A budget: how much one privacy unit may lose, and what is counted.
+//! A budget: how much one privacy unit may lose, over which window, and what is counted.
 
+use super::catalogue;
+use super::limit::{self, Limit};
+use super::reader::{Place, Section};
+use super::window;
 use crate::accountant::Window;
-use crate::policy::reader::{At, Section};
 use crate::rational::Rational;
 use crate::sensitivity::NeighboringRelation;
-use crate::units::{limit_units, units_to_rational};
 
 /// The entity that a guarantee is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,11 +50,33 @@ impl Variant {
 #[derive(Clone, Debug)]
 pub struct Budget {
     pub(crate) id: String,
+    pub(crate) place: Place,
     pub(crate) unit: PrivacyUnit,
     pub(crate) relation: NeighboringRelation,
-    pub(crate) variant: Variant,
+    pub(crate) limit: Limit,
     pub(crate) limit_units: i64,
-    pub(crate) report_delta: Option<Rational>,
+    pub(crate) window: Window,
+    pub(crate) warn_at: Option<Rational>,
+    pub(crate) exception: Option<CeilingException>,
+}
+
+/// A budget's written exception to `epsilon_ceiling`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CeilingException {
+    pub(crate) epsilon: Rational,
+    pub(crate) justification: String,
+}
+
+impl CeilingException {
+    /// The ceiling of this budget.
+    pub fn epsilon(&self) -> &Rational {
+        &self.epsilon
+    }
+
+    /// Why, in the words of the policy file.
+    pub fn justification(&self) -> &str {
+        &self.justification
+    }
 }
 
 impl Budget {
@@ -61,62 +85,84 @@ impl Budget {
         &self.id
     }
 
-    /// The limit in ledger units.
+    /// The limit in ledger units of [`Self::variant`].
     pub fn limit_units(&self) -> i64 {
         self.limit_units
     }
 
-    /// What the limit is counted in.
+    /// The limit as it is written.
+    pub fn limit(&self) -> &Limit {
+        &self.limit
+    }
+
+    /// What the limit is counted in; ρ for an approximate budget.
     pub fn variant(&self) -> Variant {
-        self.variant
-    }
-
-    /// What the limit holds for.
-    pub fn window(&self) -> Window {
-        Window::Lifetime
-    }
-
-    /// The delta at which the budget is reported as an epsilon; nothing for a pure one.
-    pub fn report_delta(&self) -> Option<&Rational> {
-        self.report_delta.as_ref()
+        self.limit.counted_in()
     }
 
     /// Who the guarantee is about.
     pub fn unit(&self) -> PrivacyUnit {
         self.unit
     }
+
+    /// Which change of a unit's reports the guarantee hides.
+    pub fn relation(&self) -> NeighboringRelation {
+        self.relation
+    }
+
+    /// What the limit holds for.
+    pub fn window(&self) -> Window {
+        self.window
+    }
+
+    /// The delta at which the budget is reported as an epsilon; nothing for a pure one.
+    pub fn report_delta(&self) -> Option<&Rational> {
+        self.limit.delta()
+    }
+
+    /// The units from which on operators are warned.
+    pub fn warn_at_units(&self) -> Option<i64> {
+        let limit = crate::units::units_to_rational(self.limit_units);
+        self.warn_at.as_ref().and_then(|part| crate::units::charge_units(&limit.times(part)))
+    }
+
+    /// The ε that the whole limit implies, rounded up.
+    pub fn epsilon(&self) -> Option<f64> {
+        self.limit.epsilon()
+    }
+
+    /// Its exception to the policy's ceiling.
+    pub fn ceiling_exception(&self) -> Option<&CeilingException> {
+        self.exception.as_ref()
+    }
 }
 
-const KEYS: [&str; 9] = [
-    "id",
-    "privacy_unit",
-    "neighboring_relation",
-    "dp_variant",
-    "rho",
-    "epsilon",
-    "report_delta",
-    "window",
-    "on_exhausted",
-];
-const LATER: [&str; 3] = ["delta", "warn_at", "epsilon_ceiling_override"];
-
-pub(super) fn read(section: &Section<'_>) -> Option<Budget> {
-    section.refuse_other_keys(&KEYS, &LATER);
+/// Reads one `[[budget]]`. `ceiling` is the policy's.
+pub(super) fn read(section: &Section<'_>, ceiling: Option<&Rational>) -> Option<Budget> {
+    section.refuse_other_keys(&catalogue::BUDGET, &[]);
     let id = section.required_text("id", "\"a-name\"");
     let unit = read_unit(section);
     let relation = read_relation(section);
-    let variant = read_variant(section);
-    read_window(section);
-    read_exhausted(section);
-    let report_delta = variant.and_then(|variant| read_delta(section, variant).ok());
-    let limit_units = variant.and_then(|variant| read_limit(section, variant));
+    let window = window::read(section);
+    section.required_text("on_exhausted", "\"refuse\"");
+    section.choice("on_exhausted", &[("refuse", ())]);
+    let warn_at = read_warn_at(section);
+    let limit = limit::read(section);
+    let exception = read_exception(section, ceiling);
+    if let (Some(limit), Some(ceiling)) = (&limit, ceiling) {
+        limit::check_ceiling(section, limit, ceiling, exception.as_ref());
+    }
+    let (limit, limit_units) = limit.map(|it| (it.limit, it.units))?;
     Some(Budget {
         id: id?.value,
+        place: section.reader.place(section.at),
         unit: unit?,
         relation: relation?,
-        variant: variant?,
-        limit_units: limit_units?,
-        report_delta: report_delta?,
+        limit,
+        limit_units,
+        window: window?,
+        warn_at,
+        exception,
     })
 }
 
@@ -145,112 +191,39 @@ fn read_relation(section: &Section<'_>) -> Option<NeighboringRelation> {
     word.value
 }
 
-fn read_variant(section: &Section<'_>) -> Option<Variant> {
-    section.required_text("dp_variant", "\"zcdp\" or \"pure\"")?;
-    let words = [("zcdp", Some(Variant::Zcdp)), ("pure", Some(Variant::Pure)), ("approx", None)];
-    let word = section.choice("dp_variant", &words)?;
-    if word.value.is_none() {
-        let what = "dp_variant \"approx\" is not supported by this version of mica";
-        section.reader.report(
-            word.at,
-            "E001",
-            what,
-            "use \"zcdp\", which is reported as epsilon at report_delta",
-        );
+fn read_warn_at(section: &Section<'_>) -> Option<Rational> {
+    let part = section.positive("warn_at")?;
+    if part.value <= Rational::whole(1u8) {
+        return Some(part.value);
     }
-    word.value
+    let what = format!("warn_at is a part of the limit, got {}", part.value.decimal());
+    section.reader.report(part.at, "E002", what, "write a number above 0 and up to 1, such as 0.8");
+    None
 }
 
-/// The only window of this version.
-fn read_window(section: &Section<'_>) {
-    if !section.has("window") {
-        return section.missing("window", "{ kind = \"lifetime\" }");
+fn read_exception(section: &Section<'_>, ceiling: Option<&Rational>) -> Option<CeilingException> {
+    let exception = section.section("epsilon_ceiling_override")?;
+    exception.refuse_other_keys(&catalogue::OVERRIDE, &[]);
+    if !exception.has("epsilon") {
+        exception.missing("epsilon", "16");
     }
-    let Some(window) = section.section("window") else { return };
-    let kinds = [("lifetime", true), ("calendar", false), ("rolling", false)];
-    match window.choice("kind", &kinds) {
-        Some(At { value: true, .. }) => window.refuse_other_keys(&["kind"], &["length", "epoch"]),
-        Some(At { at, .. }) => section.reader.report(
-            at,
-            "E070",
-            "calendar and rolling windows are not supported by this version of mica",
-            "use kind = \"lifetime\"",
-        ),
-        None if window.has("kind") => {}
-        None => window.missing("kind", "\"lifetime\""),
-    }
-}
-
-fn read_exhausted(section: &Section<'_>) {
-    section.required_text("on_exhausted", "\"refuse\"");
-    section.choice("on_exhausted", &[("refuse", ())]);
-}
-
-/// The delta that epsilon is reported at: needed under zCDP, meaningless under pure DP.
-fn read_delta(section: &Section<'_>, variant: Variant) -> Result<Option<Rational>, Reported> {
-    let delta = section.positive("report_delta");
-    match (variant, section.has("report_delta")) {
-        (Variant::Pure, false) => Ok(None),
-        (Variant::Pure, true) => {
-            let at = section.key_place("report_delta");
-            let what = "dp_variant \"pure\" has no delta";
-            section.reader.report(at, "E012", what, "remove report_delta");
-            Err(Reported)
+    let epsilon = exception.positive("epsilon");
+    let justification = exception.required_text("justification", "\"why this budget may pass the ceiling\"");
+    let (epsilon, justification) = (epsilon?, justification?);
+    match ceiling {
+        None => {
+            let what = "epsilon_ceiling_override has no epsilon_ceiling to override";
+            exception.reader.report(exception.at, "E014", what, "remove it, or write policy.epsilon_ceiling");
         }
-        (Variant::Zcdp, false) => {
-            let what =
-                format!("{} is counted in rho, which implies an epsilon only at a delta", section.name);
-            section.reader.report(section.at, "E012", what, "add report_delta = 1e-8");
-            Err(Reported)
+        Some(ceiling) if epsilon.value <= *ceiling => {
+            let what = format!(
+                "the override of {} is not above epsilon_ceiling {}",
+                epsilon.value.decimal(),
+                ceiling.decimal()
+            );
+            exception.reader.report(epsilon.at, "E014", what, "remove it, or write a larger epsilon");
         }
-        (Variant::Zcdp, true) => {
-            let delta = delta.ok_or(Reported)?;
-            if delta.value < Rational::whole(1u8) {
-                return Ok(Some(delta.value));
-            }
-            let what = format!("report_delta must be between 0 and 1, got {}", delta.value);
-            section.reader.report(delta.at, "E012", what, "write a small number such as 1e-8");
-            Err(Reported)
-        }
+        Some(_) => {}
     }
-}
-
-/// The problem is among the findings already.
-struct Reported;
-
-fn read_limit(section: &Section<'_>, variant: Variant) -> Option<i64> {
-    let (key, other) = match variant {
-        Variant::Pure => ("epsilon", "rho"),
-        Variant::Zcdp => ("rho", "epsilon"),
-    };
-    if section.has(other) {
-        let what = format!("a budget of this dp_variant is limited by {key}, not by {other}");
-        section.reader.report(section.key_place(other), "E021", what, format!("write {key} = ... instead"));
-    } else if !section.has(key) {
-        section.missing(key, "1.0");
-    }
-    let amount = section.positive(key)?;
-    resolve(section, key, &amount, limit_units)
-}
-
-/// An amount in ledger units, or a finding that it does not fit.
-pub(super) fn resolve(
-    section: &Section<'_>,
-    key: &str,
-    amount: &At<Rational>,
-    round: fn(&Rational) -> Option<i64>,
-) -> Option<i64> {
-    let resolution = units_to_rational(1);
-    let value = &amount.value;
-    if *value < resolution {
-        let what = format!("{key} {value} is below the ledger resolution 1e-12");
-        section.reader.report(amount.at, "E003", what, "write 1e-12 or more");
-        return None;
-    }
-    let units = round(value);
-    if units.is_none() {
-        let what = format!("{key} {value} is more than the ledger can hold");
-        section.reader.report(amount.at, "E003", what, "write less than 9000000: more is no privacy at all");
-    }
-    units
+    Some(CeilingException { epsilon: epsilon.value, justification: justification.value })
 }

@@ -3,16 +3,20 @@
 use std::num::NonZeroU32;
 
 use super::budget::PrivacyUnit;
+use super::catalogue;
 use super::reader::{At, Section};
+use crate::accountant::Window;
 use crate::statement::{Contribution, Enforcer};
 
-/// Reads `contribution = { ... }`; a report needs none, a client does.
-pub(super) fn read(section: &Section<'_>, unit: PrivacyUnit) -> Option<Contribution> {
+/// Reads `contribution = { ... }`; a report needs none, a client does. `window` is the shortest of those charged: the
+/// cap on a client's reports is counted in it.
+pub(super) fn read(section: &Section<'_>, unit: PrivacyUnit, window: Window) -> Option<Contribution> {
     let one = NonZeroU32::MIN;
     if !section.has("contribution") && unit == PrivacyUnit::Report {
         return Some(Contribution {
             max_reports_per_batch: one,
             max_reports_per_window: one,
+            window: Window::Lifetime,
             enforced_by: Enforcer::None,
         });
     }
@@ -26,7 +30,7 @@ pub(super) fn read(section: &Section<'_>, unit: PrivacyUnit) -> Option<Contribut
         );
     }
     let caps = section.section("contribution")?;
-    caps.refuse_other_keys(&["max_reports_per_batch", "max_reports_per_window", "enforced_by"], &[]);
+    caps.refuse_other_keys(&catalogue::CONTRIBUTION, &[]);
     let per_batch = caps.counting("max_reports_per_batch", "E030");
     let per_window = caps.counting("max_reports_per_window", "E030");
     let words =
@@ -46,16 +50,16 @@ pub(super) fn read(section: &Section<'_>, unit: PrivacyUnit) -> Option<Contribut
         }
     }
     match unit {
-        PrivacyUnit::Client => client_caps(&caps, per_batch, per_window, enforcer),
+        PrivacyUnit::Client => client_caps(&caps, (per_batch, per_window), enforcer, window),
         PrivacyUnit::Report => report_caps(&caps, per_batch, per_window, enforcer),
     }
 }
 
 fn client_caps(
     caps: &Section<'_>,
-    per_batch: Option<At<NonZeroU32>>,
-    per_window: Option<At<NonZeroU32>>,
+    (per_batch, per_window): (Option<At<NonZeroU32>>, Option<At<NonZeroU32>>),
     enforcer: Option<At<Enforcer>>,
+    window: Window,
 ) -> Option<Contribution> {
     let unenforced = enforcer.as_ref().is_some_and(|it| it.value == Enforcer::None);
     if unenforced || !caps.has("enforced_by") {
@@ -80,9 +84,19 @@ fn client_caps(
         );
         return None;
     }
+    if enforcer.value == Enforcer::Client {
+        let what = format!(
+            "the client-level guarantee rests on clients sending at most {} report{} in {window}",
+            per_window.value,
+            if per_window.value == NonZeroU32::MIN { "" } else { "s" },
+        );
+        let fix = "it is printed with every statement; allow W032 if your clients count";
+        caps.reader.warn(enforcer.at, "W032", what, fix);
+    }
     (!unenforced).then_some(Contribution {
         max_reports_per_batch: per_batch.value,
         max_reports_per_window: per_window.value,
+        window,
         enforced_by: enforcer.value,
     })
 }
@@ -104,6 +118,7 @@ fn report_caps(
     (per_window.value == NonZeroU32::MIN && per_batch.value == NonZeroU32::MIN).then_some(Contribution {
         max_reports_per_batch: per_batch.value,
         max_reports_per_window: per_window.value,
+        window: Window::Lifetime,
         enforced_by,
     })
 }

@@ -6,9 +6,11 @@
 use std::cell::RefCell;
 use std::num::NonZeroU32;
 
-use mica_diagnostic::{Diagnostic, locate, suggest};
+use mica_diagnostic::{Diagnostic, Severity, locate, suggest};
 use toml_edit::{Item, TableLike, Value};
 
+use super::catalogue::Table;
+use super::date;
 use crate::rational::{NotExact, Rational};
 
 /// One file while it is read, and what was found so far.
@@ -23,21 +25,30 @@ impl<'a> Reader<'a> {
         Self { file, text, findings: RefCell::default() }
     }
 
-    /// Notes a finding at a byte of the file.
+    /// Notes an error at a byte of the file.
     pub(super) fn report(&self, at: usize, code: &str, what: impl Into<String>, fix: impl Into<String>) {
+        self.find(at, code, Severity::Error, what.into(), fix.into());
+    }
+
+    /// Notes what its author should know and may mean.
+    pub(super) fn warn(&self, at: usize, code: &str, what: impl Into<String>, fix: impl Into<String>) {
+        self.find(at, code, Severity::Warning, what.into(), fix.into());
+    }
+
+    fn find(&self, at: usize, code: &str, severity: Severity, what: String, fix: String) {
         let (line, col) = locate(self.text, at);
-        self.findings.borrow_mut().push(Diagnostic {
-            file: self.file.to_owned(),
-            line,
-            col,
-            code: code.to_owned(),
-            what: what.into(),
-            fix: fix.into(),
-        });
+        let (file, code) = (self.file.to_owned(), code.to_owned());
+        self.findings.borrow_mut().push(Diagnostic { file, line, col, code, severity, what, fix });
     }
 
     pub(super) fn line(&self, at: usize) -> usize {
         locate(self.text, at).0
+    }
+
+    /// A place that outlives the reading.
+    pub(super) fn place(&self, at: usize) -> Place {
+        let (line, col) = locate(self.text, at);
+        Place { line, col }
     }
 
     /// All findings in the order of the file.
@@ -51,6 +62,13 @@ impl<'a> Reader<'a> {
     fn source(&self, item: &Item) -> &'a str {
         item.span().and_then(|span| self.text.get(span)).unwrap_or("")
     }
+}
+
+/// Where something stands in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) line: usize,
+    pub(crate) col: usize,
 }
 
 /// A value and the byte where it stands.
@@ -76,24 +94,24 @@ impl<'a> Section<'a> {
         Self { reader, name, at, table }
     }
 
-    /// Refuses every key that is not in `known`; those in `later` with a message that says so.
-    pub(super) fn refuse_other_keys(&self, known: &[&str], later: &[&str]) {
-        for (key, _) in self.table.iter() {
-            let at = self.key_place(key);
-            if later.contains(&key) {
-                self.reader.report(
-                    at,
-                    "E001",
-                    format!("\"{key}\" in {} is not supported by this version of mica", self.name),
-                    "remove it: it would have no effect",
-                );
-            } else if !known.contains(&key) {
-                let fix = match suggest(key, known.iter().copied()) {
-                    Some(near) => format!("did you mean \"{near}\"?"),
-                    None => format!("known here: {}", known.join(", ")),
-                };
-                self.reader.report(at, "E001", format!("unknown field \"{key}\" in {}", self.name), fix);
-            }
+    /// Refuses every key that the table does not have; `special` are refused elsewhere, in words of their own.
+    pub(super) fn refuse_other_keys(&self, table: &Table, special: &[&str]) {
+        let known: Vec<&str> = table.names().collect();
+        for (key, _) in self.table.iter().filter(|(key, _)| !known.contains(key) && !special.contains(key)) {
+            let fix =
+                did_you_mean(key, &known).unwrap_or_else(|| format!("known here: {}", known.join(", ")));
+            let what = format!("unknown field \"{key}\" in {}", self.name);
+            self.reader.report(self.key_place(key), "E001", what, fix);
+        }
+    }
+
+    /// Refuses keys that make no sense with the word that decides about them.
+    pub(super) fn refuse_keys_of_other_cases(&self, table: &Table, word: &str) {
+        let Some(cases) = &table.cases else { return };
+        let refused = cases.cases.iter().filter(|case| case.word == word).flat_map(|case| case.refuses);
+        for key in refused.filter(|key| self.has(key)) {
+            let what = format!("\"{key}\" makes no sense with {} = \"{word}\"", cases.by);
+            self.reader.report(self.key_place(key), "E001", what, "remove it");
         }
     }
 
@@ -151,49 +169,46 @@ impl<'a> Section<'a> {
             return Some(At { value: *value, at: word.at });
         }
         let known: Vec<&str> = words.iter().map(|(known, _)| *known).collect();
-        let fix = match suggest(&word.value, known.iter().copied()) {
-            Some(near) => format!("did you mean \"{near}\"?"),
-            None => format!("use {}", known.join(" or ")),
-        };
+        let fix = did_you_mean(&word.value, &known).unwrap_or_else(|| format!("use {}", known.join(" or ")));
         self.reader.report(word.at, "E001", format!("\"{}\" is no value of {key}", word.value), fix);
         None
     }
 
     /// An exact number above zero: a decimal, or a fraction as a text.
     pub(super) fn positive(&self, key: &str) -> Option<At<Rational>> {
+        let number = self.number(key)?;
+        if number.value.is_zero() {
+            self.not_positive(key, number.at, "0");
+            return None;
+        }
+        Some(number)
+    }
+
+    /// An exact number that is zero or more.
+    pub(super) fn number(&self, key: &str) -> Option<At<Rational>> {
+        const WANTED: &str = "a number such as 0.25, or a fraction such as \"1/10\"";
         let item = self.table.get(key)?;
         let at = self.value_place(item);
         let source = match item.as_value() {
             Some(Value::Integer(_) | Value::Float(_)) => self.reader.source(item),
             Some(Value::String(text)) => text.value(),
-            _ => return self.wrong_type(key, item, "a number such as 0.25, or a fraction such as \"1/10\""),
+            _ => return self.wrong_type(key, item, WANTED),
         };
         match source.parse::<Rational>() {
-            Ok(value) if !value.is_zero() => Some(At { value, at }),
+            Ok(value) => return Some(At { value, at }),
             Err(NotExact::TooLong) => {
-                let fix = "write it with fewer digits";
-                self.reader.report(
-                    at,
-                    "E003",
-                    format!("{key} {source} has more digits than the ledger"),
-                    fix,
-                );
-                None
+                let what = format!("{key} {source} has more digits than the ledger");
+                self.reader.report(at, "E003", what, "write it with fewer digits");
             }
-            Err(NotExact::NotANumber) if item.is_str() => {
-                self.wrong_type(key, item, "a number such as 0.25, or a fraction such as \"1/10\"")
-            }
-            _ => {
-                let what = format!("{key} must be a finite number greater than 0, got {source}");
-                self.reader.report(
-                    at,
-                    "E002",
-                    what,
-                    "write a positive decimal or a fraction such as \"1/10\"",
-                );
-                None
-            }
+            Err(NotExact::NotANumber) if item.is_str() => return self.wrong_type(key, item, WANTED),
+            Err(_) => self.not_positive(key, at, source),
         }
+        None
+    }
+
+    fn not_positive(&self, key: &str, at: usize, source: &str) {
+        let what = format!("{key} must be a finite number greater than 0, got {source}");
+        self.reader.report(at, "E002", what, "write a positive decimal or a fraction such as \"1/10\"");
     }
 
     /// A whole number that is zero or more.
@@ -237,6 +252,24 @@ impl<'a> Section<'a> {
         match date {
             Some(date) => Some(self.found(item, date)),
             None => self.wrong_type(key, item, "a day such as 2027-06-30, without quotes"),
+        }
+    }
+
+    /// A moment with its offset, in seconds since 1970.
+    pub(super) fn moment(&self, key: &str) -> Option<At<u64>> {
+        let item = self.table.get(key)?;
+        match item.as_datetime().and_then(date::moment) {
+            Some(seconds) => Some(self.found(item, seconds)),
+            None => self.wrong_type(key, item, "a moment such as 2027-01-01T00:00:00Z, without quotes"),
+        }
+    }
+
+    /// A time span such as `30d`, in seconds.
+    pub(super) fn time_span(&self, key: &str) -> Option<At<u64>> {
+        let item = self.table.get(key)?;
+        match item.as_str().and_then(seconds) {
+            Some(seconds) => Some(self.found(item, seconds)),
+            None => self.wrong_type(key, item, "a time span such as \"30d\" (s, m, h, d or w)"),
         }
     }
 
@@ -291,4 +324,28 @@ impl<'a> Section<'a> {
         self.reader.report(self.value_place(item), "E001", what, format!("write {key} as {wanted}"));
         None
     }
+}
+
+/// The nearest of the words that are known here, as advice.
+pub(super) fn did_you_mean(word: &str, known: &[&str]) -> Option<String> {
+    let lower = word.to_lowercase();
+    suggest(&lower, known.iter().copied()).map(|near| format!("did you mean \"{near}\"?"))
+}
+
+/// The seconds of `90s`, `15m`, `12h`, `30d` or `2w`.
+fn seconds(text: &str) -> Option<u64> {
+    let unit = text.chars().last()?;
+    let seconds: u64 = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        'w' => 7 * 86_400,
+        _ => return None,
+    };
+    let number = text.strip_suffix(unit)?;
+    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    number.parse::<u64>().ok()?.checked_mul(seconds)
 }

@@ -1,6 +1,6 @@
 //! Where a policy was read from, for whoever finds fault with it later than its reader.
 
-use mica_diagnostic::{Diagnostic, locate};
+use mica_diagnostic::{Diagnostic, Severity, locate};
 
 use super::Policy;
 
@@ -15,7 +15,8 @@ impl Policy {
         &self.file
     }
 
-    /// Something wrong with the value at this path of keys, or with the file where there is none.
+    /// Something wrong with the value at this path of keys, or with the file where there is none. Its severity is that of
+    /// an error; whoever means a warning sets it.
     pub fn finding(
         &self,
         path: &[&str],
@@ -34,6 +35,7 @@ impl Policy {
             line,
             col,
             code: code.to_owned(),
+            severity: Severity::Error,
             what: what.into(),
             fix: fix.into(),
         }

@@ -1,6 +1,7 @@
 //! The `vdaf` of a release: the shape of its measurements, as a person writes it.
 
-use super::reader::Section;
+use super::catalogue;
+use super::reader::{Section, did_you_mean};
 use crate::shape::Shape;
 
 /// Reads `vdaf = { type = "prio3-histogram", length = 1000 }`.
@@ -25,44 +26,32 @@ pub(super) fn read(section: &Section<'_>) -> Option<Shape> {
         }
         Some(number)
     };
-    let (keys, shape): (&[&str], _) = match kind.value.as_str() {
-        "prio3-count" => (&["type"], Some(Shape::Count)),
-        "prio3-sum" => (
-            &["type", "max_measurement"],
-            whole("max_measurement").map(|max| Shape::Sum { max_measurement: max.value }),
-        ),
-        "prio3-sum-vec" => (
-            &["type", "length", "max_measurement"],
-            length().zip(whole("max_measurement")).map(|(length, max)| Shape::SumVec {
-                length: length.value.get(),
-                max_measurement: max.value,
-            }),
-        ),
-        "prio3-histogram" => {
-            (&["type", "length"], length().map(|length| Shape::Histogram { length: length.value.get() }))
-        }
-        "prio3-multihot-count-vec" => (
-            &["type", "length", "max_weight"],
-            length().zip(whole("max_weight")).and_then(|(length, weight)| {
-                if weight.value > u64::from(length.value.get()) {
-                    let what = format!("max_weight {} exceeds length {}", weight.value, length.value);
-                    vdaf.reader.report(weight.at, "E024", what, "write the task's values");
-                    return None;
-                }
-                Some(Shape::Multihot { length: length.value.get(), max_weight: weight.value })
-            }),
-        ),
+    let shape = match kind.value.as_str() {
+        "prio3-count" => Some(Shape::Count),
+        "prio3-sum" => whole("max_measurement").map(|max| Shape::Sum { max_measurement: max.value }),
+        "prio3-sum-vec" => length()
+            .zip(whole("max_measurement"))
+            .map(|(length, max)| Shape::SumVec { length: length.value.get(), max_measurement: max.value }),
+        "prio3-histogram" => length().map(|length| Shape::Histogram { length: length.value.get() }),
+        "prio3-multihot-count-vec" => length().zip(whole("max_weight")).and_then(|(length, weight)| {
+            if weight.value > u64::from(length.value.get()) {
+                let what = format!("max_weight {} exceeds length {}", weight.value, length.value);
+                vdaf.reader.report(weight.at, "E024", what, "write the task's values");
+                return None;
+            }
+            Some(Shape::Multihot { length: length.value.get(), max_weight: weight.value })
+        }),
         other => {
             let what = format!("no sensitivity is defined for {other} in this version");
-            let fix = match mica_diagnostic::suggest(other, NAMES) {
-                Some(near) => format!("did you mean \"{near}\"?"),
-                None => format!("use one of {}", NAMES.join(", ")),
-            };
+            let known = catalogue::VDAF.words("type");
+            let fix =
+                did_you_mean(other, known).unwrap_or_else(|| format!("use one of {}", known.join(", ")));
             vdaf.reader.report(kind.at, "E024", what, fix);
             return None;
         }
     };
-    vdaf.refuse_other_keys(keys, &[]);
+    vdaf.refuse_other_keys(&catalogue::VDAF, &[]);
+    vdaf.refuse_keys_of_other_cases(&catalogue::VDAF, &kind.value);
     shape
 }
 
@@ -73,6 +62,3 @@ fn required(vdaf: &Section<'_>, key: &str) -> Option<()> {
     }
     Some(())
 }
-
-const NAMES: [&str; 5] =
-    ["prio3-count", "prio3-sum", "prio3-sum-vec", "prio3-histogram", "prio3-multihot-count-vec"];

@@ -12,7 +12,7 @@ use crate::store::{StoreError, Tx, ledger, ledger_uses};
 fn plan(budget: &str) -> ReleasePlan {
     let text = Policy::for_demo_with_clients("demo", &VdafConfig::Count, 100, "1/10");
     let policy = Policy::parse("demo.toml", &text.replace("demo-lifetime", budget)).expect("it is valid");
-    let facts = TaskFacts { label: "demo", vdaf: &VdafConfig::Count, min_batch_size: 100 };
+    let facts = TaskFacts::new("demo", &VdafConfig::Count, 100);
     match policy.release_for(&facts).expect("it covers its task") {
         Decision::Release(plan) => *plan,
         Decision::WithoutDp(_) => panic!("it releases with noise"),

@@ -124,7 +124,7 @@ impl Task {
     fn make(setting: &Setting, leader: &TcpListener, helper: &TcpListener) -> (Self, Option<Mechanism>) {
         let url =
             |listener: &TcpListener| format!("http://{}/dap/", listener.local_addr().expect("it is bound"));
-        let facts = TaskFacts { label: LABEL, vdaf: &setting.vdaf, min_batch_size: MIN_BATCH };
+        let facts = TaskFacts::new(LABEL, &setting.vdaf, MIN_BATCH);
         let decision = parse(&setting.policy).release_for(&facts).expect("the policy covers the task");
         let (task_info, mechanism) = match decision {
             Decision::Release(plan) => {

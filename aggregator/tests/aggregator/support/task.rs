@@ -92,7 +92,7 @@ impl TestTask {
             None => Policy::for_release_without_dp("these are tests", "2199-01-01"),
         };
         let parsed = Policy::parse("policy.toml", &policy).expect("the policy of a test is valid");
-        let facts = TaskFacts { label: LABEL, vdaf: &kind.vdaf, min_batch_size: kind.min_batch_size };
+        let facts = TaskFacts::new(LABEL, &kind.vdaf, kind.min_batch_size);
         let task_info = match parsed.release_for(&facts).expect("the policy covers the task") {
             Decision::Release(plan) => plan.statement().task_info(LABEL).expect("a short label"),
             Decision::WithoutDp(_) => LABEL.as_bytes().to_vec(),

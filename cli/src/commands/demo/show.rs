@@ -313,7 +313,7 @@ impl Play<'_> {
 
 /// What the policy decides about the task.
 fn plan(policy: &Policy, scene: &Scene, min_batch_size: u64) -> Result<ReleasePlan, Failure> {
-    let facts = TaskFacts { label: scene.label, vdaf: &scene.vdaf, min_batch_size };
+    let facts = TaskFacts::new(scene.label, &scene.vdaf, min_batch_size);
     match policy.release_for(&facts).map_err(Failure::invalid)? {
         Decision::Release(plan) => Ok(*plan),
         Decision::WithoutDp(_) => Err(Failure::unexpected("the policy of the demo releases without noise")),

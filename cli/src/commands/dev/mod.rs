@@ -219,7 +219,7 @@ fn read_policy(options: &Options, text: Option<&str>) -> Result<Policy, Failure>
 /// The policy file and the hash of the release statement; nothing when totals leave as they are.
 fn statement(options: &Options, policy: &Policy, place: &Place) -> Result<Option<(String, String)>, Failure> {
     let vdaf = options.vdaf.config();
-    let facts = TaskFacts { label: &options.label, vdaf: &vdaf, min_batch_size: options.min_batch_size };
+    let facts = TaskFacts::new(&options.label, &vdaf, options.min_batch_size);
     let path = options.policy.clone().unwrap_or_else(|| place.policy().display().to_string());
     match policy.release_for(&facts).map_err(Failure::invalid)? {
         Decision::Release(plan) => Ok(Some((path, plan.statement().sha256_hex()))),

@@ -13,19 +13,19 @@ use crate::exit::Failure;
 use crate::files;
 
 /// What every party of a task knows.
-pub(super) struct Known {
-    pub(super) task_id: TaskId,
-    pub(super) draft: Draft,
-    pub(super) configuration: TaskConfiguration,
+pub(crate) struct Known {
+    pub(crate) task_id: TaskId,
+    pub(crate) draft: Draft,
+    pub(crate) configuration: TaskConfiguration,
     /// What is counted, where this party knows it.
-    pub(super) prefixes: Vec<String>,
+    pub(crate) prefixes: Vec<String>,
     /// Whose file it was read from.
-    pub(super) party: String,
+    pub(crate) party: String,
 }
 
 impl Known {
     /// Reads any of the files of a task, or the first there is in the folder of them.
-    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
         let path = resolve(path)?;
         if path.extension().is_some_and(|extension| extension == "json") {
             let task = CollectorTask::from_json(&files::read(&path, "collector's task file")?)?;
@@ -40,7 +40,7 @@ impl Known {
     }
 
     /// What people call the task, and the hash of the release statement it is bound to.
-    pub(super) fn label(&self) -> (String, Option<String>) {
+    pub(crate) fn label(&self) -> (String, Option<String>) {
         let info = self.configuration.task_info();
         match parse_task_info(info) {
             Some((label, hash)) => (label.to_owned(), Some(hex::encode(hash))),

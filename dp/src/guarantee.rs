@@ -1,0 +1,195 @@
+//! The statement of guarantee for machines: what an auditor is handed.
+//!
+//! The part under `deployment` has the field names of the registry of differential-privacy deployments that OpenDP
+//! keeps with NIST; the rest is what that registry has no field for. Every number comes from the plan.
+
+use serde_json::{Map, Value, json};
+
+use crate::conversion::epsilon_of_zcdp;
+use crate::explain::NOT_PROTECTED;
+use crate::mechanism::NoiseOf;
+use crate::plan::ReleasePlan;
+use crate::policy::{Budget, PrivacyUnit, Variant};
+use crate::rational::Rational;
+use crate::sensitivity::NeighboringRelation;
+use crate::units::format_units;
+
+impl ReleasePlan {
+    /// The guarantee as one JSON object: unit, relation, loss per release and per window, who enforces the caps, whose
+    /// noise is counted and what is not protected.
+    pub fn export(&self) -> Value {
+        let terms = self.terms();
+        let caps = &terms.contribution;
+        json!({
+            "schema": "dp-guarantee/1",
+            "release": self.release_id(),
+            "policy": {
+                "id": self.policy().id,
+                "version": self.policy().version,
+                "sha256": hex::encode(self.policy().sha256),
+                "owner": self.owner(),
+                "justification": self.justification(),
+                "effective_from": self.effective_from(),
+            },
+            "statement": serde_json::from_str::<Value>(self.statement().canonical_json()).unwrap_or_default(),
+            "statement_sha256": self.statement().sha256_hex(),
+            "privacy_unit": terms.unit.name(),
+            "neighboring_relation": terms.relation.name(),
+            "contribution": {
+                "max_reports_per_batch": caps.max_reports_per_batch,
+                "max_reports_per_window": caps.max_reports_per_window,
+                "window": caps.window.to_string(),
+                "enforced_by": caps.enforced_by.name(),
+            },
+            "per_release": self.parameters(&terms.loss.amount),
+            "per_contribution_window": self.parameters(&self.loss_in_a_window()),
+            "budgets": self.budgets().iter().map(budget).collect::<Vec<_>>(),
+            "noise": self.noise_export(),
+            "not_protected": ["report_count", "interval", "that a client sent a report"],
+            "explanation": self.explain(),
+            "deployment": self.deployment(),
+        })
+    }
+
+    /// `rho` or `epsilon`, and what it implies at the delta of this release.
+    fn parameters(&self, amount: &Rational) -> Value {
+        let mut parameters = Map::new();
+        match self.terms().loss.variant {
+            Variant::Pure => {
+                parameters.insert("epsilon".to_owned(), json!(amount.approximate_up()));
+                parameters.insert("delta".to_owned(), json!(0));
+            }
+            Variant::Zcdp => {
+                parameters.insert("rho".to_owned(), json!(amount.approximate_up()));
+                if let Some(delta) = self.report_delta()
+                    && let Ok(epsilon) = epsilon_of_zcdp(amount, delta)
+                {
+                    parameters.insert("epsilon".to_owned(), json!(epsilon));
+                    parameters.insert("delta".to_owned(), json!(delta.approximate()));
+                }
+            }
+        }
+        Value::Object(parameters)
+    }
+
+    fn noise_export(&self) -> Value {
+        let mechanism = self.mechanism();
+        let (parameter, value) = mechanism.parameter();
+        json!({
+            "mechanism": mechanism.name(),
+            parameter: value.to_string(),
+            "by": "each_aggregator",
+            "counted": "one aggregator",
+            "peer_noise_verified": false,
+            "standard_deviation": {
+                "one_aggregator": mechanism.variance(NoiseOf::OneAggregator).sqrt(),
+                "both_aggregators": mechanism.variance(NoiseOf::BothAggregators).sqrt(),
+            },
+            "half_width_95": mechanism.half_width(0.95, NoiseOf::BothAggregators),
+        })
+    }
+
+    /// The fields of the registry that a policy can fill.
+    fn deployment(&self) -> Value {
+        let terms = self.terms();
+        let (variant, measure) = match terms.loss.variant {
+            Variant::Pure => ("Pure DP", "max divergence"),
+            Variant::Zcdp => ("Zero-concentrated DP", "zero-concentrated divergence"),
+        };
+        let change = match terms.relation {
+            NeighboringRelation::ReplaceOne => "replaced by any others",
+            NeighboringRelation::ReplaceSpecial => "replaced by zeros",
+        };
+        let unit = match terms.unit {
+            PrivacyUnit::Report => {
+                format!("Batches are neighbours that differ by one report, its content {change}.")
+            }
+            PrivacyUnit::Client => format!(
+                "Batches are neighbours that differ by all reports of one client, {change}. At most {} per batch and {} \
+                 in {}; {}",
+                terms.contribution.max_reports_per_batch,
+                terms.contribution.max_reports_per_window,
+                terms.contribution.window,
+                self.enforcement(),
+            ),
+        };
+        json!({
+            "product": {
+                "name": self.release_id(),
+                "data_curators": self.owner().map(|owner| vec![owner]).unwrap_or_default(),
+                "intended_use": self.justification(),
+                "data_product_type": "Summary statistics",
+            },
+            "dp_variant": {
+                "variant_name": variant,
+                "input_metric": terms.relation.name(),
+                "output_measure": measure,
+                "bound_on_output_distance": terms.loss.amount.to_string(),
+                "data_domain": format!("Batches of at least {} reports: {}", terms.min_batch_size, terms.shape),
+                "unprotected_quantities": NOT_PROTECTED,
+            },
+            "privacy_loss": {
+                "privacy_unit": terms.unit.name(),
+                "privacy_unit_description": unit,
+                "privacy_parameters": self.parameters(&terms.loss.amount),
+                "privacy_parameters_description": "of one release; what many add up to is under accounting",
+            },
+            "model": {
+                "model_name": "Distributed",
+                "model_name_description":
+                    "Two aggregators of different operators hold secret shares of every report (DAP); each adds all of \
+                     the noise to its share, so the guarantee holds if one of them is honest.",
+                "release_type": "Many releases",
+                "access_type": "Non-interactive",
+            },
+            "accounting": {
+                "composition": self.composition(),
+                "post_processing": "The two noised shares are added and decoded as signed numbers; nothing is clamped.",
+            },
+            "implementation": {
+                "mechanisms":
+                    "Discrete noise on whole numbers with exact rational parameters, added modulo the field of the shares; \
+                     no floating point between the policy and the noise; drawn with prio from the generator of the operating \
+                     system.",
+                "justification": self.justification(),
+            },
+        })
+    }
+
+    fn composition(&self) -> String {
+        let budgets: Vec<String> = self
+            .budgets()
+            .iter()
+            .map(|budget| {
+                format!(
+                    "budget \"{}\": at most {} {} in {}",
+                    budget.id(),
+                    budget.variant().amount(),
+                    format_units(budget.limit_units()),
+                    budget.window()
+                )
+            })
+            .collect();
+        format!(
+            "Losses add up, with caps on contributions, by the time of the reports, in a ledger that refuses what does \
+             not fit: {}.",
+            budgets.join("; ")
+        )
+    }
+}
+
+fn budget(budget: &Budget) -> Value {
+    json!({
+        "id": budget.id(),
+        "dp_variant": budget.limit().dp_variant(),
+        "window": budget.window().to_string(),
+        "counted_in": budget.variant().amount(),
+        "limit": format_units(budget.limit_units()),
+        "epsilon": budget.epsilon(),
+        "delta": budget.report_delta().map(Rational::approximate),
+        "epsilon_ceiling_override": budget.ceiling_exception().map(|it| json!({
+            "epsilon": it.epsilon().decimal(),
+            "justification": it.justification(),
+        })),
+    })
+}

@@ -1,0 +1,139 @@
+//! Releases: what leaves, how noisily, who pays, and who keeps clients within their caps.
+
+use super::windows::implies;
+use super::{Change, Changes};
+use crate::conversion::rho_of_pure;
+use crate::mechanism::NoiseOf;
+use crate::policy::release::Release;
+use crate::policy::unmatched::Unmatched;
+use crate::policy::{Policy, PrivacyUnit, Variant};
+use crate::sensitivity::NeighboringRelation;
+use crate::statement::{Contribution, Enforcer, Loss};
+
+pub(super) fn changes(old: &Policy, new: &Policy) -> Vec<Change> {
+    let mut found = Vec::new();
+    let open = matches!(new.unmatched, Unmatched::ReleaseWithoutDp { .. });
+    for before in &old.releases {
+        let mut changes = Changes::of(format!("release \"{}\"", before.id));
+        match new.releases.iter().find(|release| release.id == before.id) {
+            Some(now) => compare(&mut changes, before, now, open),
+            None if open => changes.weaker("is removed: totals of its tasks can leave without noise"),
+            None => changes.other("is removed: its tasks are refused"),
+        }
+        found.extend(changes.found);
+    }
+    for now in new.releases.iter().filter(|now| old.releases.iter().all(|before| before.id != now.id)) {
+        let mut changes = Changes::of(format!("release \"{}\"", now.id));
+        let selector = now.selector.describe();
+        // What an old budget pays for is within a promise that was made before.
+        if now.charges.iter().any(|charge| old.budget(&charge.budget_id).is_some()) {
+            changes.other(format!("is new, for {selector}"));
+        } else {
+            changes.weaker(format!("is new, for {selector}, and is paid for by new budgets only"));
+        }
+        found.extend(changes.found);
+    }
+    found
+}
+
+fn compare(changes: &mut Changes, old: &Release, new: &Release, open: bool) {
+    let (before, now) = (&old.terms, &new.terms);
+    if old.selector != new.selector {
+        let what = format!("is for {} and was for {}", new.selector.describe(), old.selector.describe());
+        if open {
+            changes.weaker(format!("{what}: tasks it does not match any more can leave without noise"));
+        } else {
+            changes.other(what);
+        }
+    }
+    if before.shape != now.shape {
+        changes.other(format!("is for {} and was for {}: tasks must be made anew", now.shape, before.shape));
+    }
+    if before.unit != now.unit {
+        let what = format!("protects a {} and protected a {}", now.unit.name(), before.unit.name());
+        changes.note(now.unit == PrivacyUnit::Report, what);
+    }
+    if before.relation != now.relation {
+        let what = format!("hides {} and hid {}", now.relation, before.relation);
+        changes.note(now.relation == NeighboringRelation::ReplaceSpecial, what);
+    }
+    if before.min_batch_size != now.min_batch_size {
+        let (old, new) = (before.min_batch_size, now.min_batch_size);
+        changes.note(new < old, format!("min_batch_size goes from {old} to {new}"));
+    }
+    contributions(changes, &before.contribution, &now.contribution);
+    if !losses(changes, &before.loss, &now.loss) && before.shape == now.shape {
+        noise(changes, old, new);
+    }
+    payers(changes, old, new);
+}
+
+fn contributions(changes: &mut Changes, old: &Contribution, new: &Contribution) {
+    for (name, old, new) in [
+        ("max_reports_per_batch", old.max_reports_per_batch, new.max_reports_per_batch),
+        ("max_reports_per_window", old.max_reports_per_window, new.max_reports_per_window),
+    ] {
+        if new < old {
+            changes
+                .weaker(format!("{name} goes from {old} to {new}: who sends more is not covered any more"));
+        } else if new > old {
+            changes.other(format!("{name} goes from {old} to {new}"));
+        }
+    }
+    if old.window != new.window {
+        // A cap over a longer time is a cap that fewer clients keep.
+        let what = format!("counts a client's reports in {} and counted them in {}", new.window, old.window);
+        changes.note(!implies(old.window, new.window), what);
+    }
+    if old.enforced_by != new.enforced_by {
+        let what =
+            format!("caps are enforced by {} and were by {}", new.enforced_by.name(), old.enforced_by.name());
+        changes.note(strength(new.enforced_by) < strength(old.enforced_by), what);
+    }
+}
+
+fn strength(enforcer: Enforcer) -> u8 {
+    match enforcer {
+        Enforcer::None => 0,
+        Enforcer::Client => 1,
+        Enforcer::PrivacyPass => 2,
+    }
+}
+
+/// Notes a change of the loss of a release; whether it grew.
+fn losses(changes: &mut Changes, old: &Loss, new: &Loss) -> bool {
+    if old == new {
+        return false;
+    }
+    let word = |loss: &Loss| format!("{} {}", loss.variant.amount(), loss.amount.decimal());
+    let what = format!("a release costs {} and cost {}", word(new), word(old));
+    let grew = match (old.variant, new.variant) {
+        (Variant::Pure, Variant::Zcdp) => {
+            changes.weaker(format!("{what}: it is not pure differential privacy any more"));
+            return true;
+        }
+        (Variant::Zcdp, Variant::Pure) => rho_of_pure(&new.amount) > old.amount,
+        _ => new.amount > old.amount,
+    };
+    changes.note(grew, what);
+    grew
+}
+
+fn noise(changes: &mut Changes, old: &Release, new: &Release) {
+    let deviation = |release: &Release| release.terms.mechanism.variance(NoiseOf::OneAggregator).sqrt();
+    let (before, now) = (deviation(old), deviation(new));
+    if old.terms.mechanism != new.terms.mechanism {
+        let what = format!("noise of each aggregator has standard deviation {now:.2} and had {before:.2}");
+        changes.note(now < before, what);
+    }
+}
+
+fn payers(changes: &mut Changes, old: &Release, new: &Release) {
+    let charges = |release: &Release, id: &str| release.charges.iter().any(|it| it.budget_id == id);
+    for charge in old.charges.iter().filter(|it| !charges(new, &it.budget_id)) {
+        changes.weaker(format!("does not charge budget \"{}\" any more", charge.budget_id));
+    }
+    for charge in new.charges.iter().filter(|it| !charges(old, &it.budget_id)) {
+        changes.other(format!("also charges budget \"{}\"", charge.budget_id));
+    }
+}

@@ -1,0 +1,132 @@
+//! A policy and what went before it: versions that were loaded, and budgets that were charged.
+
+use mica_diagnostic::{Diagnostic, Severity};
+
+use super::budget::{Budget, PrivacyUnit};
+use super::unmatched::Unmatched;
+use super::{Place, Policy};
+use crate::accountant::Window;
+use crate::plan::PolicyRef;
+use crate::sensitivity::NeighboringRelation;
+use crate::units::format_units;
+
+/// A budget that has charges, as the policy defined it under which they were made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChargedBudget {
+    id: String,
+    unit: PrivacyUnit,
+    relation: NeighboringRelation,
+    dp_variant: &'static str,
+    window: Window,
+    spent: i64,
+}
+
+impl ChargedBudget {
+    /// `budget` of the policy that the charges name; `spent` units in its fullest window that still counts.
+    pub fn new(budget: &Budget, spent: i64) -> Self {
+        Self {
+            id: budget.id.clone(),
+            unit: budget.unit,
+            relation: budget.relation,
+            dp_variant: budget.limit.dp_variant(),
+            window: budget.window,
+            spent,
+        }
+    }
+}
+
+impl Policy {
+    /// E050: whether this policy may follow the newest version of the same policy that was ever loaded. Versions only
+    /// grow, and a version has one text: otherwise one charge could be read as two promises.
+    pub fn check_version(&self, newest: &PolicyRef) -> Option<Diagnostic> {
+        if self.origin.id != newest.id || self.origin == *newest || self.origin.version > newest.version {
+            return None;
+        }
+        let (id, loaded) = (&self.origin.id, newest.version);
+        let (what, fix) = if self.origin.version == loaded {
+            (
+                format!("policy {id} v{loaded} is already loaded with another sha256"),
+                format!("write version = {}: each version has one text", loaded.saturating_add(1)),
+            )
+        } else {
+            (
+                format!("policy {id} v{loaded} is loaded already, and versions only grow"),
+                format!("write version = {} to go back to these rules", loaded.saturating_add(1)),
+            )
+        };
+        Some(self.finding(&["policy", "version"], "E050", what, fix))
+    }
+
+    /// What is wrong between this policy and budgets that have charges: E052 where a charge would be read as another
+    /// promise than it was made under, W051 where more is spent than the new limit allows.
+    pub fn check_history(&self, charged: &[ChargedBudget]) -> Vec<Diagnostic> {
+        let mut findings = Vec::new();
+        for before in charged {
+            let Some(now) = self.budget(&before.id) else { continue };
+            let changed = changed(before, now);
+            if !changed.is_empty() {
+                let what =
+                    format!("budget \"{}\" has charges and changes its {}", now.id, changed.join(" and "));
+                let fix = "create a new budget id; history cannot be re-interpreted";
+                findings.push(self.at(now.place, "E052", Severity::Error, what, fix));
+            } else if before.spent > now.limit_units {
+                let what = format!(
+                    "budget \"{}\": {} is already spent of the new limit {}",
+                    now.id,
+                    format_units(before.spent),
+                    format_units(now.limit_units)
+                );
+                let fix = "releases stop until the window moves; allow W051 if that is meant";
+                findings.push(self.at(now.place, "W051", Severity::Warning, what, fix));
+            }
+        }
+        findings
+    }
+
+    /// E042: what the policy allowed until a day that is over. `now` is in seconds since 1970.
+    pub fn check_time(&self, now: u64) -> Vec<Diagnostic> {
+        match &self.unmatched {
+            Unmatched::ReleaseWithoutDp { last_day, expires, .. } if now >= *expires => {
+                let what = format!("unmatched.action = \"release_without_dp\" expired on {last_day}");
+                let fix =
+                    "review the decision: give it a new day in a new version, or write action = \"refuse\"";
+                vec![self.finding(&["unmatched", "expires"], "E042", what, fix)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// A finding at a place of this file.
+    pub(super) fn at(
+        &self,
+        place: Place,
+        code: &str,
+        severity: Severity,
+        what: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Diagnostic {
+        let (file, code) = (self.file.clone(), code.to_owned());
+        Diagnostic {
+            file,
+            line: place.line,
+            col: place.col,
+            code,
+            severity,
+            what: what.into(),
+            fix: fix.into(),
+        }
+    }
+}
+
+/// What a charge means and the new budget reads otherwise.
+fn changed(before: &ChargedBudget, now: &Budget) -> Vec<&'static str> {
+    [
+        (before.unit != now.unit, "privacy_unit"),
+        (before.relation != now.relation, "neighboring_relation"),
+        (before.dp_variant != now.limit.dp_variant(), "dp_variant"),
+        (before.window != now.window, "window"),
+    ]
+    .into_iter()
+    .filter_map(|(is_changed, what)| is_changed.then_some(what))
+    .collect()
+}
