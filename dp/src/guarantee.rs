@@ -96,23 +96,6 @@ impl ReleasePlan {
             Variant::Pure => ("Pure DP", "max divergence"),
             Variant::Zcdp => ("Zero-concentrated DP", "zero-concentrated divergence"),
         };
-        let change = match terms.relation {
-            NeighboringRelation::ReplaceOne => "replaced by any others",
-            NeighboringRelation::ReplaceSpecial => "replaced by zeros",
-        };
-        let unit = match terms.unit {
-            PrivacyUnit::Report => {
-                format!("Batches are neighbours that differ by one report, its content {change}.")
-            }
-            PrivacyUnit::Client => format!(
-                "Batches are neighbours that differ by all reports of one client, {change}. At most {} per batch and {} \
-                 in {}; {}",
-                terms.contribution.max_reports_per_batch,
-                terms.contribution.max_reports_per_window,
-                terms.contribution.window,
-                self.enforcement(),
-            ),
-        };
         json!({
             "product": {
                 "name": self.release_id(),
@@ -130,7 +113,7 @@ impl ReleasePlan {
             },
             "privacy_loss": {
                 "privacy_unit": terms.unit.name(),
-                "privacy_unit_description": unit,
+                "privacy_unit_description": self.unit_in_words(),
                 "privacy_parameters": self.parameters(&terms.loss.amount),
                 "privacy_parameters_description": "of one release; what many add up to is under accounting",
             },
@@ -154,6 +137,27 @@ impl ReleasePlan {
                 "justification": self.justification(),
             },
         })
+    }
+
+    fn unit_in_words(&self) -> String {
+        let terms = self.terms();
+        let change = match terms.relation {
+            NeighboringRelation::ReplaceOne => "replaced by any others",
+            NeighboringRelation::ReplaceSpecial => "replaced by zeros",
+        };
+        match terms.unit {
+            PrivacyUnit::Report => {
+                format!("Batches are neighbours that differ by one report, its content {change}.")
+            }
+            PrivacyUnit::Client => format!(
+                "Batches are neighbours that differ by all reports of one client, {change}. At most {} per batch and {} \
+                 in {}; {}",
+                terms.contribution.max_reports_per_batch,
+                terms.contribution.max_reports_per_window,
+                terms.contribution.window,
+                self.enforcement(),
+            ),
+        }
     }
 
     fn composition(&self) -> String {

@@ -63,10 +63,13 @@ impl Policy {
         let mut findings = Vec::new();
         for before in charged {
             let Some(now) = self.budget(&before.id) else { continue };
-            let changed = changed(before, now);
-            if !changed.is_empty() {
-                let what =
-                    format!("budget \"{}\" has charges and changes its {}", now.id, changed.join(" and "));
+            let differences = changed(before, now);
+            if !differences.is_empty() {
+                let what = format!(
+                    "budget \"{}\" has charges and changes its {}",
+                    now.id,
+                    differences.join(" and ")
+                );
                 let fix = "create a new budget id; history cannot be re-interpreted";
                 findings.push(self.at(now.place, "E052", Severity::Error, what, fix));
             } else if before.spent > now.limit_units {

@@ -109,7 +109,8 @@ pub(super) fn calibrate(
     sensitivity: &Sensitivity,
     shape: Shape,
 ) -> Option<Mechanism> {
-    let (more, less) = if loss.key == SCALE { ("lower", "raise") } else { ("raise", "lower") };
+    let (towards_more_loss, towards_less) =
+        if loss.key == SCALE { ("lower", "raise") } else { ("raise", "lower") };
     match mechanism_for(loss.variant, &loss.amount, sensitivity) {
         Ok(mechanism) => {
             let bound = mechanism.noise_bound(shape.length());
@@ -119,11 +120,11 @@ pub(super) fn calibrate(
             too_noisy(section, loss.at, &bound, &shape.modulus());
         }
         Err(error @ CalibrationError::BelowFloor { .. }) => {
-            let fix = format!("{less} {}: this little noise hides next to nothing", loss.key);
+            let fix = format!("{towards_less} {}: this little noise hides next to nothing", loss.key);
             section.reader.report(loss.at, "E026", error.to_string(), fix);
         }
         Err(error) => {
-            let fix = format!("{more} {}, or write it with fewer digits", loss.key);
+            let fix = format!("{towards_more_loss} {}, or write it with fewer digits", loss.key);
             section.reader.report(loss.at, "E025", error.to_string(), fix);
         }
     }

@@ -77,6 +77,7 @@ pub(super) fn read(section: &Section<'_>, shape: Option<Shape>) -> Option<Select
     let selector = section.section("match")?;
     selector.refuse_other_keys(&catalogue::MATCH, &[]);
     let vdaf_type = read_vdaf_type(&selector, shape);
+    let is_unread = selector.has("vdaf_type") && vdaf_type.is_none();
     match (selector.has("task_ids"), selector.has("label")) {
         (false, false) => {
             selector.missing("label", "\"task-label\"");
@@ -88,15 +89,13 @@ pub(super) fn read(section: &Section<'_>, shape: Option<Shape>) -> Option<Select
             None
         }
         (true, false) => read_tasks(&selector),
-        (false, true) => read_label(&selector, vdaf_type?),
+        (false, true) if is_unread => None,
+        (false, true) => read_label(&selector, vdaf_type),
     }
 }
 
 /// The word under `vdaf_type`, if there is one and it is that of the release.
-fn read_vdaf_type(selector: &Section<'_>, shape: Option<Shape>) -> Option<Option<&'static str>> {
-    if !selector.has("vdaf_type") {
-        return Some(None);
-    }
+fn read_vdaf_type(selector: &Section<'_>, shape: Option<Shape>) -> Option<&'static str> {
     let words = catalogue::MATCH.words("vdaf_type");
     let words: Vec<(&str, &'static str)> = words.iter().map(|word| (*word, *word)).collect();
     let named = selector.choice("vdaf_type", &words)?;
@@ -105,7 +104,7 @@ fn read_vdaf_type(selector: &Section<'_>, shape: Option<Shape>) -> Option<Option
         selector.reader.report(named.at, "E023", what, "make them equal, or remove vdaf_type");
         return None;
     }
-    Some(Some(named.value))
+    Some(named.value)
 }
 
 fn read_tasks(selector: &Section<'_>) -> Option<Selector> {

@@ -71,7 +71,7 @@ pub(super) async fn show(
     let min_batch_size = u64::from(args.clients / 10).clamp(1, 1_000);
     let policy = stage.policy(&scene, min_batch_size, &args.epsilon)?;
     let plan = plan(&policy, &scene, min_batch_size)?;
-    let (running, made, compute) = open(stage, &scene, &policy, min_batch_size).await?;
+    let (running, made, compute) = Box::pin(open(stage, &scene, &policy, min_batch_size)).await?;
     let measurements = scene.measurements(args.clients, seed);
     let performance = Play {
         scene: &scene,

@@ -41,9 +41,10 @@ fn compare(changes: &mut Changes, old: &Budget, new: &Budget) {
     let (before, now) = (old.window(), new.window());
     if before != now {
         let what = format!("holds for {now} and held for {before}");
-        match implies(now, before) {
-            true => changes.other(what),
-            false => changes.weaker(format!("{what}: more can be lost over time")),
+        if implies(now, before) {
+            changes.other(what);
+        } else {
+            changes.weaker(format!("{what}: more can be lost over time"));
         }
     }
     match (old.ceiling_exception(), new.ceiling_exception()) {

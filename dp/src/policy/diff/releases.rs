@@ -129,11 +129,11 @@ fn noise(changes: &mut Changes, old: &Release, new: &Release) {
 }
 
 fn payers(changes: &mut Changes, old: &Release, new: &Release) {
-    let charges = |release: &Release, id: &str| release.charges.iter().any(|it| it.budget_id == id);
-    for charge in old.charges.iter().filter(|it| !charges(new, &it.budget_id)) {
+    let pays = |release: &Release, id: &str| release.charges.iter().any(|it| it.budget_id == id);
+    for charge in old.charges.iter().filter(|it| !pays(new, &it.budget_id)) {
         changes.weaker(format!("does not charge budget \"{}\" any more", charge.budget_id));
     }
-    for charge in new.charges.iter().filter(|it| !charges(old, &it.budget_id)) {
+    for charge in new.charges.iter().filter(|it| !pays(old, &it.budget_id)) {
         changes.other(format!("also charges budget \"{}\"", charge.budget_id));
     }
 }

@@ -9,9 +9,8 @@ use crate::accountant::{CalendarUnit, Window};
 pub(super) fn implies(new: Window, old: Window) -> bool {
     match (new, old) {
         (Window::Lifetime, _) => true,
-        (_, Window::Lifetime) => false,
+        (_, Window::Lifetime) | (Window::Calendar(_), Window::Rolling(_)) => false,
         (Window::Calendar(new), Window::Calendar(old)) => nests(old, new),
-        (Window::Calendar(_), Window::Rolling(_)) => false,
         (Window::Rolling(new), old) => {
             let (length, step) = match old {
                 Window::Rolling(old) => (old.length(), old.epoch()),

@@ -1,5 +1,6 @@
 //! Files that somebody broke: findings with places, and never a panic; and what does not change a promise.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
@@ -147,7 +148,7 @@ fn rewritten(text: &str, seed: u64) -> String {
     let mut out = String::from("# written again\n");
     for line in tables.iter().flatten() {
         let spaces = " ".repeat(next(4));
-        out.push_str(&format!("{spaces}{line}{spaces} # {}\n", next(1000)));
+        writeln!(out, "{spaces}{line}{spaces} # {}", next(1000)).unwrap();
         out.push_str(&"\n".repeat(next(3)));
     }
     out
