@@ -62,7 +62,7 @@ impl Task {
         let vdaf = vdaf(setting.counted);
         let policy = policy(setting, &vdaf);
         let parsed = Policy::parse("policy.toml", &policy).expect("a valid policy");
-        let facts = TaskFacts { label: LABEL, vdaf: &vdaf, min_batch_size: setting.min_batch_size };
+        let facts = TaskFacts::new(LABEL, &vdaf, setting.min_batch_size);
         let (task_info, mechanism) = match parsed.release_for(&facts).expect("the policy covers the task") {
             Decision::Release(plan) => {
                 (plan.statement().task_info(LABEL).expect("a short label"), Some(plan.mechanism().clone()))
