@@ -16,7 +16,7 @@ impl ReleasePlan {
     pub fn explain(&self) -> String {
         let lines = [
             vec![self.what(), self.whom(), self.loss(), self.over_time(), self.noise()],
-            self.budgets().iter().map(|budget| self.payer(budget)).collect(),
+            self.budgets().iter().map(|budget| self.budget_line(budget)).collect(),
             vec![NOT_PROTECTED.to_owned(), self.why()],
         ];
         lines.concat().join("\n")
@@ -153,7 +153,7 @@ impl ReleasePlan {
     }
 
     /// What a budget allows and how long it lasts.
-    fn payer(&self, budget: &Budget) -> String {
+    fn budget_line(&self, budget: &Budget) -> String {
         let units = self
             .charges()
             .iter()
