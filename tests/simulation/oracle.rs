@@ -132,7 +132,7 @@ fn check_sum(world: &World, release: &Released, values: &[i128], counted: &mut [
             found.push(Violation::Wrong(format!("report {at} of {time:?} is in {:?}", release.interval())));
         }
         // A doubled message may be taken after its first was refused: an interval that was closing is open again once its
-        // collection is given up. The client was told "there already" and cannot tell.
+        // collection is given up. The client heard one answer of the two.
         let refused = sent.fate == Fate::Refused && !world.around.wires.was_repeated(&sent.name());
         if !sent.is_good() || refused {
             let detail = format!("report {at} is counted ({:?}, {:?})", sent.flaw, sent.fate);
