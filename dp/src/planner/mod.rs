@@ -17,11 +17,9 @@ pub use self::compare::{Choice, Comparison};
 pub use self::course::{Course, Day, Workload};
 pub use self::price::{Fit, Price};
 
-use crate::accountant::{Account, Caps, Measure, Proposal, Span, Window};
+use crate::accountant::{Account, Caps, Proposal, Span};
 use crate::plan::ReleasePlan;
-use crate::policy::{Policy, Variant};
 use crate::rational::Rational;
-use crate::units::charge_units;
 
 /// A budget that pays for a release, and what it pays.
 #[derive(Clone, Debug)]
@@ -39,27 +37,12 @@ pub struct Paying {
 }
 
 impl Paying {
-    /// The budgets of `policy` that pay for the releases of `plan`.
-    pub fn of(policy: &Policy, plan: &ReleasePlan) -> Vec<Self> {
-        let loss = &plan.terms().loss;
-        let pure = (loss.variant == Variant::Pure).then(|| charge_units(&loss.amount)).flatten();
-        let caps = caps(plan);
-        let paid = plan.charges().iter().filter_map(|charge| {
-            let budget = policy.budgets().iter().find(|budget| budget.id() == charge.budget_id)?;
-            let measure = if budget.variant() == Variant::Pure { Measure::Epsilon } else { Measure::Rho };
-            let account = Account {
-                budget_id: charge.budget_id.clone(),
-                window: Window::Lifetime,
-                measure,
-                limit: charge.limit,
-            };
-            Some(Self {
-                account,
-                units: charge.units,
-                epsilon_units: pure,
-                caps,
-                report_delta: plan.report_delta().cloned(),
-            })
+    /// The budgets that pay for the releases of `plan`, as a server has them.
+    pub fn of(plan: &ReleasePlan) -> Vec<Self> {
+        let paid = plan.charges().iter().map(|charge| {
+            let Proposal { units, epsilon_units, caps, .. } = plan.proposal(charge, [0; 32], Span::ALL);
+            let report_delta = plan.report_delta().cloned();
+            Self { account: plan.account(charge), units, epsilon_units, caps, report_delta }
         });
         paid.collect()
     }
@@ -73,15 +56,6 @@ impl Paying {
             epsilon_units: self.epsilon_units,
             caps: self.caps,
         }
-    }
-}
-
-fn caps(plan: &ReleasePlan) -> Caps {
-    let contribution = &plan.terms().contribution;
-    Caps {
-        per_batch: contribution.max_reports_per_batch,
-        per_window: contribution.max_reports_per_window,
-        window: Window::Lifetime,
     }
 }
 

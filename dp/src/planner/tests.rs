@@ -3,9 +3,10 @@
 use std::num::NonZeroU32;
 
 use super::*;
+use crate::accountant::{Measure, Window};
 use crate::sensitivity::{NeighboringRelation, Sensitivity};
 use crate::shape::Shape;
-use crate::units::UNITS_PER_ONE;
+use crate::units::{UNITS_PER_ONE, charge_units};
 
 fn exact(text: &str) -> Rational {
     text.parse().unwrap()

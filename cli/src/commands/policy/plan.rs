@@ -53,7 +53,7 @@ pub(super) fn run(args: &Args, format: Format) -> Result<(), Failure> {
     let workload = workload(args)?;
     let wanted = |plan: &ReleasePlan| args.release.as_ref().is_none_or(|id| id == plan.release_id());
     let planned: Vec<Planned> =
-        policy.plans().filter(wanted).map(|plan| work_out(&policy, plan, workload, args)).collect();
+        policy.plans().filter(wanted).map(|plan| work_out(plan, workload, args)).collect();
     if let (Some(id), true) = (&args.release, planned.is_empty()) {
         return Err(Failure::usage(format!(
             "{} has no release \"{id}\"; `mica policy explain` lists them",
@@ -92,8 +92,8 @@ fn workload(args: &Args) -> Result<Workload, Failure> {
     Ok(workload)
 }
 
-fn work_out(policy: &Policy, plan: ReleasePlan, workload: Workload, args: &Args) -> Planned {
-    let paying = Paying::of(policy, &plan);
+fn work_out(plan: ReleasePlan, workload: Workload, args: &Args) -> Planned {
+    let paying = Paying::of(&plan);
     let courses = workload.play(&paying);
     let comparison = courses.iter().find_map(|course| compare(&plan, course));
     let fixed = courses.iter().find_map(|course| epsilon_of_a_fixed_plan(&plan, course));
