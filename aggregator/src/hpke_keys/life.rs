@@ -23,8 +23,8 @@ pub(super) enum Change {
     Make { id: u8, suite: Suite, state: KeyState, leaves_at: Option<u64> },
     /// From one state to the next, to be left at a time.
     Move { id: u8, states: [KeyState; 2], leaves_at: Option<u64> },
-    /// The end of the private key, unless a job still needs what was accepted until `accepted_until`.
-    Destroy { id: u8, accepted_until: u64, leaves_at: u64 },
+    /// The end of the private key, unless a job still needs what was accepted from the first time to the second.
+    Destroy { id: u8, accepted: [u64; 2], leaves_at: u64 },
     /// The end of the identifier's rest.
     Forget { id: u8 },
     /// Clients are told to keep the list for longer than before.
@@ -63,7 +63,8 @@ fn ending(key: &Known, now: u64) -> Option<Change> {
     let leaves_at = life.leaves_at.filter(|leaves_at| *leaves_at <= now)?;
     match life.state {
         KeyState::Expired => {
-            Some(Change::Destroy { id, accepted_until: leaves_at, leaves_at: now + 2 * life.cached_for })
+            let accepted = [life.created_at, leaves_at];
+            Some(Change::Destroy { id, accepted, leaves_at: now + 2 * life.cached_for })
         }
         KeyState::Destroyed => Some(Change::Forget { id }),
         KeyState::Pending | KeyState::Active => None,

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::life::{Change, Known, PENDING_SECONDS, due};
 use super::*;
-use crate::store::migrator;
+use crate::store::{aggregation_jobs, migrator};
 
 const NOW: u64 = 1_800_000_000;
 const DAY: u64 = 86_400;
@@ -254,4 +254,35 @@ fn a_key_of_a_newer_version_is_left_alone() {
     let newer = Known { id: 4, suite: None, life };
     let ours = Known { id: 0, suite: Some(Suite::MANDATORY), life };
     assert_eq!(due(&[newer, ours], &Schedule::default(), NOW + DAY, &[]).changes, []);
+}
+
+/// A job that is never settled keeps the keys that its reports may be sealed to, and none that were made after it.
+#[tokio::test]
+async fn a_job_that_is_never_settled_keeps_no_key_that_was_made_after_it() {
+    for database in databases().await {
+        let keys = keys(&database, &Clock::manual(NOW), &Schedule::default()).await;
+        let formed = keys.store.tx("form_job", |mut tx| async move {
+            aggregation_jobs::create(&mut tx, 1, None, 1, NOW).await?;
+            Ok((tx, ()))
+        });
+        formed.await.unwrap();
+        after(&keys, DAY).await;
+        // As many turns as there are identifiers, and some more: with every key kept there would be none left.
+        for turn in 0..300 {
+            rotate(&keys.store, &keys.schedule, &[], keys.clock.now()).await.expect("an identifier is free");
+            after(&keys, PENDING_SECONDS).await;
+            after(&keys, 3 * DAY).await;
+            let states = states(&keys).await;
+            let expired: Vec<u8> = states
+                .iter()
+                .filter_map(|(id, state)| (*state == KeyState::Expired).then_some(*id))
+                .collect();
+            assert_eq!(
+                expired,
+                [0],
+                "only the key that was there when the job was formed: {} {turn}",
+                database.kind
+            );
+        }
+    }
 }

@@ -24,8 +24,9 @@ pub(super) async fn look(
     for change in due.changes {
         // The leader may have to repeat what it sent to the helper, byte for byte.
         let is_needed = match change {
-            Change::Destroy { accepted_until, .. } => {
-                hpke_keys::is_needed_by_a_job(tx, accepted_until.saturating_add(CLOCKS_DIFFER)).await?
+            Change::Destroy { accepted: [from, until], .. } => {
+                let formed = [from.saturating_sub(CLOCKS_DIFFER), until.saturating_add(CLOCKS_DIFFER)];
+                hpke_keys::is_needed_by_a_job(tx, formed).await?
             }
             _ => false,
         };

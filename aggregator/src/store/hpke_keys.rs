@@ -156,13 +156,18 @@ pub async fn note_cached_for(tx: &mut Tx, seconds: u64) -> Result<(), StoreError
     Ok(())
 }
 
-/// Whether a job that was formed by `time` is still under way: it may need any key that was accepted until then.
-pub async fn is_needed_by_a_job(tx: &mut Tx, time: u64) -> Result<bool, StoreError> {
+/// Whether a job that was formed between these times is still under way: it may need any key that was made by the first
+/// and accepted until the second. A job that was formed before a key was made holds nothing that is sealed to it.
+pub async fn is_needed_by_a_job(
+    tx: &mut Tx,
+    [made_at, accepted_until]: [u64; 2],
+) -> Result<bool, StoreError> {
     let row = sqlx::query(
         "-- job_formed_by
-         SELECT id FROM aggregation_jobs WHERE state <> 'finished' AND created_at <= $1 LIMIT 1",
+         SELECT id FROM aggregation_jobs WHERE state <> 'finished' AND created_at BETWEEN $1 AND $2 LIMIT 1",
     )
-    .bind(signed(time)?)
+    .bind(signed(made_at)?)
+    .bind(signed(accepted_until)?)
     .fetch_optional(tx.connection())
     .await?;
     Ok(row.is_some())
