@@ -62,6 +62,8 @@ fn ending(key: &Known, now: u64) -> Option<Change> {
     let (id, life) = (key.id, key.life);
     let leaves_at = life.leaves_at.filter(|leaves_at| *leaves_at <= now)?;
     match life.state {
+        // Another replica may accept it for as long as its clock is behind this one.
+        KeyState::Expired if now < leaves_at.saturating_add(CLOCKS_DIFFER) => None,
         KeyState::Expired => {
             let accepted = [life.created_at, leaves_at];
             Some(Change::Destroy { id, accepted, leaves_at: now + 2 * life.cached_for })
@@ -136,3 +138,6 @@ pub(super) const PENDING_SECONDS: u64 = 60;
 
 /// How long a suite is left alone after it got a key, unless somebody asks for another.
 const CALM_SECONDS: u64 = 3_600;
+
+/// By how many seconds the clocks of replicas may differ.
+pub(super) const CLOCKS_DIFFER: u64 = 60;

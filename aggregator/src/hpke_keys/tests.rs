@@ -10,7 +10,7 @@ use mica_service::store::Store;
 use mica_service::testing::{TestDatabase, databases, sqlite};
 use tokio::task::JoinSet;
 
-use super::life::{Change, Known, PENDING_SECONDS, due};
+use super::life::{CLOCKS_DIFFER, Change, Known, PENDING_SECONDS, due};
 use super::*;
 use crate::store::{aggregation_jobs, migrator};
 
@@ -60,6 +60,14 @@ async fn a_key_is_accepted_before_and_long_after_it_is_advertised_and_then_erase
         after(&keys, 2 * DAY).await;
         assert!(accepts(&keys, 0), "a client may have fetched the list just before");
         after(&keys, PENDING_SECONDS).await;
+        assert!(!accepts(&keys, 0), "not by this clock");
+        after(&keys, CLOCKS_DIFFER - 1).await;
+        assert_eq!(
+            states(&keys).await,
+            [(1, KeyState::Active), (0, KeyState::Expired)],
+            "another may be behind"
+        );
+        after(&keys, 1).await;
         assert_eq!(states(&keys).await, [(1, KeyState::Active), (0, KeyState::Destroyed)]);
         assert!(!accepts(&keys, 0) && keys.ring().whole().find(0).is_none(), "there is no private key");
         after(&keys, 2 * DAY).await;
@@ -284,5 +292,31 @@ async fn a_job_that_is_never_settled_keeps_no_key_that_was_made_after_it() {
                 database.kind
             );
         }
+    }
+}
+
+/// A replica whose clock is behind may take a report just before its key is over and send it to the helper; it must be
+/// able to send the same bytes again, whatever the replica in front has done to the key by then.
+#[tokio::test]
+async fn a_replica_in_front_erases_no_key_that_one_behind_it_still_accepts() {
+    for database in databases().await {
+        let (front, behind) = (Clock::manual(NOW), Clock::manual(NOW - 30));
+        let front = keys(&database, &front, &Schedule::default()).await;
+        let behind = keys(&database, &behind, &Schedule::default()).await;
+        rotate(&front.store, &front.schedule, &[], NOW).await.unwrap();
+        after(&front, PENDING_SECONDS).await;
+        after(&front, 2 * DAY + PENDING_SECONDS).await;
+        behind.clock.set(front.clock.now() - 30);
+        behind.renew().await.unwrap();
+        assert!(!accepts(&front, 0) && accepts(&behind, 0), "{}", database.kind);
+        let formed_at = behind.clock.now();
+        let formed = behind.store.tx("form_job", |mut tx| async move {
+            aggregation_jobs::create(&mut tx, 1, None, 1, formed_at).await?;
+            Ok((tx, ()))
+        });
+        formed.await.unwrap();
+        after(&front, DAY).await;
+        after(&behind, DAY).await;
+        assert!(states(&behind).await.contains(&(0, KeyState::Expired)), "the job may have to be sent again");
     }
 }

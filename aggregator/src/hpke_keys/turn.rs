@@ -7,7 +7,7 @@ use mica_service::store::{Store, StoreError, Tx};
 use zeroize::Zeroizing;
 
 use super::Schedule;
-use super::life::{self, Change, Due, Known};
+use super::life::{self, CLOCKS_DIFFER, Change, Due, Known};
 use crate::store::hpke_keys::{self, HpkeKeyRow, KeyLife, KeyState};
 
 /// The keys as they are now, and what is due.
@@ -102,6 +102,3 @@ fn known(row: &HpkeKeyRow) -> Known {
     let suite = HpkeConfig::decoded(&row.config).ok().and_then(|config| Suite::of(&config));
     Known { id: row.config_id, suite, life: row.life }
 }
-
-/// By how many seconds the clocks of replicas may differ.
-const CLOCKS_DIFFER: u64 = 60;

@@ -87,6 +87,7 @@ async fn a_report_to_a_key_that_is_long_gone_is_refused_as_outdated() {
         };
         assert_eq!(world.upload(&old[1..]).await, [expected]);
         world.settled().await;
+        world.leader.clock.advance(SLACK);
         until_states(&world, &[(1, KeyState::Active), (0, KeyState::Destroyed)]).await;
     }
 }
