@@ -128,7 +128,8 @@ pub struct Mark {
     retired: u64,
 }
 
-/// Stores a task. The same task again is the same task; another task under the same identifier is a `Conflict`.
+/// Stores a task. The same task again is the same task, and the operator's if it is he who gives it; another task under
+/// the same identifier is a `Conflict`.
 pub async fn insert_task(tx: &mut Tx, task: &NewTask) -> Result<Stored, StoreError> {
     let inserted = sqlx::query(
         "-- insert_task
@@ -171,8 +172,23 @@ pub async fn insert_task(tx: &mut Tx, task: &NewTask) -> Result<Stored, StoreErr
     let is_new = columns::found(inserted);
     if is_new {
         tx.wake(CHANGED);
+    } else if task.origin == Origin::Operator && stored.task.origin != Origin::Operator {
+        adopt(tx, stored.key).await?;
+        tx.wake(CHANGED);
     }
     Ok(Stored { key: stored.key, is_new })
+}
+
+/// Makes a task that came with a request one of the operator's: it is on trial no more, and is never forgotten.
+async fn adopt(tx: &mut Tx, task: i64) -> Result<(), StoreError> {
+    sqlx::query(
+        "-- adopt_task
+         UPDATE tasks SET origin = 'operator', expires_at = NULL, upload_trial = 0 WHERE id = $1",
+    )
+    .bind(task)
+    .execute(tx.connection())
+    .await?;
+    Ok(())
 }
 
 /// Keeps a task that came with an upload until then: after its first report, or for good after whoever has its

@@ -1,6 +1,7 @@
 //! Leader and helper over real sockets and real databases, each against a scripted other side.
 
 mod admin;
+mod adopted;
 mod admission;
 mod combinations;
 mod credentials;

@@ -31,12 +31,12 @@ use tokio::net::TcpListener;
 use crate::support::task::{COLLECTOR_TOKEN, Kind, LEADER_TOKEN};
 use crate::support::{Act, NOW, PRECISION, TestTask, World};
 
-struct Helper {
+pub(crate) struct Helper {
     origin: String,
-    store: Store,
-    task: TestTask,
+    pub(crate) store: Store,
+    pub(crate) task: TestTask,
     http: HttpClient,
-    clock: Clock,
+    pub(crate) clock: Clock,
 }
 
 impl Helper {
@@ -44,7 +44,7 @@ impl Helper {
         Self::of(Role::Helper, database).await
     }
 
-    async fn of(role: Role, database: &TestDatabase) -> Self {
+    pub(crate) async fn of(role: Role, database: &TestDatabase) -> Self {
         Self::limited(role, database, Limits::default()).await
     }
 
@@ -105,7 +105,7 @@ impl Helper {
     }
 
     /// The configuration of the test's task with an end, changed by `change`.
-    fn configuration(&self, change: impl FnOnce(&mut TaskParameters)) -> TaskConfiguration {
+    pub(crate) fn configuration(&self, change: impl FnOnce(&mut TaskParameters)) -> TaskConfiguration {
         let mut parameters = self.task.configuration.parameters().clone();
         let interval = Interval::new(Time(NOW / PRECISION), Duration(24)).expect("a day");
         parameters.task_interval = Some(interval);
@@ -120,7 +120,7 @@ impl Helper {
     }
 
     /// The same for any resource below the tasks.
-    async fn ask_at(
+    pub(crate) async fn ask_at(
         &self,
         resource: &str,
         media: Media,
@@ -148,7 +148,7 @@ impl Helper {
         self.ask(&id, LEADER_TOKEN, Some(&header_value(configuration))).await.1
     }
 
-    async fn tasks(&self) -> usize {
+    pub(crate) async fn tasks(&self) -> usize {
         let all = self.store.read("tasks", |mut tx| async move {
             let all = tasks::all_tasks(&mut tx).await?;
             Ok((tx, all))
@@ -161,7 +161,7 @@ impl Helper {
 const PLAIN: &str = "http://helper.plain/";
 
 /// The body of the requests is no message, so that a task that is known answers so.
-const KNOWN: &str = "invalidMessage";
+pub(crate) const KNOWN: &str = "invalidMessage";
 
 #[tokio::test]
 async fn an_advertised_task_is_taken_once_and_stays() {
