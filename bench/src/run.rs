@@ -237,7 +237,7 @@ impl Run<'_> {
         let precision = task.configuration.time_precision();
         let interval =
             Interval::unit(precision.time_of(self.task().time)).context("a time at the end of time")?;
-        let collector = Collector::new(task, HttpClient::new(HttpOptions::default()));
+        let collector = Collector::new(task, HttpClient::new(HttpOptions::default())).hurried();
         let collection = collector.collect(interval).await?;
         let waiting = collector.wait(&collection, || ());
         let outcome = tokio::time::timeout(PATIENCE, waiting).await;

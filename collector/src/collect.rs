@@ -24,6 +24,7 @@ use crate::{CollectError, CollectorTask, Outcome};
 pub struct Collector {
     task: CollectorTask,
     http: HttpClient,
+    hurried: bool,
 }
 
 /// A collection job at the leader, and the request that made it: the shares are bound to its bytes.
@@ -33,6 +34,8 @@ pub struct Collection {
     request: Vec<u8>,
     /// What the leader said at once: it need not say it again (DAP 3.1).
     answer: Option<Bytes>,
+    /// For how many seconds the leader wants to be left alone before it is asked.
+    patience: u64,
 }
 
 /// Where a collection is.
@@ -51,7 +54,14 @@ impl Collector {
     /// A collector for `task`.
     #[must_use]
     pub fn new(task: CollectorTask, http: HttpClient) -> Self {
-        Self { task, http }
+        Self { task, http, hurried: false }
+    }
+
+    /// The same, but [`Collector::wait`] asks a leader again within a second, whatever it says. For leaders of one's own,
+    /// in a demonstration or a test: others ask to be left alone for a reason (DAP 3.1).
+    #[must_use]
+    pub fn hurried(self) -> Self {
+        Self { hurried: true, ..self }
     }
 
     /// The task.
@@ -90,7 +100,8 @@ impl Collector {
             .and_then(|location| resource::follow(endpoint, &self.task.task_id, (&url, location)))
             .ok_or_else(|| CollectError::Answer("it does not say where the collection is".to_owned()))?;
         let answer = (!response.body().is_empty()).then(|| checked(&response)).transpose()?;
-        Ok(Collection { url, request, answer })
+        let patience = retry_after(response.headers(), Clock::system().now()).unwrap_or(0);
+        Ok(Collection { url, request, answer, patience })
     }
 
     /// Asks whether a collection is ready, and opens it if it is.
@@ -115,7 +126,8 @@ impl Collector {
         self.open(collection, &response).map(Poll::Ready)
     }
 
-    /// Polls until the collection is ready; `progress` is called after each poll that was not.
+    /// Polls until the collection is ready; `progress` is called after each poll that was not. The leader is left alone
+    /// for as long as it says each time (DAP 3.1), though never for more than an hour; for a second where it says nothing.
     ///
     /// # Errors
     /// As [`Collector::poll`].
@@ -124,16 +136,21 @@ impl Collector {
         collection: &Collection,
         mut progress: impl FnMut(),
     ) -> Result<Outcome, CollectError> {
-        let mut pause = SHORTEST_PAUSE;
+        let mut hurry = SHORTEST_PAUSE;
+        let mut pause = |seconds: u64| {
+            let hurried = hurry;
+            hurry = (hurry * 2).min(Duration::from_secs(1));
+            tokio::time::sleep(if self.hurried { hurried } else { Duration::from_secs(seconds) })
+        };
+        if collection.answer.is_none() {
+            pause(collection.patience).await;
+        }
         loop {
             match self.poll(collection).await? {
                 Poll::Ready(outcome) => return Ok(outcome),
                 Poll::Waiting { seconds } => {
                     progress();
-                    // A leader that is about to be ready says one second, which is long for somebody who waits.
-                    let patience = if seconds <= 1 { pause } else { Duration::from_secs(seconds.min(60)) };
-                    tokio::time::sleep(patience).await;
-                    pause = (pause * 2).min(Duration::from_secs(1));
+                    pause(seconds).await;
                 }
             }
         }
@@ -271,7 +288,7 @@ fn check(
 /// How long a leader that has too much to do is asked again.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// The first pauses between polls: a batch that is complete takes some milliseconds.
+/// The first pauses between polls in a hurry: a batch that is complete takes some milliseconds.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 
 #[cfg(test)]

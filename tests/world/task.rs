@@ -125,7 +125,7 @@ impl Task {
             mechanism: self.mechanism.clone(),
             aggregation_parameter: Vec::new(),
         };
-        Collector::new(task, HttpClient::new(HttpOptions::default()))
+        Collector::new(task, HttpClient::new(HttpOptions::default())).hurried()
     }
 
     /// Makes reports under the keys that the aggregators publish, asked for without a relay.

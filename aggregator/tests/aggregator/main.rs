@@ -1,8 +1,9 @@
 //! Leader and helper over real sockets and real databases, each against a scripted other side.
 
 mod admin;
-mod adopted;
 mod admission;
+mod adopted;
+mod collector_patience;
 mod combinations;
 mod credentials;
 mod helper_aggregation;

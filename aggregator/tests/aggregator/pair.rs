@@ -254,7 +254,7 @@ async fn a_collector_with_another_view_of_the_task_opens_nothing() {
         let later = CollectorTask { draft: Draft::V19, ..known() };
         let stranger = CollectorTask { keypair: HpkeKeypair::generate(9, &mut rand::rng()), ..known() };
         for task in [other, later, stranger] {
-            let collector = Collector::new(task, HttpClient::new(HttpOptions::default()));
+            let collector = Collector::new(task, HttpClient::new(HttpOptions::default())).hurried();
             let collection = collector.collect(pair.all()).await.expect("the same request");
             let opened = collector.wait(&collection, || {}).await;
             assert_eq!(opened, Err(CollectError::Share("leader")));

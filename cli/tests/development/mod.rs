@@ -116,7 +116,7 @@ impl Dev {
     }
 
     pub(crate) async fn collect(&self, batch: Interval) -> Outcome {
-        let collector = Collector::new(self.collector(), HttpClient::new(HttpOptions::default()));
+        let collector = Collector::new(self.collector(), HttpClient::new(HttpOptions::default())).hurried();
         let collection = collector.collect(batch).await.unwrap();
         let waiting = collector.wait(&collection, || {});
         // On a database server, the lease of a process that was killed must run out first.

@@ -258,7 +258,7 @@ impl Pair {
         let builder = builder(&task);
         let http = HttpClient::new(HttpOptions::default());
         let (task_id, configuration) = (task.id, task.configuration.clone());
-        let collector = Collector::new(task.into_collector(mechanism), http.clone());
+        let collector = Collector::new(task.into_collector(mechanism), http.clone()).hurried();
         Self {
             task_id,
             configuration,

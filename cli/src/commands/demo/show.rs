@@ -145,7 +145,7 @@ impl Play<'_> {
         let clients = measurements.len() as u64;
         let uploads = self.upload(&made, measurements, compute).await?;
         let tallies = self.aggregate(&made, &uploads, clients).await?;
-        let collector = Collector::new(made.collector, HttpClient::new(HttpOptions::default()));
+        let collector = Collector::new(made.collector, HttpClient::new(HttpOptions::default())).hurried();
         let outcome = release::collect(&collector, self.batch).await?;
         if outcome.report_count != tallies.aggregated() {
             return Err(Failure::unexpected(format!(
