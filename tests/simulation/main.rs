@@ -35,7 +35,7 @@ use crate::run::On;
 /// A report that is accepted is counted once, whatever happens between and to the servers.
 #[test]
 fn every_accepted_report_is_counted_once_on_sqlite() {
-    crowd::check_all(On::Sqlite, 0..300);
+    crowd::check_all(On::Sqlite, 0..700);
     if !crowd::is_asked_for_seeds() {
         let edges = gate::edges_of_death();
         assert!(edges.len() > 20, "processes died only at {edges:?}");
@@ -45,7 +45,7 @@ fn every_accepted_report_is_counted_once_on_sqlite() {
 #[test]
 fn every_accepted_report_is_counted_once_on_postgres() {
     if crowd::has_postgres() {
-        crowd::check_all(On::Postgres, 0..20);
+        crowd::check_all(On::Postgres, 0..40);
     }
 }
 
