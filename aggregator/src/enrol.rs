@@ -10,6 +10,7 @@ use mica_service::store::{Store, StoreError};
 use thiserror::Error;
 
 use crate::store::tasks::{self, Origin, Stored};
+use crate::store::{report_ids, tallies};
 use crate::task::{Role, Task, TaskError};
 use crate::task_file::TaskFile;
 
@@ -165,6 +166,8 @@ pub(crate) async fn insert(
     let stored = store
         .tx("enrol_task", move |mut tx| async move {
             if origin != Origin::Operator {
+                report_ids::remove_untried(&mut tx, now).await?;
+                tallies::remove_untried(&mut tx, now).await?;
                 tasks::remove_untried(&mut tx, now).await?;
             }
             let stored = tasks::insert_task(&mut tx, row).await?;

@@ -23,7 +23,7 @@ use mica_service::room::{Place, Refused};
 use crate::credential::Presented;
 use crate::error::{Abort, ServerError};
 use crate::shared::Shared;
-use crate::store::tasks::{Origin, Trial};
+use crate::store::tasks::Origin;
 use crate::task::Task;
 use crate::taskprov::{self, Advertised};
 
@@ -99,7 +99,7 @@ impl FromRequestParts<Arc<Shared>> for Authorized {
 impl Authorized {
     /// Whoever shows the credential of a task vouches for it, if it came with an upload.
     async fn vouched(shared: &Shared, task: Arc<Task>) -> Result<Self, ServerError> {
-        taskprov::keep(shared, &task, Trial::None).await?;
+        taskprov::vouch(shared, &task).await?;
         Ok(Self(task))
     }
 }

@@ -12,7 +12,7 @@ use super::crew::Crew;
 use super::heartbeat::{Heartbeat, Lease};
 use super::{
     AGGREGATION, COLLECTION, Doubt, Held, JobError, LEASE_SECONDS, LEFTOVERS, Outcome, backoff, collections,
-    leftovers,
+    forgotten, leftovers,
 };
 use crate::leader::{aggregate, form_jobs};
 use crate::shared::Shared;
@@ -57,7 +57,10 @@ async fn drive_kind(kind: Kind, shared: Arc<Shared>, shutdown: Shutdown) {
         match tasks_with_work(&shared, kind).await {
             Ok(tasks) => {
                 for task in tasks {
-                    let Some(peer) = shared.tasks.by_key(task).map(|task| peer_of(&task)) else { continue };
+                    let Some(peer) = shared.tasks.by_key(task).map(|task| peer_of(&task)) else {
+                        forgotten::give_up(&shared, task).await;
+                        continue;
+                    };
                     if crew.has_room_with(task, peer) {
                         crew.spawn_with(task, peer, work(kind, Arc::clone(&shared), task, shutdown.clone()));
                     } else {

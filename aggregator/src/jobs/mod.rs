@@ -11,6 +11,7 @@ pub(crate) mod by_hand;
 mod collections;
 mod crew;
 mod driver;
+mod forgotten;
 mod heartbeat;
 mod leftovers;
 mod reason;

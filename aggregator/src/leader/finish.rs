@@ -20,6 +20,7 @@ use crate::store::aggregation_jobs::JobRow;
 use crate::store::buckets::BucketDelta;
 use crate::store::segments::NewSegment;
 use crate::task::Task;
+use crate::taskprov::trial;
 
 /// A report that both aggregators found valid, and the leader's share of what it adds.
 pub(crate) struct Verified {
@@ -97,10 +98,10 @@ pub(crate) async fn finish(
     let settled = shared
         .store
         .tx("finish_aggregation_job", move |mut tx| async move {
-            store::tasks::share_task(&mut tx, task.key).await?;
+            trial::lock(&mut tx, task).await?;
             if !store::aggregation_jobs::finish(&mut tx, job.row.id, job.token).await? {
                 tx.abandon();
-                return Ok((tx, false));
+                return Ok((tx, None));
             }
             store::buckets::add(&mut tx, task.key, deltas, merge).await?;
             let (later, over) = still_open(&mut tx, task, later).await?;
@@ -110,15 +111,17 @@ pub(crate) async fn finish(
             for part in later.chunks(most) {
                 put_off(&mut tx, task, part, now).await?;
             }
+            let trial = trial::settled(&mut tx, task, !deltas.is_empty()).await?;
             store::aggregation_jobs::sweep_finished(&mut tx, now.saturating_add(1), SWEPT).await?;
             if let Some(url) = left_at {
                 store::leftovers::insert(&mut tx, task.key, url, now).await?;
             }
             tx.wake(COLLECTION);
-            Ok((tx, true))
+            Ok((tx, Some(trial)))
         })
         .await?;
-    if settled { Ok(()) } else { Err(JobError::LeaseLost) }
+    task.set_trial(settled.ok_or(JobError::LeaseLost)?);
+    Ok(())
 }
 
 /// Whether a report that the helper finds to be too early is worth sending again: not if its time was long past here when

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use mica_dap::id::ReportId;
-use mica_dap::report_error::ReportError;
+use mica_dap::report_error::{ReportError, Stage};
 use mica_dap::time::Time;
 use mica_service::clock::Clock;
 use mica_service::room::Place;
@@ -22,6 +22,7 @@ use crate::pace::Paces;
 use crate::shared::Limits;
 use crate::store;
 use crate::task::Task;
+use crate::taskprov::trial;
 
 /// A report that passed the checks of the upload, as it came.
 pub(crate) struct Candidate {
@@ -205,6 +206,9 @@ async fn write_task(
         .filter(|(_, verdict)| verdict.is_ok())
         .map(|(report, _)| *report)
         .collect();
+    if !accepted.is_empty() && !trial::written(tx, task).await? {
+        return Ok(vec![Err(task.draft.after_the_task(Stage::Upload)); reports.len()]);
+    }
     for segment in segments(&accepted, limits) {
         insert(tx, task, segment, now).await?;
     }

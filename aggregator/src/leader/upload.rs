@@ -24,9 +24,7 @@ use crate::extract::{self, Addressed};
 use crate::hpke_keys::Openers;
 use crate::open::{self, Stage};
 use crate::shared::Shared;
-use crate::store::tasks::Trial;
 use crate::task::Task;
-use crate::taskprov;
 
 /// `POST /tasks/{task}/reports`.
 pub(crate) async fn upload(
@@ -90,9 +88,6 @@ async fn judge(
         if verdict.is_ok() {
             candidates.push(candidate);
         }
-    }
-    if !candidates.is_empty() {
-        taskprov::keep(shared, task, Trial::Passed).await?;
     }
     let refused: Vec<ReportError> = verdicts.iter().filter_map(|(_, verdict)| verdict.err()).collect();
     let written = shared.uploads.write(Arc::clone(task), candidates, refused, place).await?;

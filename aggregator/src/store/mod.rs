@@ -8,7 +8,7 @@
 //! In the order a report travels:
 //!
 //! * [`tasks`] - `insert_task`, `retire`, `mark`, `states`, `advertised`, `task_by_id`, `task_by_key`, `page`, `all_tasks`,
-//!   `lock_task`, `share_task`
+//!   `lock_task`, `share_task`, `keep`, `let_go`, `is_forgotten`, `remove_untried`
 //! * [`hpke_keys`] - `lock_keys`, `keys`, `insert_key`, `move_key`, `destroy_key`, `forget_key`, `note_cached_for`,
 //!   `is_needed_by_a_job`
 //! * [`report_ids`] - `insert_new`
@@ -26,7 +26,7 @@
 //! * [`helper_shares`] - `insert`, `waiting`, `by_id`, `set_failed`, `delete`
 //! * [`job_limits`] - `learn`, `of_task`
 //! * [`leftovers`] - `insert`, `tasks_with_work`, `due`, `put_off`, `delete`
-//! * [`stuck`] - `between`, `note_collection`, `forget_collection`, `abandon`
+//! * [`stuck`] - `between`, `note_collection`, `forget_collection`, `abandon`, `drop_jobs`, `drop_reports`
 //! * `buckets` - `add`, `report_count`, `totals`, `scrub`
 //! * [`tallies`] - `add`, `of_task`
 //! * [`collection_jobs`] - `insert`, `by_id`, `live_by_request`, `due`, `lease`, `renew`, `set_fence`, `set_batch`,

@@ -1,6 +1,6 @@
 //! Replay protection: a report identifier is new to a task exactly once, for ever.
 //!
-//! Insert-only. The identifiers of one call travel as one value, so that the statement is always the same
+//! Insert-only, but for tasks that never were in use. The identifiers of one call travel as one value, so that the statement is always the same
 //! and has few parameters however many there are; PostgreSQL also answers with one value.
 
 use std::collections::HashSet;
@@ -39,6 +39,19 @@ pub async fn insert_new(tx: &mut Tx, task: i64, ids: &[ReportId]) -> Result<Vec<
         }
     }
     Ok(ids.iter().map(|id| new.remove(id)).collect())
+}
+
+/// Forgets the identifiers of tasks that came with uploads, never had a report that was verified, and are forgotten: none of
+/// their reports was counted, and nobody can upload to them again.
+pub async fn remove_untried(tx: &mut Tx, now: u64) -> Result<(), StoreError> {
+    sqlx::query(
+        "-- remove_untried_report_ids
+         DELETE FROM report_ids WHERE task IN (SELECT id FROM tasks WHERE upload_trial = 1 AND expires_at <= $1)",
+    )
+    .bind(signed(now)?)
+    .execute(tx.connection())
+    .await?;
+    Ok(())
 }
 
 /// Those of `ids` that are known already. For VDAFs of several rounds, whose reports are looked at before they are counted,

@@ -190,6 +190,33 @@ pub async fn abandon(tx: &mut Tx, job: i64) -> Result<Option<u64>, StoreError> {
     Ok(Some(reports))
 }
 
+/// Forgets the jobs of a task that nobody is working on.
+pub async fn drop_jobs(tx: &mut Tx, task: i64, now: u64) -> Result<(), StoreError> {
+    sqlx::query(
+        "-- drop_jobs_of_task
+         DELETE FROM aggregation_jobs WHERE task = $1 AND lease_until <= $2",
+    )
+    .bind(task)
+    .bind(signed(now)?)
+    .execute(tx.connection())
+    .await?;
+    Ok(())
+}
+
+/// Drops the reports of a task that are in no job, and returns how many they were.
+pub async fn drop_reports(tx: &mut Tx, task: i64) -> Result<u64, StoreError> {
+    let rows = sqlx::query(
+        "-- drop_reports_of_task
+         DELETE FROM segments
+         WHERE task = $1 AND (job IS NULL OR job NOT IN (SELECT id FROM aggregation_jobs WHERE task = $1))
+         RETURNING report_count",
+    )
+    .bind(task)
+    .fetch_all(tx.connection())
+    .await?;
+    rows.iter().map(|row| Fields::of("segments", row).unsigned("report_count")).sum()
+}
+
 fn read(row: &AnyRow, table: &'static str, work: Work) -> Result<StuckWork, StoreError> {
     let fields = Fields::of(table, row);
     Ok(StuckWork {

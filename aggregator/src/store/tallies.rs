@@ -27,6 +27,19 @@ pub async fn add(tx: &mut Tx, task: i64, outcomes: &[(&str, u64)]) -> Result<(),
     Ok(())
 }
 
+/// Removes the tallies of tasks that came with uploads, never had a report that was verified, and are forgotten: none of
+/// their reports was counted, and nobody can upload to them again.
+pub async fn remove_untried(tx: &mut Tx, now: u64) -> Result<(), StoreError> {
+    sqlx::query(
+        "-- remove_untried_tallies
+         DELETE FROM tallies WHERE task IN (SELECT id FROM tasks WHERE upload_trial = 1 AND expires_at <= $1)",
+    )
+    .bind(signed(now)?)
+    .execute(tx.connection())
+    .await?;
+    Ok(())
+}
+
 /// The tallies of a task by outcome, in alphabetical order.
 pub async fn of_task(tx: &mut Tx, task: i64) -> Result<Vec<(String, u64)>, StoreError> {
     let rows = sqlx::query(

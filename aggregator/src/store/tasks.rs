@@ -40,9 +40,9 @@ pub enum Trial {
     /// Whoever has the credential for it has spoken of the task, or it never was on trial.
     #[default]
     None,
-    /// No report of it was accepted yet: it is forgotten soon.
+    /// No report of it was verified by both aggregators yet: it is forgotten soon.
     Running,
-    /// A report of it was accepted: it is kept, and counts among those that came with uploads.
+    /// A report of it was verified by both: it is kept, and counts among those that came with uploads.
     Passed,
 }
 
@@ -191,25 +191,58 @@ async fn adopt(tx: &mut Tx, task: i64) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Keeps a task that came with an upload until then: after its first report, or for good after whoever has its
-/// credential spoke of it. False if it is gone.
-pub async fn keep(tx: &mut Tx, task: i64, trial: Trial, expires_at: u64) -> Result<bool, StoreError> {
-    let kept = sqlx::query(
+/// Keeps a task that came with an upload until then: while reports of it wait, after one was verified, or for good after
+/// whoever has its credential spoke of it. What is known of its trial now; nothing if the task is gone.
+pub async fn keep(
+    tx: &mut Tx,
+    task: i64,
+    trial: Trial,
+    expires_at: u64,
+) -> Result<Option<Trial>, StoreError> {
+    let row = sqlx::query(
         "-- keep_uploaded_task
-         UPDATE tasks SET expires_at = $2,
+         UPDATE tasks SET expires_at = CASE WHEN origin = 'operator' THEN expires_at ELSE $2 END,
              upload_trial = CASE WHEN upload_trial = 1 OR $3 = 0 THEN $3 ELSE upload_trial END
-         WHERE id = $1",
+         WHERE id = $1 RETURNING upload_trial",
     )
     .bind(task)
     .bind(signed(expires_at)?)
     .bind(trial.number())
-    .execute(tx.connection())
-    .await?
-    .rows_affected();
-    Ok(columns::found(kept))
+    .fetch_optional(tx.connection())
+    .await?;
+    row.map(|row| Ok(Trial::of(Fields::of("tasks", &row).integer("upload_trial")?))).transpose()
 }
 
-/// Removes the tasks that came with uploads and never had a report, once they are forgotten. No other row names them.
+/// Lets a task be forgotten `seconds` after it came, if it is on trial and no report of it waits. The caller holds the
+/// lock of the task.
+pub async fn let_go(tx: &mut Tx, task: i64, seconds: u64) -> Result<(), StoreError> {
+    sqlx::query(
+        "-- let_go_of_task_on_trial
+         UPDATE tasks SET expires_at = created_at + $2
+         WHERE id = $1 AND upload_trial = 1 AND NOT EXISTS (SELECT 1 FROM segments WHERE task = $1)",
+    )
+    .bind(task)
+    .bind(signed(seconds)?)
+    .execute(tx.connection())
+    .await?;
+    Ok(())
+}
+
+/// Whether there is no such task, or it is to be remembered no more.
+pub async fn is_forgotten(tx: &mut Tx, task: i64, now: u64) -> Result<bool, StoreError> {
+    let row = sqlx::query(
+        "-- task_is_remembered
+         SELECT id FROM tasks WHERE id = $1 AND (expires_at IS NULL OR expires_at > $2)",
+    )
+    .bind(task)
+    .bind(signed(now)?)
+    .fetch_optional(tx.connection())
+    .await?;
+    Ok(row.is_none())
+}
+
+/// Removes the tasks that came with uploads and never had a report that was verified, once they are forgotten. What
+/// names them is removed before: [`super::report_ids::remove_untried`] and [`super::tallies::remove_untried`].
 pub async fn remove_untried(tx: &mut Tx, now: u64) -> Result<(), StoreError> {
     sqlx::query(
         "-- remove_untried_tasks

@@ -7,9 +7,10 @@
 
 mod config;
 mod opt_in;
+pub(crate) mod trial;
 
 pub use config::{TaskprovConfig, TaskprovError};
-pub(crate) use opt_in::keep;
+pub(crate) use trial::vouch;
 
 use http::HeaderMap;
 use mica_dap::Draft;

@@ -11,11 +11,12 @@ use zeroize::Zeroizing;
 
 use http::StatusCode;
 
+use super::trial::{self, TRIAL_SECONDS};
 use super::{Advertised, Taskprov};
 use crate::enrol::{self, EnrolError, Rules};
 use crate::error::{Abort, Fault, ServerError};
 use crate::shared::Shared;
-use crate::store::tasks::{self, Origin, Trial};
+use crate::store::tasks::{self, Origin};
 use crate::task::{Role, Task};
 use crate::task_file::TaskFile;
 
@@ -24,7 +25,7 @@ impl Taskprov {
     /// this process when this returns.
     ///
     /// `origin` is [`Origin::Upload`] where nobody has shown a credential: there are few of those, and one is on trial
-    /// until a report of it was accepted or somebody with the credential speaks of it.
+    /// until a report of it was verified by both aggregators or somebody with the credential speaks of it.
     pub(crate) async fn opt_in(
         &self,
         shared: &Shared,
@@ -63,7 +64,8 @@ impl Taskprov {
             ServerError::Abort(abort) => abort.in_task(&id).into(),
             fault @ ServerError::Fault(_) => fault,
         })?;
-        let keep = if origin == Origin::Upload { now.saturating_add(TRIAL_SECONDS) } else { kept_until(end) };
+        let keep =
+            if origin == Origin::Upload { now.saturating_add(TRIAL_SECONDS) } else { trial::kept_until(end) };
         enrol::insert(&shared.store, &file, origin, Some(keep), now).await.map_err(|error| match error {
             EnrolError::Store(error) => ServerError::from(error),
             other => Fault::new(other).into(),
@@ -138,37 +140,6 @@ impl Taskprov {
     }
 }
 
-/// Keeps a task that came with an upload, if it is one: before its first report is written, so that no report is ever of
-/// a task that is about to be forgotten, or when whoever has the credential for it speaks of it.
-///
-/// # Errors
-/// `unrecognizedTask` when it was forgotten a moment ago; else when the database fails.
-pub(crate) async fn keep(shared: &Shared, task: &Task, trial: Trial) -> Result<(), ServerError> {
-    let is_news = match task.trial() {
-        Trial::None => false,
-        Trial::Running => true,
-        Trial::Passed => trial == Trial::None,
-    };
-    let Some(interval) = task.configuration.task_interval().filter(|_| is_news) else { return Ok(()) };
-    let (key, until) = (task.key, kept_until(task.configuration.time_precision().start_of(interval.end())));
-    let kept = shared
-        .store
-        .tx("keep_uploaded_task", move |mut tx| async move {
-            let kept = tasks::keep(&mut tx, key, trial, until).await?;
-            Ok((tx, kept))
-        })
-        .await?;
-    if kept {
-        task.set_trial(trial);
-        return Ok(());
-    }
-    Err(Abort::new(Problem::UnrecognizedTask, "there is no such task here").in_task(&task.id).into())
-}
-
-fn kept_until(end: u64) -> u64 {
-    end.saturating_add(KEEP_SECONDS)
-}
-
 /// How many new tasks this process has tried to take in this minute: asked before the database is, so that a flood of
 /// them costs it nothing.
 pub(super) struct Pace {
@@ -192,12 +163,6 @@ impl Pace {
     }
 }
 
-const MINUTE: u64 = 60;
+pub(super) const MINUTE: u64 = 60;
 
-const HOUR: u64 = 3_600;
-
-/// How long a task that came with an upload is remembered without a report that is accepted.
-const TRIAL_SECONDS: u64 = 10 * MINUTE;
-
-/// How long a task is remembered after its end, for late collections.
-const KEEP_SECONDS: u64 = 30 * 24 * HOUR;
+pub(super) const HOUR: u64 = 3_600;

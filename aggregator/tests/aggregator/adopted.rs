@@ -2,11 +2,11 @@
 
 use std::time::{Duration as RealTime, Instant};
 
+use mica_aggregator::Role;
 use mica_aggregator::auth::{Bearer, TokenHash};
 use mica_aggregator::enrol::{Rules, enrol};
 use mica_aggregator::store::tasks::{self, Origin};
 use mica_aggregator::task_file::{TaskFile, Tokens};
-use mica_aggregator::Role;
 use mica_dap::media::Media;
 use mica_dap::task::TaskConfiguration;
 use mica_dap::taskprov::header_value;

@@ -22,7 +22,7 @@ use crate::support::{Act, NOW, TestTask, World};
 const JOBS: &str = "/aggregation_jobs";
 const STRINGS: VdafConfig = VdafConfig::Poplar1 { bits: 4 };
 
-fn kind() -> Kind {
+pub(crate) fn kind() -> Kind {
     Kind { vdaf: STRINGS, prefixes: &["00", "10", "11"], ..Kind::default() }
 }
 
@@ -30,7 +30,7 @@ async fn world(database: &TestDatabase) -> World {
     World::start(kind(), database).await
 }
 
-fn reports(world: &World, strings: &[&str]) -> Vec<Report> {
+pub(crate) fn reports(world: &World, strings: &[&str]) -> Vec<Report> {
     let report = |text: &&str| {
         let measurement = Measurement::parse(&STRINGS, text).expect("four bits");
         world.builder.report(&measurement, NOW).expect("a fitting measurement")

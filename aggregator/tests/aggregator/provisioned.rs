@@ -141,8 +141,23 @@ async fn upload(configuration: &TaskConfiguration, reports: Vec<Report>) -> (u16
     (answer.status().as_u16(), answer.body().is_empty())
 }
 
+/// Whether the leader has the task, for somebody who does not advertise it. What is uploaded is no message.
+async fn is_known(configuration: &TaskConfiguration) -> bool {
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(Resource::Reports(configuration.derived_task_id()).url(configuration.leader_url()))
+        .header(header::CONTENT_TYPE, Media::UploadReq.header())
+        .body(Bytes::from_static(b"none"))
+        .expect("a request");
+    let answer = HttpClient::new(HttpOptions::default()).send(request).await.expect("the leader answers");
+    let problem = String::from_utf8_lossy(answer.body()).into_owned();
+    let is_known = problem.contains("invalidMessage");
+    assert!(is_known || problem.contains("unrecognizedTask"), "{problem}");
+    is_known
+}
+
 /// T8, T9, T10: the client tells the leader, the leader tells the helper, and the total is that of the reports. The task
-/// outlives its trial, because reports of it were accepted.
+/// outlives its trial, because reports of it were verified.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_that_nobody_has_configured_is_uploaded_verified_and_collected() {
     for (leader, helper) in databases().await.into_iter().zip(databases().await) {
@@ -168,6 +183,7 @@ async fn a_task_that_nobody_has_configured_is_uploaded_verified_and_collected() 
         agreement.clock.advance(3_600);
         // Longer than it takes an aggregator to look for tasks that are to be forgotten.
         tokio::time::sleep(std::time::Duration::from_millis(2_500)).await;
+        assert!(is_known(&configuration).await, "the collector has not spoken yet");
         let collector = Collector::new(
             CollectorTask {
                 task_id: configuration.derived_task_id(),
@@ -186,5 +202,100 @@ async fn a_task_that_nobody_has_configured_is_uploaded_verified_and_collected() 
         let waited = tokio::time::timeout(std::time::Duration::from_secs(20), waiting).await;
         let outcome = waited.expect("a batch in time").expect("a complete batch");
         assert_eq!((outcome.values, outcome.report_count), (vec![120], 3));
+    }
+}
+
+/// A leader with nobody at the other end, and a task that nobody has told it of.
+async fn alone(database: &TestDatabase) -> (Agreement, TaskConfiguration, ReportBuilder) {
+    let listener = listener::bind("127.0.0.1:0").await.expect("a free port");
+    let leader_url = format!("http://{}/dap/", listener.local_addr().expect("it is bound"));
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let helper_url = format!("http://{}/dap/", nobody.local_addr().expect("it is bound"));
+    drop(nobody);
+    let collector = HpkeKeypair::generate(9, &mut rand::rng());
+    let agreement = Agreement { leader_url, helper_url, collector, clock: Clock::manual(NOW) };
+    let at_helper = HpkeKeypair::generate(7, &mut rand::rng()).config;
+    let at_leader = agreement.serve(Role::Leader, database, listener).await;
+    let configuration = agreement.configuration();
+    let builder = builder(&configuration, [at_leader, at_helper]);
+    (agreement, configuration, builder)
+}
+
+async fn until(what: &str, done: impl AsyncFn() -> bool) {
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !done().await {
+        assert!(tokio::time::Instant::now() < deadline, "{what}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+/// S138: bytes of the right length that nobody can open prove nothing, however often they are sent.
+#[tokio::test]
+async fn a_trial_does_not_end_with_reports_that_nobody_can_open() {
+    for database in databases().await {
+        let (agreement, configuration, builder) = alone(&database).await;
+        let garbage = || {
+            let report = builder.report(&Measurement::Integer(1), NOW);
+            let mut report = report.expect("a fitting measurement");
+            report.leader_encrypted_input_share.payload[0] ^= 1;
+            report
+        };
+        let first = garbage();
+        assert_eq!(upload(&configuration, vec![first.clone()]).await, (200, true));
+        let store = database.open(store::migrator()).await.expect("the same database");
+        let refused = async || {
+            let tallies = store.read("tallies", |mut tx| async move {
+                let tallies = store::tallies::between(&mut tx, 0, i64::MAX).await?;
+                Ok((tx, tallies))
+            });
+            let tallies = tallies.await.expect("the database answers");
+            tallies
+                .iter()
+                .filter(|(_, outcome, _)| outcome == "hpke_decrypt_error")
+                .map(|tally| tally.2)
+                .sum::<u64>()
+        };
+        until("it is opened in vain", async || refused().await == 1).await;
+        // The trial goes on for as long as it would have, and no longer.
+        agreement.clock.advance(599);
+        assert!(is_known(&configuration).await, "{}", database.kind);
+        assert_eq!(upload(&configuration, vec![garbage()]).await, (200, true));
+        until("that too", async || refused().await == 2).await;
+        assert_eq!(upload(&configuration, vec![first]).await, (200, false), "a replay is refused");
+        agreement.clock.advance(1);
+        until("it is forgotten", async || !is_known(&configuration).await).await;
+        // What is left of it goes when another comes.
+        assert_eq!(upload(&configuration, vec![garbage()]).await, (200, true));
+        until("the new one has its own count", async || refused().await == 1).await;
+    }
+}
+
+/// What was accepted waits for the helper for as long as there is a task, and no longer.
+#[tokio::test]
+async fn a_report_on_trial_waits_for_the_helper_and_is_given_up_with_its_task() {
+    for database in databases().await {
+        let (agreement, configuration, builder) = alone(&database).await;
+        let report = builder.report(&Measurement::Integer(1), NOW).expect("a fitting measurement");
+        assert_eq!(upload(&configuration, vec![report]).await, (200, true));
+        agreement.clock.advance(86_400);
+        tokio::time::sleep(std::time::Duration::from_millis(2_500)).await;
+        assert!(is_known(&configuration).await, "the report is kept, and so is its task");
+        agreement.clock.advance(31 * 86_400);
+        let store = database.open(store::migrator()).await.expect("the same database");
+        until("it is given up", async || {
+            // The job may have been tried once more.
+            agreement.clock.advance(3_600);
+            let look = store.read("what_is_left", |mut tx| async move {
+                let task = store::tasks::all_tasks(&mut tx).await?[0].key;
+                let active = store::aggregation_jobs::active_count(&mut tx, task).await?;
+                let newest = store::segments::newest(&mut tx, task).await?;
+                let tallies = store::tallies::of_task(&mut tx, task).await?;
+                Ok((tx, (active, newest, tallies)))
+            });
+            let (active, newest, tallies) = look.await.expect("the database answers");
+            (active, newest) == (0, 0) && tallies.contains(&("task_forgotten".to_owned(), 1))
+        })
+        .await;
+        assert!(!is_known(&configuration).await);
     }
 }

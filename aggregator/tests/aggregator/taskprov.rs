@@ -28,6 +28,7 @@ use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 
+use crate::leader_steps;
 use crate::support::task::{COLLECTOR_TOKEN, Kind, LEADER_TOKEN};
 use crate::support::{Act, NOW, PRECISION, TestTask, World};
 
@@ -179,6 +180,34 @@ async fn an_advertised_task_is_taken_once_and_stays() {
     }
 }
 
+/// B28.
+#[tokio::test]
+async fn an_advertised_task_is_there_for_thirty_days_after_its_end() {
+    for role in [Role::Helper, Role::Leader] {
+        let database = sqlite();
+        let aggregator = Helper::of(role, &database).await;
+        let task = aggregator.configuration(|_| {});
+        let (resource, media, token) = match role {
+            Role::Helper => ("aggregation_jobs", Media::AggregationJobInitReq, LEADER_TOKEN),
+            Role::Leader => ("collection_jobs", Media::CollectionJobReq, COLLECTOR_TOKEN),
+        };
+        let place = format!("{}/{resource}", task.derived_task_id());
+        let told = header_value(&task);
+        assert_eq!(aggregator.ask_at(&place, media, token, Some(&told)).await.1, KNOWN);
+        let end = (NOW / PRECISION + 24) * PRECISION;
+        aggregator.clock.set(end + 30 * 86_400 - 1);
+        // Longer than it takes an aggregator to look for tasks that are to be forgotten.
+        tokio::time::sleep(RealTime::from_millis(2_500)).await;
+        assert_eq!(aggregator.ask_at(&place, media, token, None).await.1, KNOWN, "{role}");
+        aggregator.clock.advance(1);
+        let deadline = Instant::now() + RealTime::from_secs(10);
+        while aggregator.ask_at(&place, media, token, None).await.1 != "unrecognizedTask" {
+            assert!(Instant::now() < deadline, "it is never forgotten");
+            tokio::time::sleep(RealTime::from_millis(20)).await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_is_no_advertisement_is_ignored_and_one_of_another_task_is_not_recognized() {
     for database in databases().await {
@@ -324,21 +353,24 @@ async fn a_stranger_learns_nothing_of_tasks_by_asking_for_a_collection() {
     assert_eq!(leader.tasks().await, 1);
 }
 
-/// T9: with every request of the leader comes the task that it is about, if its identifier is that of its configuration.
+/// T9: with every request of the leader comes the task that it is about, if its identifier is that of its configuration: a
+/// job, a question about it, its second step, a share, a question about that, and what may be forgotten.
 #[tokio::test]
 async fn a_leader_tells_the_helper_of_its_task_with_every_request() {
     for derived_id in [true, false] {
         let database = sqlite();
-        let world = World::start(Kind { derived_id, ..Kind::default() }, &database).await;
-        world.helper.will([Act::defer(1)]);
-        assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
+        let world = World::start(Kind { derived_id, ..leader_steps::kind() }, &database).await;
+        world.helper.will([Act::defer(1), Act::Honest, Act::Honest, Act::defer_share(1)]);
+        assert_eq!(world.upload(&leader_steps::reports(&world, &["0010", "1011", "1100"])).await, []);
         world.settled().await;
-        assert_eq!(world.total(&world.collected().await), (2, 3));
+        assert_eq!(world.totals(&world.collected().await).0, 3);
+        world.until("both deletions", async || world.helper.deleted().len() == 2).await;
         let received = world.helper.received();
         let asked: Vec<_> = received.iter().map(|one| one.method.clone()).collect();
-        assert_eq!(asked, [Method::POST, Method::GET, Method::POST], "a job, a question about it, a share");
+        assert_eq!(asked, [Method::POST, Method::GET, Method::POST, Method::POST, Method::GET]);
         let told = derived_id.then(|| header_value(&world.task.configuration));
-        assert!(received.iter().all(|one| one.advertisement == told), "{received:?}");
+        let all = received.into_iter().chain(world.helper.deleted());
+        assert!(all.map(|one| one.advertisement).all(|one| one == told), "{derived_id}");
     }
 }
 
