@@ -102,7 +102,8 @@ impl Abort {
     /// The problem type if it is one that this program knows. What a peer has made up may say anything, also what no log
     /// may hold.
     pub fn known_type(&self) -> &'static str {
-        let ours = [BUDGET_EXHAUSTED, FIELD_OVERFLOW, EXCEPTION_EXPIRED, LEDGER_SET_BACK];
+        let ours =
+            [BUDGET_EXHAUSTED, FIELD_OVERFLOW, EXCEPTION_EXPIRED, POLICY_NOT_IN_FORCE, LEDGER_SET_BACK];
         Problem::from_urn(&self.0.type_)
             .map(Problem::urn)
             .or_else(|| ours.into_iter().find(|ours| *ours == self.0.type_))
@@ -307,6 +308,9 @@ pub const FIELD_OVERFLOW: &str = "urn:x-mica:problem:field-overflow";
 
 /// The problem type of a refusal because the written exception from noise has run out.
 pub const EXCEPTION_EXPIRED: &str = "urn:x-mica:problem:exception-expired";
+
+/// The problem type of a refusal because the policy holds from a later day on.
+pub const POLICY_NOT_IN_FORCE: &str = "urn:x-mica:problem:policy-not-in-force";
 
 /// The problem type of a refusal because the ledger ends before where it had come to, as after a restore.
 pub const LEDGER_SET_BACK: &str = "urn:x-mica:problem:ledger-set-back";

@@ -6,13 +6,15 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use mica_diagnostic::Diagnostic;
-use mica_dp::Policy;
+use mica_diagnostic::{Diagnostic, Severity};
+use mica_dp::accountant::Span;
+use mica_dp::{ChargedBudget, Policy, PolicyRef};
 use mica_service::store::{Store, StoreError, Tx};
 use thiserror::Error;
 
 use crate::shared::Shared;
 use crate::store::policies::{self, PolicyRow};
+use crate::store::{ledger, ledger_uses};
 
 /// The policy in force. Clones follow each other.
 #[derive(Clone)]
@@ -43,11 +45,15 @@ pub enum PolicyError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// What was promised or spent before does not allow it.
-    #[error("{0}")]
-    Refused(Box<Diagnostic>),
+    #[error("{}", lines(.0))]
+    Refused(Vec<Diagnostic>),
     /// Tasks would not be served any more: each with the reason.
     #[error("under this policy {} could not be served any more: {}", count(.0), .0.join("; "))]
     Unserved(Vec<String>),
+}
+
+fn lines(findings: &[Diagnostic]) -> String {
+    findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 fn count(tasks: &[String]) -> String {
@@ -56,36 +62,54 @@ fn count(tasks: &[String]) -> String {
 
 /// Makes sure that this version may be in force here, and keeps its text. Every start and every reload passes here.
 pub(crate) async fn admit(store: &Store, policy: &Policy, now: u64) -> Result<(), PolicyError> {
-    let refused = store
+    let findings = store
         .tx("admit_policy", move |mut tx| async move {
-            let refused = objection(&mut tx, policy).await?;
-            if refused.is_none() {
+            let findings = findings(&mut tx, policy, now).await?;
+            if !findings.iter().any(is_error) {
                 policies::insert(&mut tx, &row(policy, now)).await?;
             }
-            Ok((tx, refused))
+            Ok((tx, findings))
         })
         .await?;
-    match refused {
-        Some(finding) => Err(PolicyError::Refused(Box::new(finding))),
-        None => Ok(()),
+    if findings.iter().any(is_error) {
+        return Err(PolicyError::Refused(findings.into_iter().filter(is_error).collect()));
     }
+    for finding in findings {
+        tracing::warn!(%finding, "the policy is taken");
+    }
+    Ok(())
 }
 
-async fn objection(tx: &mut Tx, policy: &Policy) -> Result<Option<Diagnostic>, StoreError> {
-    let Some(newest) = policies::newest(tx, policy.id()).await? else { return Ok(None) };
-    let (id, ours, theirs) = (policy.id(), policy.version(), newest.version);
-    let version = &["policy", "version"];
-    if ours < theirs {
-        let what = format!("policy {id} v{theirs} is loaded already, and versions only grow");
-        let fix = format!("write version = {} to go back to these rules", theirs.saturating_add(1));
-        return Ok(Some(policy.finding(version, "E050", what, fix)));
+fn is_error(finding: &Diagnostic) -> bool {
+    finding.severity == Severity::Error
+}
+
+/// What was loaded or spent before that stands against this version, or should be known of it.
+async fn findings(tx: &mut Tx, policy: &Policy, now: u64) -> Result<Vec<Diagnostic>, StoreError> {
+    let newest = policies::newest(tx, policy.id()).await?.map(|row| PolicyRef {
+        id: row.policy_id,
+        version: row.version,
+        sha256: row.sha256,
+    });
+    if let Some(finding) = newest.and_then(|newest| policy.check_version(&newest)) {
+        return Ok(vec![finding]);
     }
-    if ours == theirs && policy.sha256() != newest.sha256 {
-        let what = format!("policy {id} v{ours} is already loaded with another sha256");
-        let fix = format!("write version = {}: each version has one text", theirs.saturating_add(1));
-        return Ok(Some(policy.finding(version, "E050", what, fix)));
+    Ok(policy.check_history(&charged(tx, now).await?))
+}
+
+/// Every budget with charges, as the policy had it that its newest charge names.
+async fn charged(tx: &mut Tx, now: u64) -> Result<Vec<ChargedBudget>, StoreError> {
+    let moment = Span::of_reports(now, now.saturating_add(1)).unwrap_or(Span::ALL);
+    let mut charged = Vec::new();
+    for entry in ledger::newest_by_budget(tx).await? {
+        let PolicyRef { id, version, .. } = &entry.policy;
+        let Some(kept) = policies::by_version(tx, id, *version).await? else { continue };
+        let Ok(then) = Policy::parse(&format!("policy {id} v{version}"), &kept.text) else { continue };
+        let Some(budget) = then.budget(&entry.budget_id) else { continue };
+        let uses = ledger_uses::of_budget(tx, &entry.budget_id, Span::ALL.from()).await?;
+        charged.push(ChargedBudget::new(budget, entry.account().fullest(&uses, moment).spent));
     }
-    Ok(None)
+    Ok(charged)
 }
 
 fn row(policy: &Policy, now: u64) -> PolicyRow {

@@ -4,7 +4,7 @@ use http::StatusCode;
 use mica_dap::problem::Problem;
 use mica_dp::accountant::{OverBudget, Span, format_second};
 use mica_dp::units::format_units;
-use mica_dp::{ChargeError, Expired};
+use mica_dp::{ChargeError, Expired, NotYetInForce};
 use mica_service::store::StoreError;
 use serde_json::{Map, Value};
 use thiserror::Error;
@@ -24,6 +24,9 @@ pub(crate) enum Refused {
     /// The sum of so many reports, with noise, may not fit the field.
     #[error("the total of so many reports may not fit the field")]
     Overflow,
+    /// The policy does not hold yet.
+    #[error(transparent)]
+    NotYet(NotYetInForce),
     /// The written exception from noise does not hold any more.
     #[error(transparent)]
     Expired(#[from] Expired),
@@ -60,6 +63,7 @@ impl Refused {
             }
             Self::TooSmall => Abort::new(Problem::InvalidBatchSize, self.to_string()),
             Self::Overflow => self.forbidden(error::FIELD_OVERFLOW, "The total may not fit the field."),
+            Self::NotYet(_) => self.forbidden(error::POLICY_NOT_IN_FORCE, "The policy does not hold yet."),
             Self::Expired(_) => {
                 self.forbidden(error::EXCEPTION_EXPIRED, "The written exception from noise has run out.")
             }
@@ -99,6 +103,7 @@ impl From<ChargeError> for ReleaseError {
     fn from(error: ChargeError) -> Self {
         match error {
             ChargeError::Exhausted(exhausted) => Refused::Exhausted(exhausted).into(),
+            ChargeError::NotYetInForce(not_yet) => Refused::NotYet(not_yet).into(),
             ChargeError::FieldOverflow(_) => Refused::Overflow.into(),
             ChargeError::BatchTooSmall { .. } => Refused::TooSmall.into(),
             ChargeError::UnknownBudget(_) => Self::fault(error),

@@ -36,6 +36,7 @@ mod leader_stuck;
 mod leader_upload_checks;
 mod leader_uploads;
 mod ledger_races;
+mod ledger_windows;
 mod pair;
 mod policies;
 mod provisioned;

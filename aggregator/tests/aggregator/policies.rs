@@ -114,3 +114,55 @@ async fn a_reloaded_policy_holds_from_the_next_release_on() {
         assert_eq!(versions, [(1, full), (1, full), (2, lowered), (3, full)]);
     }
 }
+
+/// A budget keeps its meaning for ever; its limit may fall below what is spent, and then nothing is released.
+#[tokio::test]
+async fn a_version_that_reads_a_budget_otherwise_is_refused_and_one_that_lowers_its_limit_is_not() {
+    for database in databases().await {
+        let task = TestTask::noised();
+        let server = Server::helper(&task, &database).await;
+        let leader = ScriptedLeader::of(&task, &server);
+        let mut requests = Vec::new();
+        for hour in 0..2 {
+            let time = Time(now().0 - hour);
+            let reports = [1, 2].map(|value| leader.report_at(value, time, Flaw::None));
+            leader.aggregate(&reports).await;
+            requests.push(share_request(time, 1, &ids(&reports)).encoded());
+        }
+        let lowered = ("\nepsilon = \"1\"", "\nepsilon = \"1/10\"");
+        server.reload.adopt(parse(&version(&task, 2, lowered))).await.expect("nothing is spent yet");
+        assert_eq!(leader.post_share(requests[0].clone()).await.status, StatusCode::OK);
+        assert_eq!(leader.post_share(requests[1].clone()).await.problem(), "budget-exhausted");
+        server.reload.adopt(parse(&version(&task, 3, SAME))).await.expect("a higher limit");
+        assert_eq!(leader.post_share(requests[1].clone()).await.status, StatusCode::OK);
+        // Lower than what is spent: a warning, and no error.
+        server.reload.adopt(parse(&version(&task, 4, lowered))).await.expect("it is allowed");
+        server.kill();
+        let window = ("{ kind = \"lifetime\" }", "{ kind = \"calendar\", unit = \"month\" }");
+        let other = TestTask { policy: version(&task, 5, window), ..task.clone() };
+        let refused = Server::refusal(&other, &database).await;
+        assert!(
+            refused.contains("E052: budget \"demo-lifetime\" has charges and changes its window"),
+            "{refused}"
+        );
+    }
+}
+
+/// A policy of a later day releases nothing before it.
+#[tokio::test]
+async fn a_policy_that_holds_from_a_later_day_on_releases_nothing_before() {
+    let database = mica_service::testing::sqlite();
+    let mut task = TestTask::noised();
+    let from = "version = 1 \neffective_from = 2026-06-01T00:00:00Z\n";
+    task.policy =
+        task.policy.replacen("version = 1 ", from, 1).replacen("\n                       #", "#", 1);
+    let server = Server::helper(&task, &database).await;
+    let leader = ScriptedLeader::of(&task, &server);
+    let reports = leader.reports(&[1, 2]);
+    leader.aggregate(&reports).await;
+    let request = share_request(now(), 1, &ids(&reports)).encoded();
+    assert_eq!(leader.post_share(request.clone()).await.problem(), "policy-not-in-force");
+    assert_eq!(server.spent().await, []);
+    server.clock.set(1_780_272_000);
+    assert_eq!(leader.post_share(request).await.status, StatusCode::OK);
+}

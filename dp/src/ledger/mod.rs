@@ -20,7 +20,7 @@ pub use self::counted::Counted;
 pub use self::derive::{NotDerived, verify_charges};
 pub use self::entry::{ChainHead, EntryKind, LedgerEntry, ReleaseKey};
 use crate::accountant::{OverBudget, Span, Use};
-use crate::plan::{FieldOverflow, ReleasePlan};
+use crate::plan::{FieldOverflow, NotYetInForce, ReleasePlan};
 use crate::release::Grant;
 
 /// One budget as the store knows it.
@@ -41,7 +41,7 @@ pub struct ChargeRequest {
     pub report_count: u64,
     /// When they were made; all time when nothing better is known.
     pub data: Span,
-    /// Seconds since 1970, for the record only.
+    /// Seconds since 1970, for the record, and for a policy that holds from a day on.
     pub now: u64,
 }
 
@@ -106,6 +106,9 @@ pub enum ChargeError {
         /// The policy's minimum.
         min_batch_size: u64,
     },
+    /// The policy holds from a later day on.
+    #[error(transparent)]
+    NotYetInForce(#[from] NotYetInForce),
     /// The caller did not load a budget that the release charges.
     #[error("the state of budget \"{0}\" was not loaded")]
     UnknownBudget(String),
@@ -140,6 +143,7 @@ pub fn charge(
     states: &[BudgetState],
     head: ChainHead,
 ) -> Result<Charged, ChargeError> {
+    plan.in_force(request.now)?;
     let min_batch_size = plan.terms().min_batch_size;
     if request.report_count < min_batch_size {
         return Err(ChargeError::BatchTooSmall { report_count: request.report_count, min_batch_size });

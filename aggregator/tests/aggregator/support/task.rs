@@ -40,6 +40,10 @@ pub(crate) struct Kind {
     pub(crate) min_batch_size: u64,
     /// The loss of one release; the budget lasts for ten. Nothing: totals leave as they are.
     pub(crate) epsilon: Option<&'static str>,
+    /// The window of the budget and its limit, in place of all time and ten releases.
+    pub(crate) window: Option<(&'static str, &'static str)>,
+    /// The most reports of a client in one window.
+    pub(crate) reports_per_window: u32,
     pub(crate) task_interval: Option<Interval>,
     pub(crate) helper_url: String,
     pub(crate) batch_mode: BatchMode,
@@ -60,6 +64,8 @@ impl Default for Kind {
             draft: Draft::V18,
             min_batch_size: 2,
             epsilon: None,
+            window: None,
+            reports_per_window: 1000,
             precision: PRECISION,
             task_interval: None,
             helper_url: "https://helper.example/api/dap".to_owned(),
@@ -68,6 +74,17 @@ impl Default for Kind {
             prefixes: &[],
             derived_id: false,
         }
+    }
+}
+
+impl Kind {
+    fn windowed(&self, policy: &str) -> String {
+        let reports = format!("max_reports_per_window = {}", self.reports_per_window);
+        let policy = policy.replace("max_reports_per_window = 1000", &reports);
+        let Some((window, limit)) = self.window else { return policy };
+        policy
+            .replace("window = { kind = \"lifetime\" }", &format!("window = {window}"))
+            .replace("\nepsilon = \"1\"", &format!("\nepsilon = \"{limit}\""))
     }
 }
 
@@ -91,6 +108,7 @@ impl TestTask {
             Some(epsilon) => Policy::for_demo(LABEL, &kind.vdaf, kind.min_batch_size, epsilon),
             None => Policy::for_release_without_dp("these are tests", "2199-01-01"),
         };
+        let policy = kind.windowed(&policy);
         let parsed = Policy::parse("policy.toml", &policy).expect("the policy of a test is valid");
         let facts = TaskFacts::new(LABEL, &kind.vdaf, kind.min_batch_size);
         let task_info = match parsed.release_for(&facts).expect("the policy covers the task") {
