@@ -12,7 +12,7 @@ use thiserror::Error;
 use crate::store::tasks::{self, Origin, Stored};
 use crate::store::{report_ids, tallies};
 use crate::task::{Role, Task, TaskError};
-use crate::task_file::TaskFile;
+use crate::task_file::{TaskFile, Tokens};
 
 /// What an aggregator asks of a new task.
 #[derive(Clone, Copy)]
@@ -82,6 +82,12 @@ pub enum EnrolError {
         /// In one sentence.
         why: String,
     },
+    /// The helper could not know the leader.
+    #[error(
+        "the leader would show the helper of task {0} neither a token nor a certificate: write peer_token into the task \
+         file, or certificate and private_key under [peer_tls] where the helper knows the leader by its certificate"
+    )]
+    NothingToShow(TaskId),
     /// Aggregate shares could not be sealed.
     #[error("task {0}: the collector's HPKE configuration names algorithms that this version does not have")]
     CollectorSuite(TaskId),
@@ -117,6 +123,10 @@ impl Rules<'_> {
         let (task, ours, theirs) = (file.task_id, self.role, file.role);
         if theirs != ours {
             return Err(EnrolError::OtherRole { task, theirs, ours });
+        }
+        let has_token = !matches!(file.tokens, Tokens::Leader { to_helper: None, .. });
+        if !has_token && !self.http.shows_certificate() {
+            return Err(EnrolError::NothingToShow(task));
         }
         Task::resolve(0, file.clone(), self.policy)?;
         Ok(())

@@ -151,10 +151,10 @@ impl Task {
         }
     }
 
-    /// The token to present to the helper; nothing at the helper.
+    /// The token to present to the helper; nothing at the helper, and where it knows the leader by a certificate.
     pub fn token_to_helper(&self) -> Option<&Bearer> {
         match &self.tokens {
-            Tokens::Leader { to_helper, .. } => Some(to_helper),
+            Tokens::Leader { to_helper, .. } => to_helper.as_ref(),
             Tokens::Helper { .. } => None,
         }
     }

@@ -54,8 +54,8 @@ pub struct TaskFile {
 pub enum Tokens {
     /// Leader: the token it presents to the helper, and the hash of the collector's.
     Leader {
-        /// Sent to the helper.
-        to_helper: Bearer,
+        /// Sent to the helper; nothing where it knows the leader by a certificate alone.
+        to_helper: Option<Bearer>,
         /// Expected of the collector.
         of_collector: Credential,
     },
@@ -70,7 +70,7 @@ impl Tokens {
     /// The token for the helper, what is expected of the leader, what is expected of the collector.
     fn parts(&self) -> (Option<&Bearer>, Option<&Credential>, Option<&Credential>) {
         match self {
-            Self::Leader { to_helper, of_collector } => (Some(to_helper), None, Some(of_collector)),
+            Self::Leader { to_helper, of_collector } => (to_helper.as_ref(), None, Some(of_collector)),
             Self::Helper { of_leader } => (None, Some(of_leader), None),
         }
     }
@@ -96,7 +96,7 @@ pub struct TaskText {
     verification_key_id: u8,
     /// The collector's HPKE configuration, base64url.
     collector_hpke_config: String,
-    /// Leader: the token it shows to the helper. Secret.
+    /// Leader: the token it shows to the helper; left out where the helper knows it by its certificate alone. Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     peer_token: Option<String>,
     /// Helper: SHA-256 of the token it expects from the leader, hexadecimal.
@@ -172,10 +172,13 @@ impl TaskFile {
         let collector = HpkeConfig::decoded(&row.collector_hpke_config)
             .map_err(|_| "the collector's HPKE configuration does not decode".to_owned())?;
         let tokens = match (row.role, row.peer_token) {
-            (Role::Leader, Some(token)) => Bearer::new(&token)
-                .zip(stored(row.collector_token_hash, row.collector_certificates.as_deref()))
-                .map(|(to_helper, of_collector)| Tokens::Leader { to_helper, of_collector }),
-            (Role::Leader, None) => None,
+            (Role::Leader, token) => {
+                let is_none = token.is_none();
+                let to_helper = token.and_then(|token| Bearer::new(&token));
+                stored(row.collector_token_hash, row.collector_certificates.as_deref())
+                    .filter(|_| is_none || to_helper.is_some())
+                    .map(|of_collector| Tokens::Leader { to_helper, of_collector })
+            }
             (Role::Helper, _) => stored(row.peer_token_hash, row.peer_certificates.as_deref())
                 .map(|of_leader| Tokens::Helper { of_leader }),
         };
@@ -267,10 +270,11 @@ impl TaskFile {
         prefixes_of(self.configuration.vdaf(), &self.aggregation_parameter)
     }
 
-    /// The same task as the other aggregator is told of it; only the leader knows enough to tell.
+    /// The same task as the other aggregator is told of it; only the leader knows enough to tell, and only where it has a
+    /// token: the helper must be told by which certificate it knows the leader.
     #[must_use]
     pub fn for_helper(&self) -> Option<Self> {
-        let Tokens::Leader { to_helper, .. } = &self.tokens else { return None };
+        let Tokens::Leader { to_helper: Some(to_helper), .. } = &self.tokens else { return None };
         let of_leader = TokenHash::of(to_helper.expose()).into();
         let tokens = Tokens::Helper { of_leader };
         let told = Self { batch_target_size: None, aggregation_parameter: Vec::new(), ..self.clone() };
@@ -356,8 +360,10 @@ fn tokens(raw: &TaskText, role: Role) -> Result<Tokens, Wrong> {
             to_helper: raw
                 .peer_token
                 .as_deref()
-                .and_then(Bearer::new)
-                .ok_or_else(|| wrong("peer_token", "is missing, or cannot be a bearer token"))?,
+                .map(|token| {
+                    Bearer::new(token).ok_or_else(|| wrong("peer_token", "cannot be a bearer token"))
+                })
+                .transpose()?,
             of_collector: credential(
                 ("collector_token_sha256", raw.collector_token_sha256.as_deref()),
                 ("collector_certificates", &raw.collector_certificates),

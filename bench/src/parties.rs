@@ -137,7 +137,8 @@ impl Parties {
             aggregation_parameter: Vec::new(),
         };
         let bearer = Bearer::new(&to_helper).context("a token is not a token")?;
-        let of_leader = Tokens::Leader { to_helper: bearer, of_collector: TokenHash::of(&to_leader).into() };
+        let of_leader =
+            Tokens::Leader { to_helper: Some(bearer), of_collector: TokenHash::of(&to_leader).into() };
         let of_helper = Tokens::Helper { of_leader: TokenHash::of(&to_helper).into() };
         self.put("leader.task.toml", &file(mica_aggregator::Role::Leader, of_leader).to_toml())?;
         self.put("helper.task.toml", &file(mica_aggregator::Role::Helper, of_helper).to_toml())?;

@@ -102,7 +102,7 @@ pub(crate) fn provision(spec: &TaskSpec, policy: &Policy) -> Result<Provisioned,
         Bearer::new(leader_to_helper.expose()).expect("base64url has only letters a bearer token may have");
     let of_collector = TokenHash::of(collector_to_leader.expose()).into();
     let of_leader = TokenHash::of(leader_to_helper.expose()).into();
-    let leader = file(Role::Leader, Tokens::Leader { to_helper, of_collector });
+    let leader = file(Role::Leader, Tokens::Leader { to_helper: Some(to_helper), of_collector });
     let helper = file(Role::Helper, Tokens::Helper { of_leader });
     let collector = CollectorTask {
         task_id,

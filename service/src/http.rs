@@ -187,6 +187,11 @@ impl HttpClient {
         self.options.peers.watch(RELOAD_INTERVAL);
     }
 
+    /// Whether peers that ask for a certificate are shown one.
+    pub fn shows_certificate(&self) -> bool {
+        self.options.peers.show_certificate()
+    }
+
     /// Whether `uri` may be asked at all.
     ///
     /// # Errors

@@ -113,7 +113,7 @@ impl Task {
     fn file(&self, role: Role) -> TaskFile {
         let tokens = match role {
             Role::Leader => Tokens::Leader {
-                to_helper: Bearer::new(LEADER_TOKEN).expect("plain letters"),
+                to_helper: Some(Bearer::new(LEADER_TOKEN).expect("plain letters")),
                 of_collector: TokenHash::of(COLLECTOR_TOKEN).into(),
             },
             Role::Helper => Tokens::Helper { of_leader: TokenHash::of(LEADER_TOKEN).into() },

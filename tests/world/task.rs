@@ -175,7 +175,7 @@ impl Task {
     pub fn file(&self, role: Role) -> TaskFile {
         let tokens = match role {
             Role::Leader => Tokens::Leader {
-                to_helper: Bearer::new(&self.leader_to_helper).expect("plain letters"),
+                to_helper: Some(Bearer::new(&self.leader_to_helper).expect("plain letters")),
                 of_collector: TokenHash::of(&self.collector_to_leader).into(),
             },
             Role::Helper => Tokens::Helper { of_leader: TokenHash::of(&self.leader_to_helper).into() },

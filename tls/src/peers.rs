@@ -20,6 +20,7 @@ use crate::{ALPN, Connector, PeerTls, TlsError, is_loopback, is_plain, provider}
 pub struct Peers {
     files: Option<Arc<Reloading<ClientConfig>>>,
     plain_http: bool,
+    shows_certificate: bool,
 }
 
 impl Peers {
@@ -29,12 +30,14 @@ impl Peers {
     /// When one of the files does not do.
     pub fn load(peers: &PeerTls, insecure_peers: bool) -> Result<Self, TlsError> {
         if *peers == PeerTls::default() {
-            return Ok(Self { files: None, plain_http: insecure_peers });
+            return Ok(Self { plain_http: insecure_peers, ..Self::default() });
         }
         let files: Vec<PathBuf> =
             [&peers.roots, &peers.certificate, &peers.private_key].into_iter().flatten().cloned().collect();
         let peers = peers.clone();
+        let shows_certificate = peers.certificate.is_some();
         Ok(Self {
+            shows_certificate,
             files: Some(Arc::new(Reloading::new(files, move || build(&peers))?)),
             plain_http: insecure_peers,
         })
@@ -45,6 +48,12 @@ impl Peers {
         if let Some(files) = &self.files {
             files.watch(interval);
         }
+    }
+
+    /// Whether peers that ask for a certificate are shown one.
+    #[must_use]
+    pub fn show_certificate(&self) -> bool {
+        self.shows_certificate
     }
 
     /// Whether `uri` may be asked at all.

@@ -190,7 +190,7 @@ impl TaskDetail {
 impl Secrets {
     fn of(file: &TaskFile) -> Self {
         let peer_token = match &file.tokens {
-            Tokens::Leader { to_helper, .. } => Some(to_helper.expose().to_owned()),
+            Tokens::Leader { to_helper, .. } => to_helper.as_ref().map(|token| token.expose().to_owned()),
             Tokens::Helper { .. } => None,
         };
         Self { verify_key: to_base64url(&*file.verify_key), peer_token }

@@ -64,7 +64,7 @@ fn task_of(vdaf: VdafConfig, task_info: Vec<u8>, aggregation_parameter: Vec<u8>,
         verification_key_id: 0,
         collector: HpkeKeypair::generate(1, &mut rand::rng()).config,
         tokens: Tokens::Leader {
-            to_helper: Bearer::new("a").expect("a token"),
+            to_helper: Some(Bearer::new("a").expect("a token")),
             of_collector: TokenHash::of("b").into(),
         },
         batch_target_size: None,

@@ -175,7 +175,7 @@ impl TaskprovConfig {
                 fix: "write the path of a file with the token alone",
             })?;
         let of_collector = hash("taskprov.collector_token_sha256", &self.collector_token_sha256)?;
-        Ok(Tokens::Leader { to_helper, of_collector })
+        Ok(Tokens::Leader { to_helper: Some(to_helper), of_collector })
     }
 }
 

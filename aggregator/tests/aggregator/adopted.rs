@@ -31,7 +31,10 @@ fn file(leader: &Helper, configuration: &TaskConfiguration) -> TaskFile {
         verify_key: Zeroizing::new(*VerifyKey::derive_provisioned(&[7; 32], &task_id).as_bytes()),
         verification_key_id: 0,
         collector: leader.task.collector.config.clone(),
-        tokens: Tokens::Leader { to_helper, of_collector: TokenHash::of(COLLECTOR_TOKEN).into() },
+        tokens: Tokens::Leader {
+            to_helper: Some(to_helper),
+            of_collector: TokenHash::of(COLLECTOR_TOKEN).into(),
+        },
         batch_target_size: None,
         aggregation_parameter: Vec::new(),
     }

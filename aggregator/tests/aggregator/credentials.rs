@@ -5,6 +5,8 @@ use http::{Method, Request, StatusCode, header};
 use mica_aggregator::aggregator::Options;
 use mica_aggregator::auth::{Bearer, TokenHash};
 use mica_aggregator::credential::{Credential, KnownCertificate};
+use mica_aggregator::enrol::{Rules, enrol};
+use mica_aggregator::registry::Tasks;
 use mica_aggregator::shared::Limits;
 use mica_aggregator::store::migrator;
 use mica_aggregator::task_file::Tokens;
@@ -138,7 +140,7 @@ impl World {
 fn file(task: &TestTask, role: Role, expected: Credential) -> TaskFile {
     let tokens = match role {
         Role::Leader => {
-            Tokens::Leader { to_helper: Bearer::new("x").expect("a token"), of_collector: expected }
+            Tokens::Leader { to_helper: Some(Bearer::new("x").expect("a token")), of_collector: expected }
         }
         Role::Helper => Tokens::Helper { of_leader: expected },
     };
@@ -226,4 +228,57 @@ fn a_task_file_says_which_certificates_are_known() {
             text.lines().filter(|line| !line.contains(known)).flat_map(|line| [line, "\n"]).collect();
         assert!(TaskFile::parse("t.toml", &nothing).is_err(), "nobody is let in for nothing");
     }
+}
+
+#[test]
+fn a_leader_that_shows_a_certificate_needs_no_token_for_the_helper() {
+    let task = TestTask::plain();
+    let tokens = Tokens::Leader { to_helper: None, of_collector: TokenHash::of("a").into() };
+    let text = TaskFile { tokens, ..task.file(Role::Leader) }.to_toml();
+    assert!(!text.contains("peer_token"), "nothing is made up");
+    let read = TaskFile::parse("t.toml", &text).expect("it reads what it writes");
+    assert!(matches!(read.tokens, Tokens::Leader { to_helper: None, .. }));
+    assert!(read.for_helper().is_none(), "the leader does not know how the helper knows it");
+    let broken = format!("peer_token = \"a b\"\n{}", *text);
+    let said = TaskFile::parse("t.toml", &broken).err().expect("it is wrong").to_string();
+    assert!(said.contains("peer_token cannot be a bearer token"), "{said}");
+
+    let (folder, authority) = (Folder::new(), Authority::new());
+    let (certificate, private_key) = folder.identity("leader", &authority.issue(&["leader.example"]));
+    let shown =
+        PeerTls { certificate: Some(certificate), private_key: Some(private_key), ..PeerTls::default() };
+    let policy = task.policy();
+    for (peers, is_taken) in [(shown, true), (PeerTls::default(), false)] {
+        let peers = Peers::load(&peers, false).expect("the files belong together");
+        let http = &HttpClient::new(HttpOptions { peers, ..HttpOptions::default() });
+        let rules = Rules { role: Role::Leader, policy: &policy, min_batch_size_floor: 0, http };
+        let checked = rules.check(&read);
+        assert_eq!(checked.is_ok(), is_taken);
+        if let Err(why) = checked {
+            assert!(why.to_string().contains("neither a token nor a certificate"), "{why}");
+        }
+    }
+}
+
+/// The row of the database, and a request to the helper, have none either.
+#[tokio::test]
+async fn a_leader_without_a_token_sends_none() {
+    let database = mica_service::testing::sqlite();
+    let store = database.open(migrator()).await.expect("the database of the test");
+    let tokens = Tokens::Leader { to_helper: None, of_collector: TokenHash::of("a").into() };
+    let task = TestTask::plain();
+    let file = TaskFile { tokens, ..task.file(Role::Leader) };
+    let (folder, authority) = (Folder::new(), Authority::new());
+    let (certificate, private_key) = folder.identity("leader", &authority.issue(&["leader.example"]));
+    let shown =
+        PeerTls { certificate: Some(certificate), private_key: Some(private_key), ..PeerTls::default() };
+    let peers = Peers::load(&shown, false).expect("the files belong together");
+    let http = HttpClient::new(HttpOptions { peers, ..HttpOptions::default() });
+    let policy = task.policy();
+    let rules = Rules { role: Role::Leader, policy: &policy, min_batch_size_floor: 0, http: &http };
+    enrol(&store, &file, &rules, NOW).await.expect("it is taken");
+    let tasks =
+        Tasks::load(store, Clock::manual(NOW), Role::Leader, task.policy()).await.expect("the database");
+    let served = tasks.by_id(&task.id).expect("it is served");
+    assert!(served.token_to_helper().is_none());
 }

@@ -156,7 +156,10 @@ impl Task {
         let to_helper = Bearer::new("leader-token").expect("plain letters");
         self.file(
             Role::Leader,
-            Tokens::Leader { to_helper, of_collector: TokenHash::of("collector-token").into() },
+            Tokens::Leader {
+                to_helper: Some(to_helper),
+                of_collector: TokenHash::of("collector-token").into(),
+            },
         )
     }
 

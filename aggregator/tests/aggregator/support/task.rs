@@ -146,7 +146,7 @@ impl TestTask {
     pub(crate) fn file(&self, role: Role) -> TaskFile {
         let tokens = match role {
             Role::Leader => Tokens::Leader {
-                to_helper: Bearer::new(LEADER_TOKEN).expect("a token"),
+                to_helper: Some(Bearer::new(LEADER_TOKEN).expect("a token")),
                 of_collector: TokenHash::of(COLLECTOR_TOKEN).into(),
             },
             Role::Helper => Tokens::Helper { of_leader: TokenHash::of(LEADER_TOKEN).into() },
