@@ -177,7 +177,7 @@ fn a_flag_that_makes_no_sense_is_one_sentence_and_its_number() {
     std::fs::create_dir(&full).unwrap();
     std::fs::write(full.join("x"), "").unwrap();
     let cases: [(&[&str], i32, &str); 5] = [
-        (&["--epsilon", "lots"], 3, "demo-policy.toml:"),
+        (&["--epsilon", "lots"], 2, "--epsilon lots: \"epsilon\" in"),
         (&["--clients", "3"], 2, "--clients"),
         (&["--database", "sqlite:x.db"], 2, "--keep"),
         (&["--database", "postgres://nobody@127.0.0.1:1/x"], 6, "cannot reach the database server"),
