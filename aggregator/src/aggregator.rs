@@ -26,6 +26,7 @@ use crate::leader::segment_writer::{SegmentWriter, Writing};
 use crate::pace::Paces;
 use crate::policy::{self, PolicyError, PolicyReload};
 use crate::registry::Tasks;
+use crate::release::NoiseReserve;
 use crate::shared::{Limits, Shared};
 use crate::store::{aggregation_jobs, collection_jobs, helper_work};
 use crate::task::Role;
@@ -123,6 +124,7 @@ impl Aggregator {
         let tasks = Tasks::load(store.clone(), clock.clone(), role, policy).await?;
         let room = limits.room(role);
         let looks = Looks::default();
+        let noise = NoiseReserve::new(compute.clone());
         let shared = Shared {
             role,
             store,
@@ -135,6 +137,7 @@ impl Aggregator {
             room,
             paces,
             looks,
+            noise,
             high_water: HighWater::default(),
             uploads,
         };

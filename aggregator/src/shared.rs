@@ -17,6 +17,7 @@ use crate::jobs::Looks;
 use crate::leader::segment_writer::SegmentWriter;
 use crate::pace::Paces;
 use crate::registry::Tasks;
+use crate::release::NoiseReserve;
 use crate::task::Role;
 
 /// The parts of one running aggregator.
@@ -43,6 +44,8 @@ pub struct Shared {
     pub paces: Arc<Paces>,
     /// Which collections were looked at and have nothing to do.
     pub(crate) looks: Looks,
+    /// Noise for the releases to come.
+    pub(crate) noise: NoiseReserve,
     /// How far the ledger had come, as somebody outside the database knows.
     pub high_water: HighWater,
     /// Where the leader's uploads are written.

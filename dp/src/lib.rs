@@ -10,6 +10,7 @@
 //!
 //! ```text
 //! policy file ─▶ Policy ─▶ ReleasePlan ─▶ ledger::charge ─▶ Charged ─(stored)─▶ Grant ─▶ perturb ─▶ Noised
+//!                              ├─▶ Mechanism ─(drawn ahead)─▶ Noise ─────────────────────────┘
 //!                              └─▶ Statement ─▶ task_info
 //! ```
 
@@ -17,9 +18,12 @@ pub mod accountant;
 mod canonical;
 pub mod conversion;
 mod explain;
+#[cfg(feature = "faults")]
+pub mod faults;
 mod guarantee;
 pub mod ledger;
 mod mechanism;
+mod noise;
 mod plan;
 pub mod planner;
 mod policy;
@@ -35,13 +39,14 @@ pub use ledger::{
     ReleaseKey,
 };
 pub use mechanism::{CalibrationError, Mechanism, NoiseOf, UnknownMechanism};
+pub use noise::Noise;
 pub use plan::{Charge, FieldOverflow, NotYetInForce, PolicyRef, ReleasePlan, WithoutDp};
 pub use policy::{
     Budget, CeilingException, Change, ChargedBudget, Decision, Limit, Policy, PrivacyUnit, Refusal,
     TaskFacts, Variant, json_schema,
 };
 pub use rational::{NotExact, Rational};
-pub use release::{Expired, Grant, Noised, Protection, perturb};
+pub use release::{Expired, Grant, Noised, PerturbError, Protection, perturb};
 pub use sensitivity::{NeighboringRelation, Sensitivity};
 pub use shape::{NoSensitivity, Shape};
 pub use statement::{

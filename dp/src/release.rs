@@ -24,10 +24,38 @@
 //! ```
 //!
 //! ```compile_fail,E0382
-//! fn twice(grant: mica_dp::Grant, rng: &mut impl rand::CryptoRng) {
+//! fn twice(grant: mica_dp::Grant, first: mica_dp::Noise, second: mica_dp::Noise) {
 //!     let vdaf = mica_dap::vdaf_config::VdafConfig::Count.instantiate().unwrap();
-//!     let first = mica_dp::perturb(grant, rng, vec![0; 8].into(), &*vdaf);
-//!     let second = mica_dp::perturb(grant, rng, vec![0; 8].into(), &*vdaf);
+//!     let first = mica_dp::perturb(grant, Some(first), vec![0; 8].into(), &*vdaf);
+//!     let second = mica_dp::perturb(grant, Some(second), vec![0; 8].into(), &*vdaf);
+//! }
+//! ```
+//!
+//! Nor is noise that was used once used again, copied, printed, or made by anybody else:
+//!
+//! ```compile_fail,E0382
+//! fn reused(first: mica_dp::Grant, second: mica_dp::Grant, noise: mica_dp::Noise) {
+//!     let vdaf = mica_dap::vdaf_config::VdafConfig::Count.instantiate().unwrap();
+//!     let one = mica_dp::perturb(first, Some(noise), vec![0; 8].into(), &*vdaf);
+//!     let two = mica_dp::perturb(second, Some(noise), vec![0; 8].into(), &*vdaf);
+//! }
+//! ```
+//!
+//! ```compile_fail,E0599
+//! fn copied(noise: mica_dp::Noise) -> [mica_dp::Noise; 2] {
+//!     [noise.clone(), noise]
+//! }
+//! ```
+//!
+//! ```compile_fail,E0277
+//! fn printed(noise: mica_dp::Noise) -> String {
+//!     format!("{noise:?}")
+//! }
+//! ```
+//!
+//! ```compile_fail,E0451
+//! fn nothing(mechanism: mica_dp::Mechanism) -> mica_dp::Noise {
+//!     mica_dp::Noise { mechanism, values: vec![num_bigint::BigInt::ZERO] }
 //! }
 //! ```
 //!
@@ -42,8 +70,8 @@
 //! The noise is added by a VDAF of the library, not by code of the caller:
 //!
 //! ```compile_fail,E0308
-//! fn skips(grant: mica_dp::Grant, rng: &mut impl rand::CryptoRng, share: Vec<u8>) {
-//!     let _ = mica_dp::perturb(grant, rng, share.into(), |share: &[u8], _| share.to_vec());
+//! fn skips(grant: mica_dp::Grant, noise: mica_dp::Noise, share: Vec<u8>) {
+//!     let _ = mica_dp::perturb(grant, Some(noise), share.into(), |share: &[u8], _| share.to_vec());
 //! }
 //! ```
 //!
@@ -60,11 +88,11 @@
 
 use mica_dap::hpke::NoisedShare;
 use mica_dap::vdaf::{Vdaf, VdafError};
-use rand::CryptoRng;
 use zeroize::Zeroizing;
 
 use crate::ledger::ReleaseKey;
 use crate::mechanism::Mechanism;
+use crate::noise::Noise;
 use crate::plan::{ReleasePlan, WithoutDp};
 
 /// The permission to draw noise for one release, once. Neither `Clone` nor `Copy`.
@@ -133,23 +161,36 @@ impl NoisedShare for Noised {
     }
 }
 
-/// Adds the granted noise to an encoded aggregate share, in the field of its VDAF, one draw per coordinate.
+/// Why a share was not noised. The grant and the noise are gone: roll the transaction back.
+#[derive(Debug, thiserror::Error)]
+pub enum PerturbError {
+    /// The noise is not of the mechanism and the length that were granted, or there is none.
+    #[error("the noise at hand is not what was granted")]
+    OtherNoise,
+    /// The share is none of its VDAF.
+    #[error(transparent)]
+    Vdaf(#[from] VdafError),
+}
+
+/// Adds the granted noise to an encoded aggregate share, in the field of its VDAF. Under a written exception there is no
+/// noise to bring.
 ///
 /// # Privacy
-/// Draws once and uses the draw once: the grant is gone, and the noise with it. Adding modulo the field is
-/// post-processing. The guarantee is that of the mechanism if `rng` cannot be predicted. A share of another length
-/// than the grant's is an error. On any error the grant is gone too: roll the transaction back.
-pub fn perturb<R: CryptoRng + ?Sized>(
+/// Uses a draw once: the grant is gone, and the noise with it. Adding modulo the field is post-processing. The guarantee
+/// is that of the mechanism, which must be the granted one, if the generator that the noise is from cannot be predicted.
+/// A share of another length than the grant's is an error.
+pub fn perturb(
     grant: Grant,
-    rng: &mut R,
+    noise: Option<Noise>,
     share: Zeroizing<Vec<u8>>,
     vdaf: &dyn Vdaf,
-) -> Result<Noised, VdafError> {
-    match grant.protection {
-        Protection::Noise { mechanism, length } => {
-            let noised = vdaf.add_noise(&share, &mechanism.sample(length, rng))?;
+) -> Result<Noised, PerturbError> {
+    match (grant.protection, noise) {
+        (Protection::Noise { mechanism, length }, Some(noise)) if noise.is(&mechanism, length) => {
+            let noised = vdaf.add_noise(&share, noise.values())?;
             Ok(Noised(Zeroizing::new(noised)))
         }
-        Protection::WithoutDp(_) => Ok(Noised(share)),
+        (Protection::WithoutDp(_), None) => Ok(Noised(share)),
+        _ => Err(PerturbError::OtherNoise),
     }
 }

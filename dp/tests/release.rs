@@ -7,8 +7,8 @@ use mica_dap::vdaf::Vdaf;
 use mica_dap::vdaf_config::VdafConfig;
 use mica_dp::accountant::Span;
 use mica_dp::{
-    BudgetState, ChainHead, ChargeRequest, Decision, Grant, NoiseOf, Policy, Protection, ReleaseKey,
-    ReleasePlan, TaskFacts, ledger, parse_task_info, perturb,
+    BudgetState, ChainHead, ChargeRequest, Decision, Grant, Noise, NoiseOf, PerturbError, Policy, Protection,
+    ReleaseKey, ReleasePlan, TaskFacts, ledger, parse_task_info, perturb,
 };
 use num_bigint::BigInt;
 use rand::SeedableRng;
@@ -53,7 +53,9 @@ fn read(vdaf: &dyn Vdaf, share: &[u8]) -> Vec<i128> {
 }
 
 fn noised(plan: &ReleasePlan, vdaf: &dyn Vdaf, truth: &[i64], rng: &mut StdRng) -> Vec<i128> {
-    let noised = perturb(grant(plan), rng, share(vdaf, truth), vdaf).expect("a share of the plan's length");
+    let noise = Noise::draw(plan.mechanism(), truth.len(), rng);
+    let noised =
+        perturb(grant(plan), Some(noise), share(vdaf, truth), vdaf).expect("a share of the plan's length");
     read(vdaf, noised.for_sealing())
 }
 
@@ -110,9 +112,8 @@ fn a_written_exception_adds_nothing_until_it_expires() {
     let key = || ReleaseKey::new([1; 32], b"batch", b"");
     let grant = Grant::without_dp(&exception, key(), exception.expires() - 1).expect("still valid");
     assert!(matches!(grant.protection(), Protection::WithoutDp(_)));
-    let mut rng = StdRng::seed_from_u64(13);
     let vdaf = VdafConfig::Count.instantiate().expect("a VDAF");
-    let exact = perturb(grant, &mut rng, share(&*vdaf, &[41]), &*vdaf).expect("nothing is added");
+    let exact = perturb(grant, None, share(&*vdaf, &[41]), &*vdaf).expect("nothing is added");
     assert_eq!(read(&*vdaf, exact.for_sealing()), [41]);
     let expired = Grant::without_dp(&exception, key(), exception.expires()).expect_err("expired");
     assert!(expired.to_string().contains("has expired"));
@@ -123,8 +124,24 @@ fn a_written_exception_adds_nothing_until_it_expires() {
 fn a_share_of_another_length_is_not_noised() {
     let plan = plan(PAGE_LOAD, "page-load/v2", &VdafConfig::histogram(1000), 1000);
     let vdaf = VdafConfig::Count.instantiate().expect("a VDAF");
-    let mut rng = StdRng::seed_from_u64(14);
-    assert!(perturb(grant(&plan), &mut rng, share(&*vdaf, &[41]), &*vdaf).is_err());
+    let noise = Noise::draw(plan.mechanism(), 1000, &mut StdRng::seed_from_u64(14));
+    let perturbed = perturb(grant(&plan), Some(noise), share(&*vdaf, &[41]), &*vdaf);
+    assert!(matches!(perturbed, Err(PerturbError::Vdaf(_))));
+}
+
+#[test]
+fn only_the_granted_noise_is_added() {
+    let counter = plan(FIRST_COUNTER, "first-counter", &VdafConfig::Count, 100);
+    let other = plan(PAGE_LOAD, "page-load/v2", &VdafConfig::histogram(1000), 1000);
+    let vdaf = VdafConfig::Count.instantiate().expect("a VDAF");
+    let mut rng = StdRng::seed_from_u64(15);
+    let mut draw = |mechanism, length| Some(Noise::draw(mechanism, length, &mut rng));
+    let (mechanism, another) = (counter.mechanism(), other.mechanism());
+    for wrong in [None, draw(another, 1), draw(mechanism, 2), draw(mechanism, 0)] {
+        let perturbed = perturb(grant(&counter), wrong, share(&*vdaf, &[41]), &*vdaf);
+        assert!(matches!(perturbed, Err(PerturbError::OtherNoise)));
+    }
+    assert!(perturb(grant(&counter), draw(mechanism, 1), share(&*vdaf, &[41]), &*vdaf).is_ok());
 }
 
 #[test]

@@ -69,7 +69,9 @@ impl Verified {
             }
             Ok((tx, Ok(answer)))
         });
-        Ok(answer.await??)
+        let answer = answer.await??;
+        self.shared.noise.stock(&self.task);
+        Ok(answer)
     }
 
     /// The reports that were counted before, or whose batch is closed, are refused after all.

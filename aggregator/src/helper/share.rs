@@ -25,7 +25,7 @@ use crate::error::{self, Abort, Fault, ServerError};
 use crate::extract::{self, Authorized, Resource};
 use crate::jobs::HELPER_WORK;
 use crate::open;
-use crate::release::{self, Batch, BatchTotals, Reference};
+use crate::release::{self, Batch, BatchTotals, Portion, Reference};
 use crate::shared::Shared;
 use crate::store::helper_shares::{self, HelperShareRow, HelperShareState};
 use crate::store::helper_work::{self, NewWork, WorkKind, WorkRow};
@@ -44,9 +44,13 @@ pub(crate) async fn create(
 ) -> Result<Response, ServerError> {
     let bytes = extract::body(request, Media::AggregateShareReq, REQUEST_BYTES).await?;
     let wanted = Wanted::parse(&task, &bytes)?;
-    let asked =
-        Asked { shared: &shared, task: &task, digest: Sha256::digest(&bytes).into(), wanted: &wanted };
     let started = Instant::now();
+    let noise = match shared.limits.answers {
+        Answers::AtOnce => shared.noise.portion(&task).await,
+        Answers::Deferred => shared.noise.no_portion(),
+    };
+    let digest = Sha256::digest(&bytes).into();
+    let asked = Asked { shared: &shared, task: &task, digest, wanted: &wanted, noise: &noise };
     let (asked, bytes) = (&asked, &bytes);
     let share = shared.store.tx("aggregate_share", move |mut tx| async move {
         let outcome = asked.answer(&mut tx, bytes).await;
@@ -115,7 +119,8 @@ pub(super) async fn work(
 ) -> Result<(), ServerError> {
     let wanted = Wanted::parse(task, &row.request)?;
     let digest = Sha256::digest(&row.request).into();
-    let asked = &Asked { shared, task, digest, wanted: &wanted };
+    let noise = &shared.noise.portion(task).await;
+    let asked = &Asked { shared, task, digest, wanted: &wanted, noise };
     let released = shared.store.tx("release_helper_work", move |mut tx| async move {
         let outcome = asked.release_leased(&mut tx, row, token).await;
         error::settle(tx, outcome)
@@ -138,6 +143,7 @@ struct Asked<'a> {
     task: &'a Arc<Task>,
     digest: [u8; 32],
     wanted: &'a Wanted,
+    noise: &'a Portion,
 }
 
 /// What the leader is told.
@@ -249,7 +255,7 @@ impl Asked<'_> {
 
     /// The checks that look at what is stored, and the release. Returns the encoded share.
     async fn release(&self, tx: &mut Tx, share_id: AggregateShareId) -> Result<Vec<u8>, ServerError> {
-        let Self { shared, task, wanted, digest } = *self;
+        let Self { shared, task, wanted, digest, noise } = *self;
         if closed_intervals::overlapping(tx, task.key, wanted.queried).await? {
             return Err(self.collected());
         }
@@ -274,6 +280,7 @@ impl Asked<'_> {
             totals: &totals,
             now: shared.clock.now(),
             compute: &shared.compute,
+            noise,
             high_water: &shared.high_water,
         };
         let body = release::commit_now(tx, &batch, Reference { digest, share_id }).await;

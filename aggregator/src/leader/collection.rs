@@ -21,7 +21,7 @@ use super::peer::{self, Answer};
 use super::refusal;
 use crate::error::Abort;
 use crate::jobs::{Held, JobError, Reason};
-use crate::release::{self, Batch, ReleaseError};
+use crate::release::{self, Batch, Portion, ReleaseError};
 use crate::shared::Shared;
 use crate::store::collection_jobs::{self, CollectionJobRow, CollectionState};
 use crate::store::releases::{self, ReleaseRow};
@@ -93,10 +93,11 @@ async fn reserve(
     if !complete::at_a_glance(shared, task, &job.row, queried(task, request)?).await? {
         return Ok(Reserved::Not(Progress::Waiting));
     }
+    let noise = &shared.noise.portion(task).await;
     let outcome = shared
         .store
         .tx("reserve_release", move |mut tx| async move {
-            match try_reserve(&mut tx, shared, task, job, request).await {
+            match try_reserve(&mut tx, shared, task, (job, request), noise).await {
                 Ok(reserved) => Ok((tx, Ok(reserved))),
                 Err(ReleaseError::Store(error)) => Err(error),
                 Err(error) => {
@@ -120,8 +121,8 @@ async fn try_reserve(
     tx: &mut Tx,
     shared: &Shared,
     task: &Arc<Task>,
-    job: &Held<CollectionJobRow>,
-    request: &CollectionJobReq,
+    (job, request): (&Held<CollectionJobRow>, &CollectionJobReq),
+    noise: &Portion,
 ) -> Result<Reserved, ReleaseError> {
     tasks::lock_task(tx, task.key).await?;
     let complete = complete::under_lock(tx, task, job, queried(task, request)?).await?;
@@ -135,6 +136,7 @@ async fn try_reserve(
         totals: &totals,
         now: shared.clock.now(),
         compute: &shared.compute,
+        noise,
         high_water: &shared.high_water,
     };
     let release = release::reserve(tx, &batch).await?;

@@ -121,6 +121,7 @@ pub(crate) async fn finish(
         })
         .await?;
     task.set_trial(settled.ok_or(JobError::LeaseLost)?);
+    shared.noise.stock(task);
     Ok(())
 }
 

@@ -1,11 +1,11 @@
 //! Noise, and the seal on what is noised.
 //!
-//! The draw is used once and forgotten. Sealing takes a [`Noised`] share and nothing else, so that code which forgets
+//! A draw is used once and forgotten. Sealing takes a [`Noised`] share and nothing else, so that code which forgets
 //! the budget or the noise does not compile.
 
 use mica_dap::codec::Encode as _;
 use mica_dap::hpke::{self, AggregateShareAad, HpkeError};
-use mica_dp::{Grant, Noised, perturb};
+use mica_dp::{Grant, Noise, Noised, perturb};
 use zeroize::Zeroizing;
 
 use super::ReleaseError;
@@ -14,14 +14,15 @@ use crate::task::{Role, Task};
 /// The noised share, sealed to the collector: an encoded `HpkeCiphertext` (DAP 4.6.7).
 ///
 /// # Privacy
-/// One draw from a generator that the operating system has seeded, under the grant that paid for it.
+/// One draw, used up under the grant that paid for it. It is there before; adding it takes the same few steps for every
+/// draw.
 pub(super) fn draw(
     task: &Task,
-    grant: Grant,
+    (grant, noise): (Grant, Option<Noise>),
     share: Zeroizing<Vec<u8>>,
     request: &[u8],
 ) -> Result<Vec<u8>, ReleaseError> {
-    let noised = perturb(grant, &mut rand::rng(), share, &*task.vdaf).map_err(ReleaseError::fault)?;
+    let noised = perturb(grant, noise, share, &*task.vdaf).map_err(ReleaseError::fault)?;
     seal(task, &noised, request).map_err(ReleaseError::fault)
 }
 

@@ -16,7 +16,7 @@ use mica_service::store::{StoreError, Tx};
 use num_bigint::BigUint;
 
 use super::draw::draw;
-use super::{BatchTotals, Refused, ReleaseError};
+use super::{BatchTotals, Portion, Refused, ReleaseError};
 use crate::high_water::HighWater;
 use crate::store::releases::{self, NewRelease, ReleaseRow, ReleaseState};
 use crate::store::{Scope, buckets, closed_intervals, ledger, ledger_uses};
@@ -35,8 +35,10 @@ pub(crate) struct Batch<'a> {
     pub(crate) totals: &'a BatchTotals,
     /// The time, in seconds since the Unix epoch.
     pub(crate) now: u64,
-    /// Where noise is drawn.
+    /// Where noise is added.
     pub(crate) compute: &'a ComputePool,
+    /// The noise, drawn before.
+    pub(crate) noise: &'a Portion,
     /// How far the ledger had come.
     pub(crate) high_water: &'a HighWater,
 }
@@ -122,7 +124,11 @@ async fn record(
     } else {
         let (task, share) = (Arc::clone(task), batch.totals.share.clone());
         let request = batch.request.bytes().to_vec();
-        batch.compute.run(move || draw(&task, grant, share, &request)).await?
+        let noise = match grant.protection() {
+            Protection::Noise { mechanism, length } => Some(batch.noise.take(mechanism, *length).await),
+            Protection::WithoutDp(_) => None,
+        };
+        batch.compute.run(move || draw(&task, (grant, noise), share, &request)).await?
     };
     let release = batch.row(state, reference, mechanism, sealed_share);
     let id = match releases::replace_refunded(tx, &release).await? {

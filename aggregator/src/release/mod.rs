@@ -7,11 +7,13 @@
 
 mod draw;
 mod gate;
+mod noise;
 mod refused;
 #[cfg(test)]
 pub(crate) mod tests;
 mod totals;
 
 pub(crate) use self::gate::{Batch, Reference, commit, commit_now, refund, reserve};
+pub(crate) use self::noise::{NoiseReserve, Portion};
 pub(crate) use self::refused::{Refused, ReleaseError};
 pub(crate) use self::totals::{BatchTotals, totals};

@@ -18,7 +18,7 @@ use mica_service::store::{Store, Tx};
 use mica_service::testing::{TestDatabase, databases};
 use zeroize::Zeroizing;
 
-use super::{Batch, Refused, ReleaseError, commit, refund, reserve, totals};
+use super::{Batch, NoiseReserve, Refused, ReleaseError, commit, refund, reserve, totals};
 use crate::auth::{Bearer, TokenHash};
 use crate::high_water::HighWater;
 use crate::store::buckets::{self, BucketDelta};
@@ -110,6 +110,7 @@ struct World {
     task: Arc<Task>,
     store: Store,
     compute: ComputePool,
+    noise: NoiseReserve,
     high_water: HighWater,
     request: CollectionJobReq,
     query: Interval,
@@ -121,10 +122,12 @@ impl World {
         let mut worlds = Vec::new();
         for database in databases().await {
             let query = Interval::new(Time(9), Duration(3)).expect("an interval");
+            let compute = ComputePool::with_threads(1);
             let world = Self {
                 task: task(),
                 store: database.open(migrator()).await.expect("a fresh database"),
-                compute: ComputePool::with_threads(1),
+                noise: NoiseReserve::new(compute.clone()),
+                compute,
                 high_water: HighWater::default(),
                 request: CollectionJobReq::new(Query::time_interval(query), Vec::new()),
                 query,
@@ -152,6 +155,7 @@ impl World {
     async fn try_reserve(&self, tx: &mut Tx) -> Result<i64, ReleaseError> {
         let totals =
             totals(tx, &self.compute, &self.task, self.query, &[]).await?.expect("there are reports");
+        let noise = &self.noise.portion(&self.task).await;
         let batch = Batch {
             task: &self.task,
             closes: self.query.into(),
@@ -159,6 +163,7 @@ impl World {
             totals: &totals,
             now: 5,
             compute: &self.compute,
+            noise,
             high_water: &self.high_water,
         };
         reserve(tx, &batch).await
