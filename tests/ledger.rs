@@ -5,12 +5,15 @@ use std::process::Command;
 use std::time::Duration;
 
 use mica_collector::{CollectError, Outcome};
+use mica_dap::collection::{CollectionJobReq, Query};
+use mica_dap::media::Media;
 use mica_dap::problem::ProblemDocument;
 use mica_dap::time::Interval;
 use mica_dap::vdaf::Measurement;
 use mica_dap::vdaf_config::VdafConfig;
-use mica_tests::{Parties, Plan, eventually, mica, now};
+use mica_tests::{Parties, Plan, Wire, eventually, mica, now};
 use serde_json::Value;
+use tokio::task::JoinSet;
 
 /// What a command printed, and how it ended.
 struct Ran {
@@ -217,4 +220,37 @@ async fn a_policy_file_that_changed_is_taken_up_at_a_hangup_or_refused_with_its_
     told("the policy was read again and is in force").await;
     let detail = refused(&parties, batches[2]).await.detail.expect("a sentence");
     assert!(detail.contains("0 of 0.2 left"), "{detail}");
+}
+
+/// The same request fifty times at once, after a power cut and after a DELETE: one job, one draw, one charge on each side.
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_who_ask_for_one_batch_at_once_get_one_answer_and_cost_one_charge() {
+    let (mut parties, batches) = parties(1).await;
+    let request = CollectionJobReq::new(Query::time_interval(batches[0]), Vec::new());
+    let (url, token) = (parties.task.collections_url(), parties.task.collector_to_leader.clone());
+    let fifty = async || {
+        let mut asked = JoinSet::new();
+        for _ in 0..50 {
+            let (url, token, body) = (url.clone(), token.clone(), request.bytes().to_vec());
+            asked.spawn(async move {
+                Wire::default().post_with_token(&url, Media::CollectionJobReq, &token, body).await
+            });
+        }
+        asked.join_all().await
+    };
+    assert!(fifty().await.iter().all(|reply| reply.status == 200));
+    collect(&parties, batches[0]).await.expect("the budget lasts");
+    let answers = fifty().await;
+    assert!(!answers[0].body.is_empty());
+    assert!(answers.iter().all(|reply| reply.body == answers[0].body));
+    parties.kill_leader();
+    parties.start_leader().await;
+    assert!(fifty().await.iter().all(|reply| reply.body == answers[0].body));
+    let collector = parties.task.collector();
+    let collection = collector.collect(batches[0]).await.expect("the same job");
+    collector.delete(&collection).await.expect("it is the collector's own");
+    assert!(fifty().await.iter().all(|reply| reply.problem() == "batchOverlap"));
+    for database in [parties.leader_database().await, parties.helper_database().await] {
+        assert_eq!(database.verified_ledger().await.len(), 2, "a charge and its commit");
+    }
 }
