@@ -55,7 +55,7 @@ async fn helper_killed_again_and_again_counts_every_report_once() {
         tokio::time::sleep(Duration::from_millis(100)).await;
         parties.start_helper().await;
     }
-    let broken = parties.proxy.seen("aggregation_jobs").iter().filter(|job| job.answers.is_empty()).count();
+    let broken = parties.proxy.posted("aggregation_jobs").iter().filter(|job| job.answers.is_empty()).count();
     assert!(broken > 0, "no job was under way at any power cut");
     assert_exact(&parties, &reports, &sample).await;
 }
@@ -93,14 +93,14 @@ async fn a_network_that_loses_and_repeats_messages_changes_nothing() {
     }
     assert_exact(&parties, &reports, &sample).await;
 
-    let exchanges = parties.proxy.seen("aggregation_jobs");
+    let exchanges = parties.proxy.posted("aggregation_jobs");
     assert!(exchanges.len() >= 8, "three retries and five jobs, but {}", exchanges.len());
     let jobs: BTreeSet<_> = exchanges.iter().map(|exchange| exchange.request.clone()).collect();
     assert_eq!(jobs.len(), 5, "a job that is tried again sends the same bytes");
     let mut database = parties.helper_database().await;
     let done = database.number("SELECT CAST(COUNT(*) AS BIGINT) FROM helper_jobs").await;
     assert_eq!(done, 5, "a job that comes again is done once");
-    for exchange in exchanges.iter().chain(&parties.proxy.seen("aggregate_shares")) {
+    for exchange in exchanges.iter().chain(&parties.proxy.posted("aggregate_shares")) {
         for (status, answer) in &exchange.answers {
             assert_eq!(*status, 200);
             let same = |other: &&mica_tests::Exchange| other.request == exchange.request;
@@ -108,7 +108,7 @@ async fn a_network_that_loses_and_repeats_messages_changes_nothing() {
             assert!(others.clone().all(|(_, other)| other == answer), "the same bytes get the same answer");
         }
     }
-    let shares = parties.proxy.seen("aggregate_shares");
+    let shares = parties.proxy.posted("aggregate_shares");
     assert!(shares.len() >= 2);
     let answers: BTreeSet<_> = shares.iter().flat_map(|share| share.answers.clone()).collect();
     assert_eq!(answers.len(), 1, "a share that is asked for again is the same share");
@@ -124,7 +124,7 @@ async fn leader_killed_during_a_collection_draws_and_charges_once() {
     parties.proxy.fail("aggregate_shares", Fault::HoldAnswer);
     let collector = parties.task.collector();
     let collection = collector.collect(interval_of(&reports)).await.unwrap();
-    eventually("the helper to commit", PATIENCE, async || parties.proxy.seen("aggregate_shares").pop()).await;
+    eventually("the helper to commit", PATIENCE, async || parties.proxy.posted("aggregate_shares").pop()).await;
     parties.kill_leader();
     let mut database = parties.leader_database().await;
     let drawn = database.bytes("SELECT sealed_share FROM releases").await;
@@ -138,7 +138,7 @@ async fn leader_killed_during_a_collection_draws_and_charges_once() {
     assert_eq!(leader.bytes("SELECT sealed_share FROM releases").await, drawn, "a second draw");
     assert_eq!(charges(&leader).await, 1);
     assert_eq!(charges(&parties.helper_database().await).await, 1);
-    let asked = parties.proxy.seen("aggregate_shares");
+    let asked = parties.proxy.posted("aggregate_shares");
     assert!(asked.len() >= 2);
     let distinct: BTreeSet<_> =
         asked.iter().map(|share| (share.request.clone(), share.answers.clone())).collect();
@@ -154,7 +154,7 @@ async fn helper_killed_during_a_collection_draws_and_charges_once() {
     parties.proxy.fail("aggregate_shares", Fault::LoseAnswer);
     let collector = parties.task.collector();
     let collection = collector.collect(interval_of(&reports)).await.unwrap();
-    eventually("the helper to commit", PATIENCE, async || parties.proxy.seen("aggregate_shares").pop()).await;
+    eventually("the helper to commit", PATIENCE, async || parties.proxy.posted("aggregate_shares").pop()).await;
     parties.kill_helper();
     parties.start_helper().await;
     let outcome = wait(&collector, &collection).await;
@@ -162,7 +162,7 @@ async fn helper_killed_during_a_collection_draws_and_charges_once() {
     assert_eq!(charges(&parties.leader_database().await).await, 1);
     assert_eq!(charges(&parties.helper_database().await).await, 1);
     let shares: BTreeSet<_> =
-        parties.proxy.seen("aggregate_shares").iter().flat_map(|share| share.answers.clone()).collect();
+        parties.proxy.posted("aggregate_shares").iter().flat_map(|share| share.answers.clone()).collect();
     assert_eq!(shares.len(), 1, "the helper sent two different shares of one batch");
 }
 

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
-use http::{Request, Response, Uri, header};
+use http::{Method, Request, Response, Uri, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -32,6 +32,8 @@ pub enum Fault {
 /// One exchange that came by.
 #[derive(Clone, Debug)]
 pub struct Exchange {
+    /// What was asked of the path.
+    pub method: Method,
     /// The path that was asked.
     pub path: String,
     /// The content of the request.
@@ -65,9 +67,15 @@ impl Proxy {
         Self { state, server }
     }
 
-    /// The next exchange whose path holds `part` fails like this. Called again, the one after it.
+    /// The next POST to a path that holds `part` fails like this. Called again, the one after it.
     pub fn fail(&self, part: &str, fault: Fault) {
         lock(&self.state.faults).push_back((part.to_owned(), fault));
+    }
+
+    /// POSTs to paths that hold `part`, in the order in which they ended.
+    #[must_use]
+    pub fn posted(&self, part: &str) -> Vec<Exchange> {
+        self.seen(part).into_iter().filter(|exchange| exchange.method == Method::POST).collect()
     }
 
     /// Exchanges whose path holds `part`, in the order in which they ended.
@@ -103,8 +111,9 @@ impl State {
         let (head, body) = request.into_parts();
         let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
         let path = head.uri.path().to_owned();
-        let fault = self.next_fault(&path);
-        let mut exchange = Exchange { path, request: body.clone(), answers: Vec::new(), fault };
+        let fault = if head.method == Method::POST { self.next_fault(&path) } else { None };
+        let (method, request) = (head.method.clone(), body.clone());
+        let mut exchange = Exchange { method, path, request, answers: Vec::new(), fault };
         let times = match fault {
             Some(Fault::LoseRequest) => 0,
             Some(Fault::Repeat) => 2,
