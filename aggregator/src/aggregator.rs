@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use mica_dp::Policy;
 use mica_service::clock::Clock;
@@ -142,6 +143,12 @@ impl Aggregator {
             uploads,
         };
         Ok(Self { shared: Arc::new(shared), writing, tls: None })
+    }
+
+    /// Counts how often the leader has looked through the waiting collections of a task: seldom, while nothing happens.
+    #[must_use]
+    pub fn passes_over_collections(&self) -> Arc<AtomicU64> {
+        self.shared.looks.passes()
     }
 
     /// Takes part in tasks that come with a request, under these terms.

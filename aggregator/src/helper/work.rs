@@ -5,6 +5,7 @@
 //! problem from then on; what fails through a fault of ours is tried again, but not for ever: a request that a worker
 //! panics over, or dies of, would take its time from all others.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,30 +35,30 @@ pub(crate) async fn drive(shared: Arc<Shared>, shutdown: Shutdown) {
     // A replica may take requests in that this process works on. Where all are answered at once, there is only what an
     // earlier process has left.
     let poll = if shared.limits.answers == Answers::Deferred { POLL } else { SELDOM };
+    let (mut wanted, mut look) = (BTreeSet::new(), true);
     while !shutdown.is_triggered() {
-        let mut crowded = false;
-        match tasks_with_work(&shared).await {
-            Ok(tasks) => {
-                let (served, unserved): (Vec<i64>, Vec<i64>) =
-                    tasks.into_iter().partition(|task| shared.tasks.by_key(*task).is_some());
-                if !unserved.is_empty() {
-                    forget_expired(&shared).await;
-                }
-                for task in served {
-                    if crew.has_room(task) {
-                        crew.spawn(task, work(Arc::clone(&shared), task, shutdown.clone()));
-                    } else {
-                        crowded = true;
-                    }
-                }
+        if look {
+            match tasks_with_work(&shared).await {
+                Ok(tasks) => wanted.extend(tasks),
+                Err(error) => tracing::error!(%error, kind = HELPER_WORK, "could not look for work"),
             }
-            Err(error) => tracing::error!(%error, kind = HELPER_WORK, "could not look for work"),
         }
-        tokio::select! {
-            _ = sleeper.sleep(poll) => {}
-            () = crew.next_done(crowded) => {}
-            () = shutdown.wait() => {}
+        if wanted.iter().any(|task| shared.tasks.by_key(*task).is_none()) {
+            forget_expired(&shared).await;
         }
+        wanted.retain(|task| {
+            let known = shared.tasks.by_key(*task).is_some();
+            let room = known && crew.has_room(*task);
+            if room {
+                crew.spawn(*task, work(Arc::clone(&shared), *task, shutdown.clone()));
+            }
+            known && !room
+        });
+        look = tokio::select! {
+            _ = sleeper.sleep(poll) => true,
+            achieved = crew.next_done(!wanted.is_empty()) => achieved,
+            () = shutdown.wait() => false,
+        };
     }
     crew.all_done().await;
 }

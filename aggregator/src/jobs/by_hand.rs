@@ -21,8 +21,8 @@ pub(crate) async fn aggregate(shared: &Arc<Shared>) -> Result<bool, StoreError> 
 /// Steps every collection that is due once, then tells the helper what it may forget. Whether there was any task with a
 /// collection.
 pub(crate) async fn collect(shared: &Arc<Shared>) -> Result<bool, StoreError> {
+    shared.looks.forget();
     let tasks = driver::tasks_with_work(shared, Kind::Collection).await?;
-    shared.looks.woken();
     for task in &tasks {
         collections::step_all(shared, *task, &Shutdown::new()).await?;
     }

@@ -1,10 +1,8 @@
 //! The collections of a task, stepped. Most of them wait for reports, some for days: one that waits is looked at when
 //! something has happened and seldom otherwise, and looking writes nothing.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use mica_dap::id::CollectionJobId;
 use mica_service::shutdown::Shutdown;
@@ -15,7 +13,7 @@ use super::heartbeat::{Heartbeat, Lease};
 use super::{Held, JobError};
 use crate::leader::collection::{self, Progress};
 use crate::shared::Shared;
-use crate::store::collection_jobs::{self, CollectionJobRow};
+use crate::store::collection_jobs::{self, CollectionJobRow, Place};
 use crate::store::stuck;
 
 /// Steps every collection of the task that is due and has something to do, each once. Whether one came to its end.
@@ -24,11 +22,12 @@ pub(super) async fn step_all(
     task: i64,
     shutdown: &Shutdown,
 ) -> Result<bool, StoreError> {
-    let (mut settled, mut last) = (false, None);
     let began = shared.clock.now();
+    let pass = shared.looks.begin(task, began);
+    let (mut settled, mut after) = (false, pass.since.map(|since| (since, 0, Vec::new())));
     // Those that wait are due all the same: only what comes after the last of them is new.
     loop {
-        let page = due(shared, task, began, last.as_ref()).await?;
+        let page = due(shared, task, began, after.as_ref()).await?;
         for row in &page {
             if shutdown.is_triggered() {
                 return Ok(settled);
@@ -36,26 +35,24 @@ pub(super) async fn step_all(
             settled |= look(shared, row).await?;
         }
         if (page.len() as u64) < PAGE {
+            shared.looks.end(task, &pass);
             return Ok(settled);
         }
-        last = page.into_iter().next_back();
+        after = page.last().map(CollectionJobRow::place);
     }
 }
 
 /// Steps a collection that has something to do. Whether it came to its end.
 async fn look(shared: &Arc<Shared>, row: &CollectionJobRow) -> Result<bool, StoreError> {
     // Before the look, so that what happens during it makes the next look worth while.
-    let now = shared.looks.now();
-    if shared.looks.was_looked_at(&row.id, now) {
-        return Ok(false);
-    }
+    let Some(now) = shared.looks.worth_while(row.task, &row.id) else { return Ok(false) };
     if collection::worth_a_step(shared, row).await? {
         return step(shared, &row.id).await;
     }
     if row.reason.is_some() {
         forget_trouble(shared, row).await?;
     }
-    shared.looks.looked_at(row.id, now);
+    shared.looks.looked_at(row.task, row.id, now);
     Ok(false)
 }
 
@@ -75,7 +72,7 @@ async fn due(
     shared: &Shared,
     task: i64,
     now: u64,
-    after: Option<&CollectionJobRow>,
+    after: Option<&Place>,
 ) -> Result<Vec<CollectionJobRow>, StoreError> {
     shared
         .store
@@ -106,6 +103,10 @@ async fn step(shared: &Arc<Shared>, id: &CollectionJobId) -> Result<bool, StoreE
         shared.paces.collections.measure(1, began.elapsed());
     }
     settle(shared, &job, done).await?;
+    if settled {
+        // Another collection may have the batch now, or never.
+        shared.looks.changed(job.row.task);
+    }
     Ok(settled)
 }
 
@@ -144,70 +145,5 @@ async fn settle(
         .await
 }
 
-/// When each waiting collection was looked at last, in this process.
-#[derive(Default)]
-pub(crate) struct Looks {
-    /// How often something has happened.
-    events: AtomicU64,
-    last: Mutex<HashMap<CollectionJobId, Look>>,
-}
-
-/// A moment, in the time of a clock and in what had happened until then.
-#[derive(Clone, Copy)]
-struct Look {
-    at: Instant,
-    events: u64,
-}
-
-impl Looks {
-    /// Something has happened: everything is worth a look.
-    pub(super) fn woken(&self) {
-        self.events.fetch_add(1, Ordering::SeqCst);
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.clear();
-    }
-
-    fn now(&self) -> Look {
-        Look { at: Instant::now(), events: self.events.load(Ordering::SeqCst) }
-    }
-
-    fn looked_at(&self, id: CollectionJobId, look: Look) {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).insert(id, look);
-    }
-
-    /// Whether another look would find what the last one found. Other processes on the same database are not heard of, so
-    /// that this never lasts.
-    fn was_looked_at(&self, id: &CollectionJobId, now: Look) -> bool {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.get(id).is_some_and(|last| {
-            last.events == now.events && now.at.saturating_duration_since(last.at) < BETWEEN_LOOKS
-        })
-    }
-}
-
 /// How many collections of a task are read at a time.
 const PAGE: u64 = 1_000;
-
-/// How long a waiting collection is left alone while nothing is heard.
-const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_collection_that_waits_is_left_alone_until_something_happens_or_time_has_passed() {
-        let looks = Looks::default();
-        let (one, other) = (CollectionJobId::new([1; 16]), CollectionJobId::new([2; 16]));
-        let began = looks.now();
-        looks.looked_at(one, began);
-        assert!(looks.was_looked_at(&one, looks.now()));
-        assert!(!looks.was_looked_at(&other, looks.now()));
-        let later = Look { at: began.at + BETWEEN_LOOKS, ..looks.now() };
-        assert!(!looks.was_looked_at(&one, later));
-        looks.woken();
-        assert!(!looks.was_looked_at(&one, looks.now()));
-        looks.looked_at(one, began);
-        assert!(!looks.was_looked_at(&one, looks.now()), "it was looked at before that happened");
-    }
-}

@@ -48,15 +48,16 @@ impl Crew {
         self.of.insert(handle.id(), (task, peer));
     }
 
-    /// Waits until it is worth looking for work again: somebody is done and has achieved something, or left a place that
-    /// was `wanted`. Who achieved nothing would find the same again, at once and for ever.
-    pub(crate) async fn next_done(&mut self, wanted: bool) {
+    /// Waits until somebody is done who has achieved something, so that there may be more, or has left a place that is
+    /// `wanted`. Whether it was the former: who achieved nothing would find the same again, at once and for ever.
+    pub(crate) async fn next_done(&mut self, wanted: bool) -> bool {
         while let Some(done) = self.running.join_next_with_id().await {
-            if self.forget(done) || wanted {
-                return;
+            let achieved = self.forget(done);
+            if achieved || wanted {
+                return achieved;
             }
         }
-        std::future::pending::<()>().await;
+        std::future::pending().await
     }
 
     /// Waits until everybody is done.
@@ -98,7 +99,7 @@ mod tests {
         assert!(!crew.has_room(1));
         assert!(crew.has_room(2));
         crew.spawn(2, async { panic!("on purpose") });
-        crew.next_done(true).await;
+        assert!(!crew.next_done(true).await);
         assert!(crew.has_room(2), "who failed has left");
     }
 

@@ -1,5 +1,6 @@
 //! The drivers: woken when there is work, looking by themselves now and then, quiet otherwise.
 
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,33 +53,32 @@ async fn drive_kind(kind: Kind, shared: Arc<Shared>, shutdown: Shutdown) {
     };
     let mut sleeper = shared.wake().sleeper(name);
     let mut crew = Crew::new(most_per_task);
+    // The tasks that nobody has looked at since there was a reason to.
+    let mut wanted = BTreeSet::new();
+    let mut look = true;
     while !shutdown.is_triggered() {
-        let mut crowded = false;
-        match tasks_with_work(&shared, kind).await {
-            Ok(tasks) => {
-                for task in tasks {
-                    let Some(peer) = shared.tasks.by_key(task).map(|task| peer_of(&task)) else {
-                        forgotten::give_up(&shared, task).await;
-                        continue;
-                    };
-                    if crew.has_room_with(task, peer) {
-                        crew.spawn_with(task, peer, work(kind, Arc::clone(&shared), task, shutdown.clone()));
-                    } else {
-                        crowded = true;
-                    }
-                }
+        if look {
+            match tasks_with_work(&shared, kind).await {
+                Ok(tasks) => wanted.extend(tasks),
+                Err(error) => tracing::error!(%error, kind = name, "could not look for work"),
             }
-            Err(error) => tracing::error!(%error, kind = name, "could not look for work"),
         }
-        tokio::select! {
-            woken = sleeper.sleep(POLL) => {
-                if woken && matches!(kind, Kind::Collection) {
-                    shared.looks.woken();
-                }
+        for task in wanted.iter().filter(|task| shared.tasks.by_key(**task).is_none()) {
+            forgotten::give_up(&shared, *task).await;
+        }
+        wanted.retain(|task| {
+            let Some(peer) = shared.tasks.by_key(*task).map(|task| peer_of(&task)) else { return false };
+            let room = crew.has_room_with(*task, peer);
+            if room {
+                crew.spawn_with(*task, peer, work(kind, Arc::clone(&shared), *task, shutdown.clone()));
             }
-            () = crew.next_done(crowded) => {}
-            () = shutdown.wait() => {}
-        }
+            !room
+        });
+        look = tokio::select! {
+            _ = sleeper.sleep(POLL) => true,
+            achieved = crew.next_done(!wanted.is_empty()) => achieved,
+            () = shutdown.wait() => false,
+        };
     }
     crew.all_done().await;
 }
@@ -99,7 +99,10 @@ pub(super) async fn tasks_with_work(shared: &Shared, kind: Kind) -> Result<Vec<i
         .read("tasks_with_work", move |mut tx| async move {
             let tasks = match kind {
                 Kind::Aggregation => store::aggregation_jobs::tasks_with_work(&mut tx, now).await?,
-                Kind::Collection => store::collection_jobs::tasks_with_work(&mut tx, now).await?,
+                Kind::Collection => {
+                    let tasks = store::collection_jobs::tasks_with_work(&mut tx, now).await?;
+                    shared.looks.worth_a_pass(&tasks)
+                }
                 Kind::Leftovers => store::leftovers::tasks_with_work(&mut tx, now).await?,
             };
             Ok((tx, tasks))

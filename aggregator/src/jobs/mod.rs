@@ -14,6 +14,7 @@ mod driver;
 mod forgotten;
 mod heartbeat;
 mod leftovers;
+mod looks;
 mod reason;
 
 use std::fmt;
@@ -22,12 +23,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use mica_service::clock::Clock;
 use mica_service::store::StoreError;
 
+use crate::shared::Shared;
 use crate::store::LeaseToken;
 
-pub(crate) use collections::Looks;
 pub(crate) use crew::Crew;
 pub(crate) use driver::drive;
 pub(crate) use heartbeat::{Heartbeat, Lease};
+pub(crate) use looks::Looks;
 pub use reason::Reason;
 
 /// Sleepers under this name form and run aggregation jobs.
@@ -47,6 +49,13 @@ pub(crate) const LEASE_SECONDS: u64 = 15;
 /// Seconds until the next try after `attempts` that failed.
 pub(crate) fn pause(attempts: u64, clock: &Clock) -> u64 {
     backoff::seconds(attempts, clock)
+}
+
+/// What is in a batch of the task has changed, in a transaction that is committed: its collections may have something to
+/// do now.
+pub(crate) fn batch_changed(shared: &Shared, task: i64) {
+    shared.looks.changed(task);
+    shared.wake().notify(COLLECTION);
 }
 
 /// A row and the lease that this process holds on it.

@@ -19,7 +19,7 @@ use mica_dap::resource;
 use super::refusal;
 use crate::error::{Abort, ServerError};
 use crate::extract::{self, Authorized, Resource};
-use crate::jobs::COLLECTION;
+use crate::jobs::{self, COLLECTION};
 use crate::open;
 use crate::shared::Shared;
 use crate::store::collection_jobs::{self, CollectionJobRow, CollectionState, NewCollectionJob};
@@ -107,10 +107,10 @@ pub(crate) async fn delete(
                 refusal::withdraw(&mut tx, task_too, &job).await?;
             }
             let deleted = collection_jobs::delete(&mut tx, key, &id).await?;
-            tx.wake(COLLECTION);
             Ok((tx, deleted))
         })
         .await?;
+    jobs::batch_changed(&shared, key);
     if deleted { Ok(StatusCode::OK.into_response()) } else { Err(unknown(&task).into()) }
 }
 

@@ -13,7 +13,7 @@ use mica_service::store::{StoreError, Tx};
 
 use super::form_jobs::most_reports;
 use crate::error::Fault;
-use crate::jobs::{COLLECTION, Held, JobError};
+use crate::jobs::{self, Held, JobError};
 use crate::shared::Shared;
 use crate::store;
 use crate::store::aggregation_jobs::JobRow;
@@ -116,12 +116,12 @@ pub(crate) async fn finish(
             if let Some(url) = left_at {
                 store::leftovers::insert(&mut tx, task.key, url, now).await?;
             }
-            tx.wake(COLLECTION);
             Ok((tx, Some(trial)))
         })
         .await?;
     task.set_trial(settled.ok_or(JobError::LeaseLost)?);
     shared.noise.stock(task);
+    jobs::batch_changed(shared, task.key);
     Ok(())
 }
 

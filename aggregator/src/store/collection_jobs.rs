@@ -83,6 +83,14 @@ pub struct CollectionJobRow {
     pub created_at: u64,
 }
 
+impl CollectionJobRow {
+    /// Where it stands among those that are due.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        (self.next_try_at, self.created_at, self.id.as_bytes().to_vec())
+    }
+}
+
 /// Stores a job that anybody may take up at once. False when a live job of the task has the same request (or the
 /// identifier is taken).
 pub async fn insert(tx: &mut Tx, job: &NewCollectionJob) -> Result<bool, StoreError> {
@@ -139,30 +147,38 @@ pub async fn live_by_request(
     row.as_ref().map(read).transpose()
 }
 
-/// The tasks that have a job which is due.
-pub async fn tasks_with_work(tx: &mut Tx, now: u64) -> Result<Vec<i64>, StoreError> {
+/// The tasks that have a job which is due, and when the newest of them became so.
+pub async fn tasks_with_work(tx: &mut Tx, now: u64) -> Result<Vec<(i64, u64)>, StoreError> {
     let rows = sqlx::query(
         "-- tasks_with_collection_work
-         SELECT DISTINCT task FROM collection_jobs
-         WHERE state IN ('pending', 'closing', 'reserved', 'abandoned') AND lease_until <= $1 AND next_try_at <= $1",
+         SELECT task, MAX(next_try_at) AS newest FROM collection_jobs
+         WHERE state IN ('pending', 'closing', 'reserved', 'abandoned') AND lease_until <= $1 AND next_try_at <= $1
+         GROUP BY task",
     )
     .bind(signed(now)?)
     .fetch_all(tx.connection())
     .await?;
-    rows.iter().map(|row| Fields::of("collection_jobs", row).integer("task")).collect()
+    let read = |row| {
+        let fields = Fields::of("collection_jobs", row);
+        Ok((fields.integer("task")?, fields.unsigned("newest")?))
+    };
+    rows.iter().map(read).collect()
 }
 
-/// The jobs of the task that are due, those that wait longest first: those that come after the job `after`, at most
+/// Where a job stands among those that are due: when it became so, when it was asked for, its identifier.
+pub type Place = (u64, u64, Vec<u8>);
+
+/// The jobs of the task that are due, those that wait longest first: those that come after the place `after`, at most
 /// `limit`. Looking at them takes none of them up, and writes nothing.
 pub async fn due(
     tx: &mut Tx,
     task: i64,
     now: u64,
-    after: Option<&CollectionJobRow>,
+    after: Option<&Place>,
     limit: u64,
 ) -> Result<Vec<CollectionJobRow>, StoreError> {
     let (next_try_at, created_at, id) = match after {
-        Some(row) => (signed(row.next_try_at)?, signed(row.created_at)?, row.id.as_bytes().as_slice()),
+        Some((next_try_at, created_at, id)) => (signed(*next_try_at)?, signed(*created_at)?, id.as_slice()),
         None => (-1, -1, [].as_slice()),
     };
     let rows = sqlx::query(

@@ -35,6 +35,7 @@ mod leader_steps;
 mod leader_stuck;
 mod leader_upload_checks;
 mod leader_uploads;
+mod leader_waiting;
 mod ledger_races;
 mod ledger_windows;
 mod pair;
