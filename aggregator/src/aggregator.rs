@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 
 use crate::admin::{self, Desk};
 use crate::auth::TokenHash;
+use crate::crowd::Crowd;
 use crate::enrol::{EnrolError, Rules, enrol};
 use crate::helper::work;
 use crate::high_water::{FollowError, HighWater};
@@ -123,7 +124,7 @@ impl Aggregator {
         let (uploads, writing) =
             SegmentWriter::new(store.clone(), clock.clone(), limits.clone(), Arc::clone(&paces));
         let tasks = Tasks::load(store.clone(), clock.clone(), role, policy).await?;
-        let room = limits.room(role);
+        let (room, crowd) = (limits.room(role), Crowd::new(limits.helper_jobs));
         let looks = Looks::default();
         let noise = NoiseReserve::new(compute.clone());
         let shared = Shared {
@@ -136,6 +137,7 @@ impl Aggregator {
             keys,
             limits,
             room,
+            crowd,
             paces,
             looks,
             noise,

@@ -83,7 +83,7 @@ impl TokenHash {
         if bool::from(hash.ct_eq(&self.0)) {
             return Ok(());
         }
-        Err(Abort::plain(StatusCode::FORBIDDEN, "the bearer token is not the one of this task"))
+        Err(Abort::plain(StatusCode::FORBIDDEN, "the bearer token is not the one that is expected here"))
     }
 }
 

@@ -75,6 +75,13 @@ pub struct Config {
     /// How fast the bodies of requests must come; slower ones are told 408.
     #[serde(default)]
     pub bodies: BodyPace,
+    /// Leader: the most collections of one task that are open at once; more are told 429.
+    #[serde(default = "default_open_collections")]
+    pub max_open_collections: u64,
+    /// Helper: the most aggregation jobs that are worked on at once; more are told 503. A task gets half of what the
+    /// others leave.
+    #[serde(default = "default_helper_jobs")]
+    pub max_helper_jobs: usize,
     /// Helper: `at-once`, or `deferred` to take requests in and answer them when the leader asks again.
     #[serde(default)]
     pub answers: Answers,
@@ -184,6 +191,8 @@ impl Config {
             queued_bytes: self.max_buffered_bytes,
             body_pace: self.bodies,
             answers: self.answers,
+            open_collections: self.max_open_collections,
+            helper_jobs: self.max_helper_jobs,
             min_batch_size_floor: self.limits.min_batch_size_floor,
             ..Limits::default()
         }
@@ -192,6 +201,14 @@ impl Config {
 
 fn default_upload_bytes() -> usize {
     Limits::default().upload_bytes
+}
+
+fn default_open_collections() -> u64 {
+    Limits::default().open_collections
+}
+
+fn default_helper_jobs() -> usize {
+    Limits::default().helper_jobs
 }
 
 fn default_buffered_bytes() -> usize {

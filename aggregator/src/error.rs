@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use mica_dap::id::TaskId;
-use mica_dap::problem::Problem;
+use mica_dap::problem::{Problem, printable};
 use mica_dap::report_error::ReportError;
 use mica_service::store::{StoreError, Tx};
 use serde::{Deserialize, Serialize};
@@ -174,10 +174,6 @@ impl Document {
             MEMBERS.contains(&name.as_str()) && (value.is_string() || value.is_number())
         });
     }
-}
-
-fn printable(text: &str) -> String {
-    text.chars().filter(|letter| !letter.is_control()).take(LONGEST_TEXT).collect()
 }
 
 impl fmt::Display for Abort {
@@ -348,9 +344,6 @@ const MEMBERS: [&str; 11] = [
 
 /// The most bytes of a document that are looked at.
 const LARGEST_DOCUMENT: usize = 64 << 10;
-
-/// The most characters of one text in it that are kept.
-const LONGEST_TEXT: usize = 400;
 
 const PROBLEM_JSON: &str = "application/problem+json";
 

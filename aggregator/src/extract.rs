@@ -21,6 +21,7 @@ use mica_service::listener::is_too_slow;
 use mica_service::room::{Place, Refused};
 
 use crate::credential::Presented;
+use crate::crowd::Guest;
 use crate::error::{Abort, ServerError};
 use crate::shared::Shared;
 use crate::store::tasks::Origin;
@@ -170,6 +171,21 @@ pub(crate) async fn admitted(
     read.await.map_err(|abort| about(abort, task))
 }
 
+/// The same for a request of the leader: a task gets no more than its part of what is worked on at once.
+pub(crate) async fn admitted_job(
+    request: Request,
+    media: Media,
+    shared: &Shared,
+    task: &Task,
+) -> Result<(Bytes, (Place, Guest)), ServerError> {
+    // A leader with the same settings counts reports, we count the request around them.
+    let limit = shared.limits.job_bytes.saturating_mul(2);
+    let (bytes, place) = admitted(request, media, limit, shared).await?;
+    let full = || Abort::overloaded(shared.when_full()).in_task(&task.id);
+    let guest = shared.crowd.enter(task.id).ok_or_else(full)?;
+    Ok((bytes, (place, guest)))
+}
+
 /// A success with a message in it.
 pub(crate) fn message(media: Media, bytes: impl Into<Body>) -> Response {
     let mut response = Response::new(bytes.into());
@@ -198,6 +214,11 @@ fn check_head(headers: &HeaderMap, media: Media, limit: usize) -> Result<(), Abo
     let only = values.next().filter(|_| values.next().is_none()).and_then(|value| value.to_str().ok());
     if !only.is_some_and(|value| media.matches(value)) {
         let detail = format!("this resource takes {}", media.header());
+        return Err(Abort::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+    }
+    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    if !codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        let detail = "bodies are taken as they are, without a content coding";
         return Err(Abort::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
     let Some(length) = headers.get(header::CONTENT_LENGTH) else { return Ok(()) };

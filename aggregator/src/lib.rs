@@ -14,6 +14,7 @@ mod by_hand;
 mod callers;
 pub mod config;
 pub mod credential;
+mod crowd;
 pub mod enrol;
 pub mod error;
 mod extract;

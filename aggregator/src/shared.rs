@@ -11,6 +11,7 @@ use mica_service::store::Store;
 use mica_service::wake::Wake;
 
 use crate::config::Answers;
+use crate::crowd::Crowd;
 use crate::high_water::HighWater;
 use crate::hpke_keys::Keys;
 use crate::jobs::Looks;
@@ -40,6 +41,8 @@ pub struct Shared {
     pub limits: Limits,
     /// What may be in memory at once: uploads at the leader, aggregation jobs at the helper.
     pub room: Room,
+    /// Whose aggregation jobs the helper works on right now.
+    pub(crate) crowd: Arc<Crowd>,
     /// How long work takes here.
     pub paces: Arc<Paces>,
     /// Which collections were looked at and have nothing to do.
@@ -84,6 +87,8 @@ pub struct Limits {
     pub body_pace: BodyPace,
     /// How many aggregation jobs the helper works on at the same time before more are refused.
     pub helper_jobs: usize,
+    /// How many collections of one task may be open at the leader before more are refused.
+    pub open_collections: u64,
     /// How many jobs are driven at the same time.
     pub workers: usize,
     /// When the helper answers what the leader asks for.
@@ -127,7 +132,8 @@ impl Default for Limits {
             queued_reports: 10_000,
             queued_bytes: 128 << 20,
             body_pace: BodyPace::default(),
-            helper_jobs: 8,
+            helper_jobs: 16,
+            open_collections: 256,
             workers: 2,
             answers: Answers::AtOnce,
             waiting_jobs: 1_000,

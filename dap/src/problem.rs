@@ -183,10 +183,10 @@ impl ProblemDocument {
     }
 
     /// Reads a peer's document. As RFC 9457 3.1 wants it, members that are unknown or of the wrong type
-    /// are passed over, and a missing type is `about:blank`; what is not a JSON object is none.
+    /// are passed over, and a missing type is `about:blank`; what is not a JSON object is none. Its texts are [`printable`].
     pub fn from_json(body: &[u8]) -> Option<Self> {
         let Value::Object(members) = serde_json::from_slice(body).ok()? else { return None };
-        let text = |name: &str| members.get(name).and_then(Value::as_str).map(str::to_owned);
+        let text = |name: &str| members.get(name).and_then(Value::as_str).map(printable);
         Some(Self {
             type_: text("type").unwrap_or_else(|| ABOUT_BLANK.to_owned()),
             title: text("title"),
@@ -196,6 +196,17 @@ impl ProblemDocument {
         })
     }
 }
+
+/// What a peer says, as far as it can be shown to people: without control characters, which a terminal would obey, or
+/// those that turn the direction of writing; and no longer than people read.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let turns = |letter| matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().filter(|letter| !letter.is_control() && !turns(*letter)).take(LONGEST_TEXT).collect()
+}
+
+/// The most characters of one text of a peer that are kept.
+const LONGEST_TEXT: usize = 400;
 
 const NAMESPACE: &str = "urn:ietf:params:ppm:dap:error:";
 const ABOUT_BLANK: &str = "about:blank";
@@ -231,6 +242,17 @@ mod tests {
         assert_eq!(read.problem(), None);
         assert_eq!(ProblemDocument::from_json(b"[]"), None);
         assert_eq!(ProblemDocument::from_json(b"{"), None);
+    }
+
+    #[test]
+    fn what_a_peer_says_cannot_move_the_cursor_of_a_terminal() {
+        let detail = format!("\u{1b}[2Jall is well\r\n\u{9b}31m\u{202e}{}", "x".repeat(1_000));
+        let read =
+            ProblemDocument::from_json(&ProblemDocument::of_status(400, "t").with_detail(detail).to_json());
+        let detail = read.unwrap().detail.unwrap();
+        assert!(detail.starts_with("[2Jall is well31mxxx"), "{detail}");
+        assert_eq!(detail.chars().count(), 400);
+        assert!(!detail.contains(|letter: char| letter.is_control() || letter == '\u{202e}'));
     }
 
     #[test]

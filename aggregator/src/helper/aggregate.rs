@@ -30,9 +30,7 @@ pub(crate) async fn create(
     Authorized(task): Authorized,
     request: Request,
 ) -> Result<Response, ServerError> {
-    // A leader with the same settings counts reports, we count the request around them.
-    let limit = shared.limits.job_bytes.saturating_mul(2);
-    let (bytes, place) = extract::admitted(request, Media::AggregationJobInitReq, limit, &shared).await?;
+    let (bytes, place) = extract::admitted_job(request, Media::AggregationJobInitReq, &shared, &task).await?;
     let received = Received::new(Arc::clone(&shared), Arc::clone(&task), bytes);
     // A leader that hangs up asks again, and then finds the answer: the work is not thrown away half-way.
     let answering = telemetry::spawn(async move {
@@ -68,8 +66,8 @@ pub(crate) async fn advance(
     named: Named,
     request: Request,
 ) -> Result<Response, ServerError> {
-    let limit = shared.limits.job_bytes.saturating_mul(2);
-    let (bytes, place) = extract::admitted(request, Media::AggregationJobContinueReq, limit, &shared).await?;
+    let (bytes, place) =
+        extract::admitted_job(request, Media::AggregationJobContinueReq, &shared, &task).await?;
     let Resource(id) = named.map_err(|_| unknown_job(&task))?;
     let next = Next::new(Arc::clone(&shared), Arc::clone(&task), id, bytes);
     let answering = telemetry::spawn(async move {

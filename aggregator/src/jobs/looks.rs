@@ -199,7 +199,7 @@ mod tests {
         let full = |ago: u64, took| {
             let ended = Instant::now().checked_sub(Duration::from_secs(ago)).expect("the machine is up");
             looks.with(TASK, |of| {
-                of.full = Some(Full { changes: 0, ended, took: Duration::from_millis(took) })
+                of.full = Some(Full { changes: 0, ended, took: Duration::from_millis(took) });
             });
             is_worth(&looks, 0) || looks.begin(TASK, 1_000).since.is_none()
         };

@@ -39,17 +39,20 @@ pub(crate) async fn create(
         open::check_end(&task, query, now)?;
     }
     let fresh = CollectionJobId::random(&mut rand::rng());
-    let (task_too, body) = (&task, &body);
+    let (task_too, body, most) = (&task, &body, shared.limits.open_collections);
     let found = shared
         .store
         .tx("create_collection_job", move |mut tx| async move {
             if let Some(job) = collection_jobs::live_by_request(&mut tx, task_too.key, body).await? {
-                return Ok((tx, Some(job)));
+                return Ok((tx, Found::Job(Box::new(job))));
             }
             if let QueriedBatch::TimeInterval(query) = queried
                 && closed_intervals::overlapping(&mut tx, task_too.key, query).await?
             {
-                return Ok((tx, None));
+                return Ok((tx, Found::Overlap));
+            }
+            if collection_jobs::open_jobs(&mut tx, task_too.key).await? >= most {
+                return Ok((tx, Found::TooMany));
             }
             let fence = segments::newest(&mut tx, task_too.key).await?;
             let request = body.to_vec();
@@ -60,11 +63,17 @@ pub(crate) async fn create(
             let job = collection_jobs::live_by_request(&mut tx, task_too.key, body).await?;
             // Neither: that one has ended since. Again, then.
             let job = job.ok_or(StoreError::Contended)?;
-            Ok((tx, Some(job)))
+            Ok((tx, Found::Job(Box::new(job))))
         })
         .await?;
-    let job =
-        found.ok_or_else(|| refuse(&task, Problem::BatchOverlap, "a part of this interval was collected"))?;
+    let job = match found {
+        Found::Job(job) => *job,
+        Found::Overlap => {
+            let detail = "a part of this interval was collected";
+            return Err(refuse(&task, Problem::BatchOverlap, detail).into());
+        }
+        Found::TooMany => return Err(too_many(&task, most).into()),
+    };
     let mut response = answer(&shared, &job)?;
     let location =
         resource::Resource::CollectionJob(task.id, job.id).absolute_path(task.configuration.leader_url());
@@ -73,6 +82,16 @@ pub(crate) async fn create(
     })?;
     response.headers_mut().insert(header::LOCATION, location);
     Ok(response)
+}
+
+/// What came of a request to collect.
+enum Found {
+    /// The job, new or not.
+    Job(Box<CollectionJobRow>),
+    /// A part of the batch was collected.
+    Overlap,
+    /// The task has as many jobs as it may have.
+    TooMany,
 }
 
 /// `GET /tasks/{task}/collection_jobs/{id}`.
@@ -163,6 +182,11 @@ fn answer(shared: &Shared, job: &CollectionJobRow) -> Result<Response, ServerErr
 
 fn corrupt(column: &str) -> ServerError {
     StoreError::corrupt("collection_jobs", column).into()
+}
+
+fn too_many(task: &Task, most: u64) -> Abort {
+    let detail = format!("{most} collections of this task are open already: wait for one, or delete one");
+    Abort::plain(StatusCode::TOO_MANY_REQUESTS, detail).in_task(&task.id).retry_after(LONGEST_WAIT)
 }
 
 fn unknown(task: &Task) -> Abort {

@@ -184,6 +184,7 @@ async fn ask(
         Answer::Ready(body) => {
             let share = AggregateShare::decoded(&body)
                 .map_err(|error| JobError::retry(format!("the helper's aggregate share: {error}")))?;
+            fits(&row, &share.encrypted_aggregate_share)?;
             commit(shared, task, (job, &row), (share.encrypted_aggregate_share, place)).await
         }
         Answer::Refused(abort) => refusal::refund(shared, task, job, release, &abort).await,
@@ -200,6 +201,24 @@ async fn ask(
         }
         Answer::TooLarge => Err(JobError::retry("the request for a share is larger than the helper takes")),
     }
+}
+
+/// Whether the helper's share can be one of this release, as far as that shows without the collector's key: both are
+/// sealed to the same key, by the same suite, and are as long as each other. A batch is released once, so that a share
+/// that nobody can open would end it for nothing; the helper is asked again instead.
+fn fits(release: &ReleaseRow, share: &HpkeCiphertext) -> Result<(), JobError> {
+    let ours = HpkeCiphertext::decoded(&release.release.sealed_share)
+        .map_err(|_| StoreError::corrupt("releases", "sealed_share"))?;
+    let what = if share.config_id != ours.config_id {
+        "it is sealed to another key than the collector's"
+    } else if share.enc.len() != ours.enc.len() {
+        "its encapsulated key has another length than those of the collector's suite"
+    } else if share.payload.len() != ours.payload.len() {
+        "it has another length than a share of this task"
+    } else {
+        return Ok(());
+    };
+    Err(JobError::retry(format!("the helper's aggregate share cannot be opened by the collector: {what}")))
 }
 
 /// What the helper answered, and where it keeps its share, if it said so.

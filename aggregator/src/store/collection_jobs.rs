@@ -147,6 +147,19 @@ pub async fn live_by_request(
     row.as_ref().map(read).transpose()
 }
 
+/// How many jobs of the task are not at their end yet, of those that their collector has not deleted.
+pub async fn open_jobs(tx: &mut Tx, task: i64) -> Result<u64, StoreError> {
+    let row = sqlx::query(
+        "-- open_collection_jobs
+         SELECT COUNT(*) AS jobs FROM collection_jobs
+         WHERE task = $1 AND state IN ('pending', 'closing', 'reserved')",
+    )
+    .bind(task)
+    .fetch_one(tx.connection())
+    .await?;
+    Fields::of("collection_jobs", &row).unsigned("jobs")
+}
+
 /// The tasks that have a job which is due, and when the newest of them became so.
 pub async fn tasks_with_work(tx: &mut Tx, now: u64) -> Result<Vec<(i64, u64)>, StoreError> {
     let rows = sqlx::query(

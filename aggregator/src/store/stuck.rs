@@ -157,6 +157,51 @@ pub async fn forget_collection(tx: &mut Tx, id: &CollectionJobId, now: u64) -> R
     Ok(done.rows_affected() == 1)
 }
 
+/// Makes an aggregation job that waits for its next try due at once. False when there is no such job.
+pub async fn retry_job(tx: &mut Tx, job: i64) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "-- retry_aggregation_job_now
+         UPDATE aggregation_jobs SET lease_until = 0 WHERE id = $1 AND state = 'active' AND lease_token IS NULL",
+    )
+    .bind(job)
+    .execute(tx.connection())
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Makes all aggregation jobs due at once that wait for their next try. How many there are.
+pub async fn retry_jobs(tx: &mut Tx, now: u64) -> Result<u64, StoreError> {
+    let done = sqlx::query(
+        "-- retry_aggregation_jobs_now
+         UPDATE aggregation_jobs SET lease_until = 0
+         WHERE state = 'active' AND lease_token IS NULL AND lease_until > $1",
+    )
+    .bind(signed(now)?)
+    .execute(tx.connection())
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Makes collections due at once that wait for their next try: one, or all of them. How many there are.
+pub async fn retry_collections(
+    tx: &mut Tx,
+    only: Option<&CollectionJobId>,
+    now: u64,
+) -> Result<u64, StoreError> {
+    let done = sqlx::query(
+        "-- retry_collection_jobs_now
+         UPDATE collection_jobs SET next_try_at = $1
+         WHERE state IN ('pending', 'closing', 'reserved', 'abandoned') AND lease_token IS NULL
+           AND next_try_at > $1 AND (id = $2 OR $3 = 1)",
+    )
+    .bind(signed(now)?)
+    .bind(only.map_or([].as_slice(), |id| id.as_bytes().as_slice()))
+    .bind(i64::from(only.is_none()))
+    .execute(tx.connection())
+    .await?;
+    Ok(done.rows_affected())
+}
+
 /// Gives a job up that nobody is working on: its reports are dropped and counted as such. Nothing when there is no such
 /// job, or somebody works on it.
 ///

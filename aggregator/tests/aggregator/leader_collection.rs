@@ -1,15 +1,18 @@
 //! A collection against a scripted helper: charged once, released once, and a refusal gives everything back.
 
 use http::{Method, StatusCode};
+use mica_aggregator::shared::Limits;
 use mica_aggregator::store::collection_jobs::{self, NewCollectionJob};
 use mica_dap::codec::{Decode as _, Encode as _};
-use mica_dap::collection::{CollectionJobReq, CollectionJobResp, Query};
+use mica_dap::collection::{AggregateShare, CollectionJobReq, CollectionJobResp, Query};
+use mica_dap::hpke_config::HpkeCiphertext;
 use mica_dap::id::CollectionJobId;
 use mica_dap::problem::Problem;
 use mica_dap::time::{Duration, Interval, Time};
 use mica_dp::EntryKind::{Charge, Commit, Refund};
 use mica_service::testing::{databases, postgres, sqlite};
 
+use crate::support::task::Kind;
 use crate::support::world::hour;
 use crate::support::{Act, NOW, World};
 
@@ -215,7 +218,8 @@ async fn a_collection_that_is_deleted_while_the_helper_is_asked_is_settled_all_t
 #[tokio::test]
 async fn however_many_collections_wait_the_one_behind_them_gets_its_turn() {
     let database = sqlite();
-    let world = World::plain(&database).await;
+    let limits = Limits { open_collections: 2 * MANY, ..Limits::default() };
+    let world = World::limited(Kind::default(), &database, limits).await;
     let waiting = world.leader.store.tx("waiting", |mut tx| async move {
         for number in 1..=MANY {
             let start = Time(hour().start().0 - number);
@@ -261,4 +265,54 @@ async fn a_request_whose_twin_ended_meanwhile_is_a_job_of_its_own() {
     assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
     world.settled().await;
     assert_eq!(world.total(&world.collected().await), (2, 3));
+}
+
+#[tokio::test]
+async fn a_share_that_the_collector_could_never_open_is_asked_for_again_and_settles_nothing() {
+    let spoil: [fn(&mut HpkeCiphertext); 4] = [
+        |share| share.config_id = share.config_id.wrapping_add(1),
+        |share| share.enc.push(0),
+        |share| share.payload.truncate(share.payload.len() - 1),
+        |share| share.payload.push(0),
+    ];
+    for database in databases().await {
+        let world = World::noised(&database).await;
+        assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
+        world.settled().await;
+        world.helper.will(spoil.map(|spoil| {
+            Act::Change(Box::new(move |mut answer| {
+                let mut share = AggregateShare::decoded(&answer.body).expect("the helper's own");
+                spoil(&mut share.encrypted_aggregate_share);
+                answer.body = share.encoded();
+                answer
+            }))
+        }));
+        let location = world.collect().await.location.expect("a job has a place");
+        assert_eq!(world.total(&world.concluded(&location).await).0, 2, "{}", database.kind);
+        let posted = world.helper.posted(SHARES);
+        assert_eq!(posted.len(), 5, "{}", database.kind);
+        assert!(posted.iter().all(|body| *body == posted[0]));
+        assert_eq!(world.leader.entries().await, [Charge, Commit]);
+    }
+}
+
+#[tokio::test]
+async fn a_task_has_no_more_open_collections_than_it_may_and_deleting_one_makes_room() {
+    for database in databases().await {
+        let limits = Limits { open_collections: 2, ..Limits::default() };
+        let world = World::limited(Kind::default(), &database, limits).await;
+        let earlier =
+            |hours: u64| Interval::new(Time(hour().start().0 - hours), Duration(1)).expect("one unit");
+        let first = world.collect_from(&world.leader, earlier(1)).await;
+        assert_eq!(first.status, StatusCode::OK);
+        assert_eq!(world.collect_from(&world.leader, earlier(2)).await.status, StatusCode::OK);
+        let full = world.collect_from(&world.leader, earlier(3)).await;
+        assert_eq!(full.status, StatusCode::TOO_MANY_REQUESTS, "{}", database.kind);
+        assert!(full.retry_after.is_some() && full.location.is_none(), "{full:?}");
+        let same = world.collect_from(&world.leader, earlier(1)).await;
+        assert_eq!((same.status, &same.location), (StatusCode::OK, &first.location), "it is there already");
+        let place = first.location.expect("a job has a place");
+        assert_eq!(world.follow(Method::DELETE, &place).await.status, StatusCode::OK);
+        assert_eq!(world.collect_from(&world.leader, earlier(3)).await.status, StatusCode::OK);
+    }
 }

@@ -135,3 +135,44 @@ async fn an_outage_does_not_make_one_word_of_the_helper_final() {
         assert_eq!(world.helper.posted("/aggregate_shares").len(), 11);
     }
 }
+
+#[tokio::test]
+async fn an_operator_can_have_tried_at_once_what_the_helper_has_put_off_for_an_hour() {
+    for database in databases().await {
+        let world = World::plain(&database).await;
+        world.helper.will([Act::busy(503, 99_999_999)]);
+        assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
+        let (_, seconds) = world.put_off().await;
+        assert!((3_600..3_660).contains(&seconds), "{}: {seconds}", database.kind);
+        let Work::Aggregation(job, _) = stuck(&world).await[0].work else { panic!("it is a job") };
+        let retried = world.leader.store.tx("retry", move |mut tx| async move {
+            let one = stuck::retry_job(&mut tx, job).await?;
+            let none = stuck::retry_job(&mut tx, job + 1).await?;
+            Ok((tx, (one, none)))
+        });
+        assert_eq!(retried.await.expect("the database does so"), (true, false));
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+        while world.leader.unsettled().await != (0, 0) {
+            assert!(tokio::time::Instant::now() < deadline, "{}: it is not tried", database.kind);
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        // The clock of the test has stood still.
+        world.helper.will([Act::busy(503, 99_999_999)]);
+        let location = world.collect().await.location.expect("a job has a place");
+        while stuck(&world).await.is_empty() {
+            assert!(tokio::time::Instant::now() < deadline, "{}: nothing is put off", database.kind);
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        let now = world.leader.clock.now();
+        let retried = world.leader.store.tx("retry", move |mut tx| async move {
+            let retried = stuck::retry_collections(&mut tx, None, now).await?;
+            Ok((tx, retried))
+        });
+        assert_eq!(retried.await.expect("the database does so"), 1, "{}", database.kind);
+        while !stuck(&world).await.is_empty() {
+            assert!(tokio::time::Instant::now() < deadline, "{}: it is not tried", database.kind);
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        assert_eq!(world.total(&world.concluded(&location).await), (2, 3));
+    }
+}

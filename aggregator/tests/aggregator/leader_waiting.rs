@@ -41,8 +41,7 @@ async fn leader(database: &TestDatabase) -> (Store, Vec<i64>, Arc<AtomicU64>, Cl
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     tokio::spawn(leader.run(listener, Shutdown::new()));
     let keys = store.read("task_keys", |mut tx| async move {
-        let keys =
-            sqlx::query_scalar("SELECT key FROM tasks ORDER BY key").fetch_all(tx.connection()).await?;
+        let keys = sqlx::query_scalar("SELECT id FROM tasks ORDER BY id").fetch_all(tx.connection()).await?;
         Ok((tx, keys))
     });
     let keys = keys.await.expect("the database answers");
