@@ -88,7 +88,9 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        // A message may hold what a peer or a file said, and a terminal would obey it.
+        let shown: String = self.message.chars().filter(|it| *it == '\n' || !it.is_control()).collect();
+        f.write_str(&shown)
     }
 }
 
@@ -155,10 +157,13 @@ impl From<CollectError> for Failure {
             CollectError::Refused(ref problem) if problem.type_ == Problem::InvalidBatchSize.urn() => {
                 Exit::NotReady
             }
-            CollectError::Refused(_) => Exit::Refused,
-            CollectError::Failed(_) | CollectError::Busy(_) => Exit::Unreachable,
+            CollectError::Refused(_) | CollectError::Failed { status: 400..500, .. } => Exit::Refused,
+            CollectError::Failed { status: 500.., .. } | CollectError::Busy(_) => Exit::Unreachable,
             CollectError::Task(_) => Exit::Invalid,
-            CollectError::Answer(_) | CollectError::Share(_) | CollectError::Sum(_) => Exit::Unexpected,
+            CollectError::Failed { .. }
+            | CollectError::Answer(_)
+            | CollectError::Share(_)
+            | CollectError::Sum(_) => Exit::Unexpected,
         };
         Self::new(exit, error)
     }

@@ -154,7 +154,7 @@ fn the_screen_tells_the_whole_story_also_in_ascii() {
 fn it_serves_until_it_is_told_to_stop_and_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_mica"))
-        .args(["demo", "--clients", "20"])
+        .args(["demo", "--serve", "--clients", "20"])
         .env("TMPDIR", folder.path())
         .stdout(Stdio::piped())
         .spawn()

@@ -52,7 +52,7 @@ pub enum ClientError {
     #[error("the {0} offers no HPKE configuration that this client can use")]
     NoUsableKey(&'static str),
     /// The leader, or the gateway for it, refused the whole request, inside the envelope.
-    #[error("the request was refused with {status}{}", detail(.problem.as_deref()))]
+    #[error("the leader, or the gateway for it, refused the request with {status}{}", detail(*status, .problem.as_deref()))]
     Refused {
         /// The HTTP status.
         status: u16,
@@ -61,9 +61,17 @@ pub enum ClientError {
     },
 }
 
-fn detail(problem: Option<&ProblemDocument>) -> String {
-    problem.map_or_else(String::new, |problem| {
-        let detail = problem.detail.as_deref().unwrap_or_default();
-        format!(": {} {detail}", problem.type_).trim_end().to_owned()
-    })
+fn detail(status: u16, problem: Option<&ProblemDocument>) -> String {
+    let said = problem.map_or_else(String::new, |problem| {
+        let text = problem.detail.as_deref().or(problem.title.as_deref()).unwrap_or_default();
+        // A document without a type of its own says no more than the status.
+        let type_ = if problem.type_ == "about:blank" { "" } else { problem.type_.as_str() };
+        [type_, text].join(" ").trim().to_owned()
+    });
+    let said = if said.is_empty() { said } else { format!(": {said}") };
+    match status {
+        502 | 504 => format!("{said}; the gateway does not reach the leader, try again later"),
+        500.. => format!("{said}; try again later"),
+        _ => said,
+    }
 }

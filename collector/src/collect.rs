@@ -251,14 +251,14 @@ fn refusal(response: &Response<Bytes>) -> CollectError {
     if [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS].contains(&status) {
         return CollectError::Busy(patience(response));
     }
-    let problem =
-        ProblemDocument::from_json(response.body()).filter(|problem| problem.type_ != "about:blank");
-    match problem {
+    let said = ProblemDocument::from_json(response.body());
+    let detail = said.as_ref().and_then(|said| said.detail.clone().or_else(|| said.title.clone()));
+    match said.filter(|problem| problem.type_ != "about:blank") {
         _ if status == StatusCode::UNAUTHORIZED => CollectError::Unauthorized,
         Some(problem) if status.is_client_error() => CollectError::Refused(Box::new(problem)),
         // Who has the right token and is refused all the same is told why, by name.
         None if status == StatusCode::FORBIDDEN => CollectError::Unauthorized,
-        _ => CollectError::Failed(status.as_u16()),
+        _ => CollectError::Failed { status: status.as_u16(), detail },
     }
 }
 
@@ -316,14 +316,16 @@ mod tests {
         assert!(matches!(answered(400, &overlap), CollectError::Refused(_)));
         for nameless in [&b""[..], b"no", br#"{"type":"about:blank","status":403}"#] {
             assert_eq!(answered(403, nameless), CollectError::Unauthorized);
-            assert_eq!(answered(400, nameless), CollectError::Failed(400));
+            assert_eq!(answered(400, nameless), CollectError::Failed { status: 400, detail: None });
         }
+        let why = br#"{"type":"about:blank","detail":"no such\u001b[2J collection"}"#;
+        assert_eq!(answered(404, why).to_string(), "the leader answered 404: no such[2J collection");
         assert_eq!(answered(401, expired), CollectError::Unauthorized);
         assert_eq!(
             (answered(503, b""), answered(429, expired)),
             (CollectError::Busy(1), CollectError::Busy(1))
         );
-        assert_eq!(answered(500, expired), CollectError::Failed(500));
+        assert_eq!(answered(500, expired), CollectError::Failed { status: 500, detail: None });
     }
 
     #[test]

@@ -11,7 +11,9 @@ pub enum CollectError {
     #[error(transparent)]
     Unreachable(#[from] PeerError),
     /// The leader does not accept the collector's token.
-    #[error("the leader does not accept this collector's token")]
+    #[error(
+        "the leader does not accept this collector's token, or the task wants a certificate as well (--certificate, --private-key)"
+    )]
     Unauthorized,
     /// The leader, or the helper through it, refused.
     #[error("refused: {}", describe(.0))]
@@ -19,9 +21,14 @@ pub enum CollectError {
     /// The leader has too much to do, and wants to be left alone for so many seconds.
     #[error("the leader has too much to do; try again in {0} s")]
     Busy(u64),
-    /// The leader failed; it may pass.
-    #[error("the leader answered {0}")]
-    Failed(u16),
+    /// The leader answered with a status that has no name, and perhaps said why. What begins with 5 may pass.
+    #[error("the leader answered {status}{}", said(.detail.as_deref()))]
+    Failed {
+        /// The status.
+        status: u16,
+        /// What it said.
+        detail: Option<String>,
+    },
     /// The answer is not what was asked for.
     #[error("the leader's answer cannot be read: {0}")]
     Answer(String),
@@ -36,6 +43,10 @@ pub enum CollectError {
     /// The task cannot be collected by this program.
     #[error("this program cannot collect the task: {0}")]
     Task(String),
+}
+
+fn said(detail: Option<&str>) -> String {
+    detail.map(|detail| format!(": {detail}")).unwrap_or_default()
 }
 
 fn describe(problem: &ProblemDocument) -> String {

@@ -257,8 +257,8 @@ pub(crate) fn may_be_outdated(world: &World, report: usize, by: u64) -> bool {
 fn excuse(world: &mut World, what: &str, error: &CollectError, deleted: bool) {
     let allowed = match error {
         CollectError::Unreachable(_) | CollectError::Busy(_) => true,
-        CollectError::Failed(404) => deleted,
-        CollectError::Failed(status) => *status >= 500 || *status == 429,
+        CollectError::Failed { status: 404, .. } => deleted,
+        CollectError::Failed { status, .. } => *status >= 500 || *status == 429,
         // Of two that overlap only one can be had.
         CollectError::Refused(problem) => problem.type_ == Problem::BatchOverlap.urn(),
         _ => false,

@@ -67,7 +67,10 @@ async fn pauses(hurried: bool, waits: [&str; 3]) -> Vec<RealTime> {
     let answering = tokio::spawn(answer(leader, answers));
     let interval = Interval::new(Time(1), Duration(1)).expect("an hour");
     let collection = collector.collect(interval).await.expect("it is taken");
-    assert_eq!(collector.wait(&collection, || ()).await, Err(CollectError::Failed(500)));
+    assert_eq!(
+        collector.wait(&collection, || ()).await,
+        Err(CollectError::Failed { status: 500, detail: None })
+    );
     let asked = answering.await.expect("it has answered");
     asked.iter().zip(asked.iter().skip(1)).map(|(first, next)| next.duration_since(*first)).collect()
 }

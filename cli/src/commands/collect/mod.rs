@@ -7,7 +7,7 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use mica_collector::{Collection, Collector, CollectorTask, Estimate, Outcome, Poll};
+use mica_collector::{CollectError, Collection, Collector, CollectorTask, Estimate, Outcome, Poll};
 use mica_dap::task::{BatchMode, TaskConfiguration};
 use mica_dap::time::Interval;
 use mica_service::clock::Clock;
@@ -32,7 +32,9 @@ cannot be collected again under another interval. So --last leaves out the unit 
 --include-running says that nothing more is to come.
 
 Where the leader selects the batches, each run prints the next one. It is deleted at the leader after it was
-printed, and not before: a run that is interrupted until then prints the same batch when it is repeated.")]
+printed, and not before: a run that is interrupted until then prints the same batch when it is repeated.
+A batch whose shares cannot be opened stays there until it is given up with --discard: it was released, and
+paid for, and never comes again. A batch that can be opened is printed with --discard as without.")]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line are on or off")]
 pub(crate) struct Args {
     /// The collector's task file, collector.task.json
@@ -55,6 +57,9 @@ pub(crate) struct Args {
     /// With --next: leave the batch at the leader, so that the next run prints it again
     #[arg(long)]
     keep: bool,
+    /// With --next: give up a batch whose shares cannot be opened, so that the next run gets the one after it
+    #[arg(long)]
+    discard: bool,
     /// Ask once and end with exit code 5 when the result is not ready
     #[arg(long)]
     no_wait: bool,
@@ -80,15 +85,11 @@ pub(super) async fn run(args: &Args, global: &Global) -> Result<(), Failure> {
         Wanted::Interval(interval) => collector.collect(interval).await?,
         Wanted::Next => collector.collect_next().await?,
     };
-    let outcome = if args.no_wait {
-        match collector.poll(&collection).await? {
-            Poll::Ready(outcome) => outcome,
-            Poll::Waiting { seconds } => return Err(not_ready(&format!("try again in {seconds} s"))),
+    let outcome = match outcome(args, &collector, &collection, patience).await? {
+        Err(unreadable) if wanted == Wanted::Next && lost(&unreadable) => {
+            return Err(give_up(args, &collector, &collection, unreadable).await);
         }
-    } else {
-        tokio::time::timeout(patience, wait(&collector, &collection))
-            .await
-            .map_err(|_| not_ready("the same command asks again for the same batch"))??
+        other => other?,
     };
     let noised = collector.task().mechanism.is_some();
     let released =
@@ -99,6 +100,51 @@ pub(super) async fn run(args: &Args, global: &Global) -> Result<(), Failure> {
         advance(&collector, &collection).await;
     }
     Ok(())
+}
+
+/// The result of a collection, or why the leader's answer is none.
+async fn outcome(
+    args: &Args,
+    collector: &Collector,
+    collection: &Collection,
+    patience: Duration,
+) -> Result<Result<Outcome, CollectError>, Failure> {
+    if args.no_wait {
+        return match collector.poll(collection).await {
+            Ok(Poll::Waiting { seconds }) => Err(not_ready(&format!("try again in {seconds} s"))),
+            Ok(Poll::Ready(outcome)) => Ok(Ok(outcome)),
+            Err(error) => Ok(Err(error)),
+        };
+    }
+    let waited = tokio::time::timeout(patience, wait(collector, collection)).await;
+    waited.map_err(|_| not_ready("the same command asks again for the same batch"))
+}
+
+/// Whether a batch has been released and cannot be read: asking again brings the same shares.
+fn lost(error: &CollectError) -> bool {
+    matches!(error, CollectError::Share(_) | CollectError::Sum(_))
+}
+
+/// Says what becomes of a batch that cannot be read, and deletes it if that is wanted.
+async fn give_up(
+    args: &Args,
+    collector: &Collector,
+    collection: &Collection,
+    error: CollectError,
+) -> Failure {
+    let exit = Failure::from(error.clone()).exit();
+    if !args.discard {
+        let what_to_do = "compare the collector's key and the task with those of leader and helper. The batch was \
+                          released and never comes again; add --discard to give it up and go on to the next";
+        return Failure::new(exit, format!("{error}; {what_to_do}"));
+    }
+    match collector.delete(collection).await {
+        Ok(()) => Failure::new(
+            exit,
+            format!("{error}; the batch is given up and never comes again. The next run gets the next batch"),
+        ),
+        Err(why) => Failure::new(exit, format!("{error}; the batch could not be given up: {why}")),
+    }
 }
 
 /// What is asked for.
@@ -117,8 +163,8 @@ impl Args {
             _ if by_leader => Err(Failure::usage(
                 "the leader of this task selects its batches, whatever their time; ask for --next",
             )),
-            _ if self.next || self.keep => Err(Failure::usage(
-                "the batches of this task are intervals of time; leave out --next and --keep, and add --last 24h, or \
+            _ if self.next || self.keep || self.discard => Err(Failure::usage(
+                "the batches of this task are intervals of time; leave out --next, --keep and --discard, and add --last 24h, or \
                  --from and --to",
             )),
             (Some(last), ..) => {
@@ -141,7 +187,7 @@ async fn advance(collector: &Collector, collection: &Collection) {
 }
 
 /// Polls until there is a result, with a sign of life on a terminal.
-async fn wait(collector: &Collector, collection: &Collection) -> Result<Outcome, Failure> {
+async fn wait(collector: &Collector, collection: &Collection) -> Result<Outcome, CollectError> {
     let progress = Progress::waiting(Signs::of_locale(), "Collect");
     progress.say("waiting for the aggregators");
     let begun = Instant::now();
@@ -157,7 +203,7 @@ async fn wait(collector: &Collector, collection: &Collection) -> Result<Outcome,
     });
     let outcome = outcome.await;
     progress.done();
-    Ok(outcome?)
+    outcome
 }
 
 fn not_ready(what_to_do: &str) -> Failure {

@@ -15,6 +15,7 @@ mod show;
 mod stage;
 mod witness;
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -31,9 +32,12 @@ use crate::screen::Signs;
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Stop after the last line instead of serving until Ctrl-C
+    /// Stop after the last line instead of serving until Ctrl-C; without a terminal it does so anyway
     #[arg(long)]
     once: bool,
+    /// Serve until Ctrl-C also without a terminal
+    #[arg(long, conflicts_with = "once")]
+    serve: bool,
     /// Print one JSON object at the end and nothing else
     #[arg(long)]
     json: bool,
@@ -85,7 +89,8 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<(), Failure> {
             if as_json {
                 print::lines(&serde_json::to_string(&report).map_err(Failure::unexpected)?)?;
             }
-            if !args.once {
+            // Nobody is there to press Ctrl-C.
+            if args.serve || (!args.once && std::io::stdout().is_terminal()) {
                 audience.say("Press Ctrl-C to stop.")?;
                 shutdown.wait().await;
             }

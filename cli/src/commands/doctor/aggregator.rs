@@ -6,6 +6,7 @@ use mica_aggregator::high_water::HighWater;
 use mica_aggregator::metrics::Figures;
 use mica_aggregator::store::{self, stuck, tasks};
 use mica_aggregator::{Config, Reason, Role};
+use mica_dap::id::CollectionJobId;
 use mica_dap::task::TaskConfiguration;
 use mica_service::clock::Clock;
 use mica_service::http::{HttpClient, HttpOptions};
@@ -65,7 +66,8 @@ async fn inside(
     findings.push(ledger(store, config).await?);
     let mut endpoints = BTreeSet::new();
     let mut names = BTreeMap::new();
-    for row in rows.iter().filter(|row| row.retired_at.is_none()) {
+    // Also of those that are retired: what they took is still added and collected.
+    for row in &rows {
         names.insert(row.key, row.task.task_id.to_string());
         if let Ok(task) = TaskConfiguration::parse(&row.task.configuration, row.task.draft) {
             let peer = if role == Role::Leader { task.helper_url() } else { task.leader_url() };
@@ -74,6 +76,7 @@ async fn inside(
     }
     let trust = Peers::load(&config.peer_tls, config.insecure_peers).map_err(Failure::invalid)?;
     let http = HttpClient::new(HttpOptions { peers: trust, ..HttpOptions::default() });
+    super::server::examine(&http, &config.listen.to_string(), config.tls.is_some(), findings).await;
     for endpoint in endpoints.iter().take(MOST_PEERS) {
         peers::examine(&http, endpoint, findings).await;
     }
@@ -107,7 +110,7 @@ async fn waiting(
         findings.push(Finding::ok("stuck", "no job and no collection is stuck"));
     }
     for work in all {
-        let task = names.get(&work.task).map_or("a retired task", String::as_str);
+        let task = names.get(&work.task).map_or("a task that is gone", String::as_str);
         let what = format!("{work}; for {} s, in task {task}", now.saturating_sub(work.since));
         let todo = Reason::advice(&work.reason);
         findings.push(match work.reason.as_str() {
@@ -132,6 +135,40 @@ async fn waiting(
     Ok(())
 }
 
+/// Lets what waits for its next try be tried now: `all`, a job by its number, or a collection by its identifier.
+pub(super) async fn retry(settings: &Settings, what: &str) -> Result<(), Failure> {
+    if settings.role() != RoleName::Leader {
+        return Err(Failure::usage("only a leader has work that is tried again; use its configuration"));
+    }
+    let (job, collection) = (what.parse::<i64>().ok(), what.parse::<CollectionJobId>().ok());
+    if what != "all" && job.is_none() && collection.is_none() {
+        return Err(Failure::usage(format!(
+            "\"{what}\" is neither the number of a job nor a collection; write one as `mica doctor` shows it, or all"
+        )));
+    }
+    let store = Store::open(&configuration(settings)?.database, store::migrator()).await?;
+    let now = Clock::system().now();
+    let retried = store.tx("retry_now", move |mut tx| async move {
+        let retried = match (job, &collection) {
+            (Some(job), _) => u64::from(stuck::retry_job(&mut tx, job).await?),
+            (None, Some(id)) => stuck::retry_collections(&mut tx, Some(id), now).await?,
+            (None, None) => {
+                stuck::retry_jobs(&mut tx, now).await? + stuck::retry_collections(&mut tx, None, now).await?
+            }
+        };
+        Ok((tx, retried))
+    });
+    let retried = retried.await?;
+    store.close().await;
+    if retried == 0 && what != "all" {
+        return Err(Failure::new(
+            Exit::Refused,
+            format!("nothing called {what} waits for its next try; `mica doctor` lists what does"),
+        ));
+    }
+    print::lines(&format!("{retried} are tried again now; a leader that runs notices within a second"))
+}
+
 /// Gives up a job.
 pub(super) async fn abandon(settings: &Settings, job: i64) -> Result<(), Failure> {
     if settings.role() != RoleName::Leader {
@@ -149,7 +186,7 @@ pub(super) async fn abandon(settings: &Settings, job: i64) -> Result<(), Failure
             print::lines(&format!("job {job} is given up: {reports} reports are counted as abandoned"))
         }
         None => Err(Failure::new(
-            Exit::NotReady,
+            Exit::Refused,
             format!(
                 "there is no job {job} that waits; `mica doctor` lists them, and one that is being tried is not given up"
             ),

@@ -1,11 +1,13 @@
 //! `mica doctor`: is everything as it should be, what is stuck, and what to do about it.
 //!
-//! It reads the configuration of a role as the role itself does, looks into its database and asks its peers what anybody
-//! may ask. It changes nothing, but for a job that its operator gives up by name.
+//! It reads the configuration of a role as the role itself does, looks into its database and asks it and its peers what
+//! anybody may ask. It changes nothing, but for a job that its operator gives up or has tried again by name.
 
 mod aggregator;
 mod finding;
 mod peers;
+mod proxies;
+mod server;
 
 use std::path::{Path, PathBuf};
 
@@ -24,10 +26,12 @@ use crate::settings::{RoleName, Settings};
 #[command(after_help = "Examples:
   mica doctor --config leader.toml
   mica doctor --config leader.toml -o json
+  mica doctor --config leader.toml --retry all
   mica doctor --config leader.toml --abandon 17
 
 Exit codes: 0 nothing failed, 3 a file or the database is of no use, 5 something waits for a person,
-6 a peer cannot be reached.")]
+6 the server itself or a peer cannot be reached; the smallest of those that apply. With --abandon or --retry:
+4 when there is no such job that waits.")]
 pub(crate) struct Args {
     /// The configuration file of the role
     #[arg(long, value_name = "FILE")]
@@ -35,6 +39,9 @@ pub(crate) struct Args {
     /// Give up an aggregation job that is stuck: its reports are dropped and counted as abandoned
     #[arg(long, value_name = "JOB")]
     abandon: Option<i64>,
+    /// Try now what waits for its next try: a job, a collection, or all
+    #[arg(long, value_name = "JOB|all", conflicts_with = "abandon")]
+    retry: Option<String>,
 }
 
 /// Does what the command line says.
@@ -43,10 +50,19 @@ pub(super) async fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     if let Some(job) = args.abandon {
         return aggregator::abandon(&settings, job).await;
     }
+    if let Some(what) = &args.retry {
+        return aggregator::retry(&settings, what).await;
+    }
     let mut findings = vec![readers("configuration", &args.config)];
     match settings.role() {
-        RoleName::Relay => findings.push(configured(&settings, relay::check(&settings))),
-        RoleName::Gateway => findings.push(configured(&settings, gateway::check(&settings).await)),
+        RoleName::Relay => {
+            findings.push(configured(&settings, relay::check(&settings)));
+            proxies::relay(&settings, &mut findings).await?;
+        }
+        RoleName::Gateway => {
+            findings.push(configured(&settings, gateway::check(&settings).await));
+            proxies::gateway(&settings, &mut findings).await?;
+        }
         RoleName::Leader => examine(&settings, Role::Leader, &mut findings).await,
         RoleName::Helper => examine(&settings, Role::Helper, &mut findings).await,
     }

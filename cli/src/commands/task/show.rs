@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use jiff::Timestamp;
 use mica_aggregator::admin::TaskDetail;
 use mica_dap::vdaf_config::VdafConfig;
 use serde_json::{Map, Value, json};
@@ -79,7 +80,7 @@ pub(super) fn stored(task: &TaskDetail) -> Vec<(&'static str, String)> {
         ("reports", list::reports(known)),
     ];
     let further = [
-        ("retired_at", known.retired_at.map(|at| at.to_string())),
+        ("retired_at", known.retired_at.map(written)),
         (
             "task_interval",
             task.task_interval.map(|[start, end]| format!("{start}:{}", end.saturating_sub(start))),
@@ -92,6 +93,12 @@ pub(super) fn stored(task: &TaskDetail) -> Vec<(&'static str, String)> {
     facts.extend(further.into_iter().filter_map(|(key, value)| Some((key, value?))));
     facts.extend(known.stuck.iter().map(|line| ("stuck", line.clone())));
     facts
+}
+
+/// A moment as people write it.
+fn written(seconds: u64) -> String {
+    let timestamp = i64::try_from(seconds).ok().and_then(|it| Timestamp::from_second(it).ok());
+    timestamp.map_or_else(|| seconds.to_string(), |timestamp| timestamp.to_string())
 }
 
 /// The prefixes that are counted, where any are.

@@ -1,0 +1,60 @@
+//! A relay and a gateway: do they run, and do those answer whom they pass things on to?
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use http::{Request, Uri};
+use mica_service::http::{HttpClient, HttpOptions};
+use mica_service::tls::{PeerTls, Peers};
+
+use super::finding::Finding;
+use super::server;
+use crate::exit::{Exit, Failure};
+use crate::settings::Settings;
+
+/// A relay, and its gateway.
+pub(super) async fn relay(settings: &Settings, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+    let Ok(loaded) = settings.load::<mica_relay::Config>() else { return Ok(()) };
+    let config = loaded.config.relative_to(settings.folder());
+    let http = client(&config.peer_tls, config.insecure)?;
+    server::examine(&http, &config.listen, config.tls.is_some(), findings).await;
+    reach(&http, "gateway", &config.gateway_url, findings).await;
+    Ok(())
+}
+
+/// A gateway, and the servers behind its routes.
+pub(super) async fn gateway(settings: &Settings, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+    let Ok(loaded) = settings.load::<mica_gateway::Config>() else { return Ok(()) };
+    let config = loaded.config.relative_to(settings.folder());
+    let http = client(&config.peer_tls, config.insecure)?;
+    server::examine(&http, &config.listen, config.tls.is_some(), findings).await;
+    let targets: BTreeSet<_> = config.routes.iter().map(|route| route.target.as_str()).collect();
+    for target in targets.into_iter().take(MOST) {
+        reach(&http, "target", target, findings).await;
+    }
+    Ok(())
+}
+
+fn client(tls: &PeerTls, insecure: bool) -> Result<HttpClient, Failure> {
+    let peers = Peers::load(tls, insecure).map_err(Failure::invalid)?;
+    Ok(HttpClient::new(HttpOptions { peers, ..HttpOptions::default() }))
+}
+
+/// Whether the origin of `url` answers at all.
+async fn reach(http: &HttpClient, check: &'static str, url: &str, findings: &mut Vec<Finding>) {
+    let origin =
+        url.parse::<Uri>().ok().and_then(|uri| Some((uri.scheme()?.clone(), uri.authority()?.clone())));
+    let Some((scheme, authority)) = origin else { return };
+    let what = format!("the {check} at {scheme}://{authority}");
+    let Ok(request) = Request::get(format!("{scheme}://{authority}/health")).body(Bytes::new()) else {
+        return;
+    };
+    findings.push(match http.send(request).await {
+        // Whoever it is has no need to tell us of its health.
+        Ok(_) => Finding::ok(check, what),
+        Err(error) => Finding::fail(check, what, format!("{error}; is it running?"), Exit::Unreachable),
+    });
+}
+
+/// More are not asked in one go.
+const MOST: usize = 16;
