@@ -18,7 +18,7 @@ fn a_leader_and_a_helper_that_are_well_are_found_well_and_a_helper_that_is_gone_
         assert!(told["ok"] == true && checks.len() >= 6, "{told}");
         let grade =
             |name| checks.iter().find(|check| check["check"] == name).map(|check| check["grade"].clone());
-        for name in ["config", "database", "keys", "tasks", "peer", "clock"] {
+        for name in ["config", "database", "keys", "tasks", "server", "peer", "clock"] {
             assert_eq!(grade(name), Some("ok".into()), "{role} {name}: {told}");
         }
     }
@@ -28,10 +28,17 @@ fn a_leader_and_a_helper_that_are_well_are_found_well_and_a_helper_that_is_gone_
     assert!(missed.out.lines().any(|line| line.starts_with("fail  peer ")), "{}", missed.out);
     assert!(missed.out.lines().any(|line| line.starts_with("ok    stuck ")), "{}", missed.out);
     let none = folder.mica(&["doctor", "--config", "leader.toml", "--abandon", "7"]);
-    assert!(none.one_line(5).contains("no job 7"), "{}", none.err);
+    assert!(none.one_line(4).contains("no job 7"), "{}", none.err);
+    let none = folder.mica(&["doctor", "--config", "leader.toml", "--retry", "7"]);
+    assert!(none.one_line(4).contains("nothing called 7"), "{}", none.err);
+    let all = folder.mica(&["doctor", "--config", "leader.toml", "--retry", "all"]);
+    assert!(all.code == 0 && all.out.starts_with("0 are tried again"), "{}", all.out);
     let wrong = folder.mica(&["doctor", "--config", "helper.toml", "--abandon", "7"]);
     assert!(wrong.one_line(2).contains("leader"), "{}", wrong.err);
     drop(leader);
+    let missed = folder.mica(&["doctor", "--config", "leader.toml"]);
+    assert_eq!(missed.code, 6, "{}", missed.out);
+    assert!(missed.out.lines().any(|line| line.starts_with("fail  server ")), "{}", missed.out);
 }
 
 #[test]
