@@ -17,6 +17,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 
 use crate::admin::{self, Desk};
+use crate::agreement::{self, Agreements};
 use crate::auth::TokenHash;
 use crate::crowd::Crowd;
 use crate::enrol::{EnrolError, Rules, enrol};
@@ -140,6 +141,7 @@ impl Aggregator {
             crowd,
             paces,
             looks,
+            agreements: Agreements::default(),
             noise,
             high_water: HighWater::default(),
             uploads,
@@ -242,12 +244,13 @@ async fn serve(
     // Ends when the router and the workers have let go of the other end, hence after the last upload.
     let writer = telemetry::spawn(writing.run());
     let router = router::leader(Arc::clone(&shared));
-    let follower = Arc::clone(&shared);
+    let (follower, other) = (Arc::clone(&shared), Arc::clone(&shared));
     tokio::join!(
         listener::serve_over(tls, listener, router, limits, shutdown.clone()),
         jobs::drive(shared, shutdown.clone()),
         async move {
-            tokio::join!(follower.tasks.follow(shutdown.clone()), follower.keys.follow(shutdown));
+            let compared = agreement::at_start(other, shutdown.clone());
+            tokio::join!(follower.tasks.follow(shutdown.clone()), follower.keys.follow(shutdown), compared);
         }
     );
     if let Err(error) = writer.await {

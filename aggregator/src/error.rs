@@ -311,6 +311,9 @@ pub const POLICY_NOT_IN_FORCE: &str = "urn:x-mica:problem:policy-not-in-force";
 /// The problem type of a refusal because the ledger ends before where it had come to, as after a restore.
 pub const LEDGER_SET_BACK: &str = "urn:x-mica:problem:ledger-set-back";
 
+/// The two aggregators of a task have different release statements.
+pub const STATEMENT_MISMATCH: &str = "urn:x-mica:problem:statement-mismatch";
+
 /// The problem type of a refusal before any work was done, because there is too much of it. A leader tells by it that
 /// the helper itself has spoken: a proxy may say 503 about a request that was served.
 pub const OVERLOADED: &str = "urn:x-mica:problem:overloaded";

@@ -7,6 +7,7 @@
 
 pub mod admin;
 pub mod aggregator;
+pub mod agreement;
 pub mod auth;
 pub mod budget;
 #[cfg(feature = "testing")]

@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use mica_dap::media::Media;
 use tower::ServiceExt as _;
 
+use crate::agreement;
 use crate::error::{Abort, ServerError};
 use crate::extract;
 use crate::helper::{aggregate, share};
@@ -24,6 +25,7 @@ use crate::shared::Shared;
 pub(crate) fn leader(shared: Arc<Shared>) -> Router {
     let resources = Router::new()
         .route("/hpke_config", get(hpke_config))
+        .route("/dp/statement/{task}", get(agreement::of_leader))
         .route("/tasks/{task}/reports", post(upload::upload))
         .route("/tasks/{task}/collection_jobs", post(collect::create))
         .route("/tasks/{task}/collection_jobs/{id}", get(collect::poll).delete(collect::delete));
@@ -34,6 +36,7 @@ pub(crate) fn leader(shared: Arc<Shared>) -> Router {
 pub(crate) fn helper(shared: Arc<Shared>) -> Router {
     let resources = Router::new()
         .route("/hpke_config", get(hpke_config))
+        .route("/dp/statement/{task}", get(agreement::of_helper))
         .route("/tasks/{task}/aggregation_jobs", post(aggregate::create))
         .route(
             "/tasks/{task}/aggregation_jobs/{id}",
@@ -88,7 +91,7 @@ async fn based(resources: Router, shared: Arc<Shared>, mut request: Request) -> 
 }
 
 fn looks_like_a_resource(path: &str) -> bool {
-    path.ends_with("/hpke_config") || path.contains("/tasks/")
+    path.ends_with("/hpke_config") || path.contains("/tasks/") || path.contains("/dp/statement/")
 }
 
 /// The keys that clients seal to (DAP 4.4.1), to be kept for as long as each of them is sure to be accepted.

@@ -10,6 +10,7 @@ use mica_service::room::Room;
 use mica_service::store::Store;
 use mica_service::wake::Wake;
 
+use crate::agreement::Agreements;
 use crate::config::Answers;
 use crate::crowd::Crowd;
 use crate::high_water::HighWater;
@@ -47,6 +48,8 @@ pub struct Shared {
     pub paces: Arc<Paces>,
     /// Which collections were looked at and have nothing to do.
     pub(crate) looks: Looks,
+    /// What is known of the helper's statements.
+    pub(crate) agreements: Agreements,
     /// Noise for the releases to come.
     pub(crate) noise: NoiseReserve,
     /// How far the ledger had come, as somebody outside the database knows.

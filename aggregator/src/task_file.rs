@@ -162,7 +162,7 @@ impl TaskFile {
     ///
     /// # Errors
     /// Which part of the row makes no sense, in words.
-    pub(crate) fn from_row(row: NewTask) -> Result<Self, String> {
+    pub fn from_row(row: NewTask) -> Result<Self, String> {
         let configuration =
             TaskConfiguration::parse(&row.configuration, row.draft).map_err(|error| error.to_string())?;
         let verify_key = <[u8; 32]>::try_from(row.verify_key.as_slice())

@@ -156,6 +156,7 @@ impl Parties {
             token: Secret::new(to_leader),
             keypair: collector,
             mechanism: None,
+            guarantee: None,
             aggregation_parameter: Vec::new(),
         })
     }

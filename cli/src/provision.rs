@@ -7,7 +7,7 @@
 use mica_aggregator::Role;
 use mica_aggregator::auth::{Bearer, TokenHash};
 use mica_aggregator::task_file::{TaskFile, Tokens};
-use mica_collector::CollectorTask;
+use mica_collector::{CollectorTask, Guarantee};
 use mica_dap::Draft;
 use mica_dap::hpke::HpkeKeypair;
 use mica_dap::id::{TaskId, to_base64url};
@@ -20,6 +20,7 @@ use mica_dp::{Decision, Mechanism, Policy, TaskFacts};
 use mica_service::http::Peer;
 use mica_service::secret::Secret;
 use rand::RngExt as _;
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::exit::{Exit, Failure};
@@ -75,7 +76,7 @@ pub(crate) fn provision(spec: &TaskSpec, policy: &Policy) -> Result<Provisioned,
     let mut rng = rand::rng();
     check(spec)?;
     let aggregation_parameter = parameter_of(&spec.vdaf, &spec.prefixes).map_err(Failure::usage)?;
-    let (task_info, mechanism) = bind(spec, policy)?;
+    let (task_info, promise) = bind(spec, policy)?;
     let configuration = configure(spec, task_info)?;
     let task_id = TaskId::random(&mut rng);
     let verify_key = Zeroizing::new(rng.random::<[u8; 32]>());
@@ -110,7 +111,8 @@ pub(crate) fn provision(spec: &TaskSpec, policy: &Policy) -> Result<Provisioned,
         configuration: configuration.clone(),
         token: collector_to_leader,
         keypair,
-        mechanism,
+        mechanism: promise.mechanism,
+        guarantee: Guarantee::of(promise.guarantee, &configuration),
         aggregation_parameter,
     };
     Ok(Provisioned { task_id, configuration, leader, helper, collector, leader_to_helper })
@@ -138,7 +140,7 @@ pub(crate) fn advertise(
             "a task that comes with requests is taken for a limited time only; add --task-interval START:DURATION",
         ));
     }
-    let (task_info, mechanism) = bind(spec, policy)?;
+    let (task_info, promise) = bind(spec, policy)?;
     let configuration = configure(spec, task_info)?;
     if header_value(&configuration).len() > LONGEST_VALUE {
         return Err(Failure::usage("the configuration is too long for a header; use shorter URLs"));
@@ -146,11 +148,12 @@ pub(crate) fn advertise(
     let CollectorTask { token, keypair, .. } = agreed;
     Ok(CollectorTask {
         task_id: configuration.derived_task_id(),
+        guarantee: Guarantee::of(promise.guarantee, &configuration),
         draft: spec.draft,
         configuration,
         token,
         keypair,
-        mechanism,
+        mechanism: promise.mechanism,
         aggregation_parameter: Vec::new(),
     })
 }
@@ -186,8 +189,14 @@ fn check_target(spec: &TaskSpec) -> Result<(), Failure> {
     }
 }
 
-/// The `task_info` that ties the task to its release statement, and the noise that follows from it.
-fn bind(spec: &TaskSpec, policy: &Policy) -> Result<(Vec<u8>, Option<Mechanism>), Failure> {
+/// What the collector is told of the noise: nothing where there is none.
+struct Promise {
+    mechanism: Option<Mechanism>,
+    guarantee: Value,
+}
+
+/// The `task_info` that ties the task to its release statement, and what follows from it.
+fn bind(spec: &TaskSpec, policy: &Policy) -> Result<(Vec<u8>, Promise), Failure> {
     let facts = TaskFacts {
         time_precision: Some(spec.time_precision_seconds),
         ..TaskFacts::new(&spec.label, &spec.vdaf, spec.min_batch_size)
@@ -195,9 +204,13 @@ fn bind(spec: &TaskSpec, policy: &Policy) -> Result<(Vec<u8>, Option<Mechanism>)
     match policy.release_for(&facts).map_err(|refusal| Failure::new(Exit::Refused, refusal))? {
         Decision::Release(plan) => {
             let info = plan.statement().task_info(&spec.label).map_err(Failure::usage)?;
-            Ok((info, Some(plan.mechanism().clone())))
+            let promise = Promise { mechanism: Some(plan.mechanism().clone()), guarantee: plan.export() };
+            Ok((info, promise))
         }
-        Decision::WithoutDp(_) => Ok((spec.label.clone().into_bytes(), None)),
+        Decision::WithoutDp(_) => {
+            let promise = Promise { mechanism: None, guarantee: Value::Null };
+            Ok((spec.label.clone().into_bytes(), promise))
+        }
     }
 }
 

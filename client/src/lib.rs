@@ -14,7 +14,7 @@ mod error;
 mod report;
 mod transport;
 
-pub use bundle::{BundleError, TaskBundle};
+pub use bundle::{BundleError, PinError, TaskBundle};
 pub use client::{Client, UploadOutcome, fetch_ohttp_keys};
 pub use error::ClientError;
 pub use report::ReportBuilder;

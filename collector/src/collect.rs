@@ -50,6 +50,14 @@ pub enum Poll {
     },
 }
 
+impl Collection {
+    /// The name of the collection job at the leader.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.url.rsplit('/').next().unwrap_or_default()
+    }
+}
+
 impl Collector {
     /// A collector for `task`.
     #[must_use]

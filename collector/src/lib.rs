@@ -6,10 +6,12 @@
 
 mod collect;
 mod error;
+mod guarantee;
 mod result;
 mod task;
 
 pub use collect::{Collection, Collector, Poll};
 pub use error::CollectError;
+pub use guarantee::Guarantee;
 pub use result::{Estimate, Outcome};
 pub use task::{CollectorTask, CollectorTaskError};

@@ -10,8 +10,11 @@ use mica_dap::vdaf::{parameter_of, prefixes_of};
 use mica_dp::Mechanism;
 use mica_service::secret::Secret;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use thiserror::Error;
 use zeroize::Zeroizing;
+
+use crate::Guarantee;
 
 /// One task as its collector is told of it, `collector.task.json`.
 pub struct CollectorTask {
@@ -27,6 +30,8 @@ pub struct CollectorTask {
     pub keypair: HpkeKeypair,
     /// The noise that each aggregator adds by the release statement; none for a task that is released as it is.
     pub mechanism: Option<Mechanism>,
+    /// What is promised of every result; none for a task that is released as it is, or whose file does not say.
+    pub guarantee: Option<Guarantee>,
     /// The aggregation parameter of all batches, the same as the leader's, encoded; empty where the VDAF takes none.
     pub aggregation_parameter: Vec<u8>,
 }
@@ -47,6 +52,8 @@ struct Text {
     hpke_config: String,
     private_key: String,
     mechanism: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    guarantee: Option<Value>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     prefixes: Vec<String>,
 }
@@ -81,6 +88,10 @@ impl CollectorTask {
             .ok_or_else(|| wrong("private_key"))?;
         let aggregation_parameter = parameter_of(configuration.vdaf(), &raw.prefixes)
             .map_err(|error| CollectorTaskError(error.to_string()))?;
+        let guarantee = match raw.guarantee {
+            Some(value) => Some(Guarantee::of(value, &configuration).ok_or_else(other_guarantee)?),
+            None => None,
+        };
         Ok(Self {
             task_id: raw.task_id.parse().map_err(|_| wrong("task_id"))?,
             draft,
@@ -88,6 +99,7 @@ impl CollectorTask {
             token: Secret::new(raw.token),
             keypair: HpkeKeypair::from_parts(config, private_key).map_err(|_| wrong("private_key"))?,
             mechanism: raw.mechanism.map(|text| text.parse().map_err(|_| wrong("mechanism"))).transpose()?,
+            guarantee,
             aggregation_parameter,
         })
     }
@@ -113,10 +125,17 @@ impl CollectorTask {
             hpke_config: to_base64url(&self.keypair.config.encoded()),
             private_key: to_base64url(&*self.keypair.private_key.to_bytes()),
             mechanism: self.mechanism.as_ref().map(ToString::to_string),
+            guarantee: self.guarantee.as_ref().map(|guarantee| guarantee.json().clone()),
             prefixes: self.prefixes(),
         };
         Zeroizing::new(serde_json::to_string_pretty(&text).expect("strings and numbers are always JSON"))
     }
+}
+
+fn other_guarantee() -> CollectorTaskError {
+    CollectorTaskError(
+        "its guarantee is about another release statement than the task is bound to".to_owned(),
+    )
 }
 
 const VERSION: u32 = 1;

@@ -51,4 +51,5 @@ pub use sensitivity::{NeighboringRelation, Sensitivity};
 pub use shape::{NoSensitivity, Shape};
 pub use statement::{
     Contribution, Enforcer, LONGEST_LABEL, LabelError, Loss, Statement, Terms, parse_task_info,
+    statement_differences,
 };

@@ -4,7 +4,10 @@
 //! aggregate share: a party that holds another statement cannot decrypt. Limits, owners and reasons are not in it;
 //! each operator keeps its own, and the stricter one wins by refusing.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
+
+use serde_json::Value;
 
 use crate::accountant::Window;
 use crate::canonical::{Canonical, sha256};
@@ -194,4 +197,89 @@ fn window(window: Window) -> Canonical {
         }
     }
     Canonical::Object(fields)
+}
+
+/// What is different in another party's statement, a line for each field, to be shown to people; nothing when `theirs` is
+/// no statement. The other party is not trusted: its part is spelt anew, and little of it.
+pub fn statement_differences(ours: &str, theirs: &[u8]) -> Option<Vec<String>> {
+    let theirs: Value = serde_json::from_slice(theirs).ok()?;
+    theirs.get("schema")?;
+    let ours: Value = serde_json::from_str(ours).ok()?;
+    let (mut left, mut right) = (BTreeMap::new(), BTreeMap::new());
+    flatten(String::new(), &ours, &mut left);
+    flatten(String::new(), &theirs, &mut right);
+    let fields: BTreeSet<&String> = left.keys().chain(right.keys()).collect();
+    let said = |of: &BTreeMap<String, String>, field: &str| {
+        of.get(field).map_or_else(|| "nothing".to_owned(), |it| brief(it))
+    };
+    let mut lines: Vec<String> = fields
+        .into_iter()
+        .filter(|field| left.get(*field) != right.get(*field))
+        .map(|field| format!("{}: here {}, there {}", brief(field), said(&left, field), said(&right, field)))
+        .take(MOST_DIFFERENCES)
+        .collect();
+    if lines.is_empty() {
+        lines.push("the same fields, in another spelling".to_owned());
+    }
+    Some(lines)
+}
+
+/// `mechanism.scale` and the like; a list is one field.
+fn flatten(path: String, value: &Value, into: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                // Control characters and the like are escaped as JSON does it.
+                let name = Value::from(name.as_str()).to_string();
+                let name = name.trim_matches('"');
+                let path = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+                flatten(path, value, into);
+            }
+        }
+        _ => {
+            into.insert(path, value.to_string());
+        }
+    }
+}
+
+/// Enough of a text to tell what it is.
+fn brief(text: &str) -> String {
+    let mut letters = text.chars();
+    let start: String = letters.by_ref().take(LONGEST_VALUE).collect();
+    if letters.next().is_some() { start + ".." } else { start }
+}
+
+const MOST_DIFFERENCES: usize = 16;
+const LONGEST_VALUE: usize = 80;
+
+#[cfg(test)]
+mod tests {
+    use super::statement_differences;
+
+    #[test]
+    fn statements_are_compared_field_by_field() {
+        let ours = r#"{"mechanism":{"name":"discrete_laplace","scale":"2"},"schema":"dp-statement/1"}"#;
+        let theirs = r#"{"mechanism":{"name":"discrete_laplace","scale":"4"},"noise_by":"nobody","schema":"dp-statement/1"}"#;
+        let lines = statement_differences(ours, theirs.as_bytes()).expect("it is a statement");
+        assert_eq!(
+            lines,
+            [r#"mechanism.scale: here "2", there "4""#, r#"noise_by: here nothing, there "nobody""#]
+        );
+        let spaced = ours.replace(':', ": ");
+        let lines = statement_differences(ours, spaced.as_bytes()).expect("it is a statement");
+        assert_eq!(lines, ["the same fields, in another spelling"]);
+        for no_statement in ["", "<html>", "{}", "[1]", "\u{fffd}"] {
+            assert_eq!(statement_differences(ours, no_statement.as_bytes()), None);
+        }
+    }
+
+    #[test]
+    fn what_another_party_says_is_cut_and_escaped() {
+        let theirs = format!(r#"{{"schema":"{}","\u001b[2J\n":1}}"#, "x".repeat(1_000));
+        let lines = statement_differences("{}", theirs.as_bytes()).expect("it is a statement");
+        assert!(lines.iter().all(|line| line.len() < 250 && !line.contains(['\n', '\u{1b}'])), "{lines:?}");
+        let many: Vec<String> = (0..100).map(|number| format!("\"{number}\":0")).collect();
+        let many = format!("{{\"schema\":0,{}}}", many.join(","));
+        assert_eq!(statement_differences("{}", many.as_bytes()).map(|lines| lines.len()), Some(16));
+    }
 }

@@ -172,6 +172,7 @@ impl Task {
             token: Secret::new(COLLECTOR_TOKEN.to_owned()),
             keypair: self.collector.clone(),
             mechanism: self.mechanism.clone(),
+            guarantee: None,
             aggregation_parameter: self.parameter.clone(),
         }
     }

@@ -123,6 +123,7 @@ impl Task {
             token: Secret::new(self.collector_to_leader.clone()),
             keypair: self.collector.clone(),
             mechanism: self.mechanism.clone(),
+            guarantee: None,
             aggregation_parameter: Vec::new(),
         };
         Collector::new(task, HttpClient::new(HttpOptions::default())).hurried()

@@ -19,6 +19,7 @@ use mica_dap::resource::Resource;
 use super::complete;
 use super::peer::{self, Answer};
 use super::refusal;
+use crate::agreement;
 use crate::error::Abort;
 use crate::jobs::{Held, JobError, Reason};
 use crate::release::{self, Batch, Portion, ReleaseError};
@@ -92,6 +93,10 @@ async fn reserve(
     let request = &stored(&job.row)?;
     if !complete::at_a_glance(shared, task, &job.row, queried(task, request)?).await? {
         return Ok(Reserved::Not(Progress::Waiting));
+    }
+    if let Some(abort) = agreement::objection(shared, task).await {
+        refusal::fail(shared, task, job, &abort).await?;
+        return Ok(Reserved::Not(Progress::Settled));
     }
     let noise = &shared.noise.portion(task).await;
     let outcome = shared

@@ -88,7 +88,8 @@ fn no_url() -> JobError {
     JobError::because(Reason::Local, "the helper's endpoint is not a URL that can be asked")
 }
 
-fn request(task: &Task, method: Method, url: &str) -> http::request::Builder {
+/// A request to the helper, with what the leader shows it.
+pub(crate) fn request(task: &Task, method: Method, url: &str) -> http::request::Builder {
     let mut request = Request::builder().method(method).uri(url);
     if let Some(advertisement) = task.advertisement() {
         request = request.header(taskprov::HEADER, advertisement);

@@ -63,6 +63,12 @@ impl NoiseReserve {
         Portion { reserve: self.clone(), noise: Mutex::new(noise) }
     }
 
+    /// A portion of this very noise.
+    #[cfg(test)]
+    pub(super) fn portion_of(&self, noise: Noise) -> Portion {
+        Portion { reserve: self.clone(), noise: Mutex::new(Some(noise)) }
+    }
+
     /// For a request that is worked on later: nothing is drawn for it now.
     pub(crate) fn no_portion(&self) -> Portion {
         Portion { reserve: self.clone(), noise: Mutex::new(None) }

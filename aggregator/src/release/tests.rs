@@ -1,5 +1,7 @@
 //! The gate as the leader passes it: reserve, then commit or refund.
 
+mod honesty;
+
 use std::sync::Arc;
 
 use mica_dap::Draft;
@@ -30,21 +32,28 @@ use crate::task_file::{TaskFile, Tokens};
 const VDAF: VdafConfig = VdafConfig::Count;
 
 pub(crate) fn task() -> Arc<Task> {
+    let (file, policy) = file_of();
+    Arc::new(Task::resolve(1, file, &policy).expect("the policy covers the task"))
+}
+
+/// The leader's file of a task with noise, and its policy.
+fn file_of() -> (TaskFile, Policy) {
     let policy = Policy::parse("policy.toml", &Policy::for_demo("t", &VDAF, 2, "1/10")).expect("a policy");
     let facts = TaskFacts::new("t", &VDAF, 2);
     let Ok(Decision::Release(plan)) = policy.release_for(&facts) else { panic!("it releases with noise") };
     let task_info = plan.statement().task_info("t").expect("a short label");
-    Arc::new(task_of(VDAF, task_info, Vec::new(), &policy))
+    (leader_file(VDAF, task_info, Vec::new()), policy)
 }
 
 /// A task whose strings of so many bits are counted under this parameter, and whose totals leave as they are.
 pub(crate) fn string_task(bits: u16, parameter: Vec<u8>) -> Task {
     let without = Policy::for_release_without_dp("these are tests", "2199-01-01");
     let policy = Policy::parse("policy.toml", &without).expect("a policy");
-    task_of(VdafConfig::Poplar1 { bits }, b"t".to_vec(), parameter, &policy)
+    let file = leader_file(VdafConfig::Poplar1 { bits }, b"t".to_vec(), parameter);
+    Task::resolve(1, file, &policy).expect("the policy covers the task")
 }
 
-fn task_of(vdaf: VdafConfig, task_info: Vec<u8>, aggregation_parameter: Vec<u8>, policy: &Policy) -> Task {
+fn leader_file(vdaf: VdafConfig, task_info: Vec<u8>, aggregation_parameter: Vec<u8>) -> TaskFile {
     let parameters = TaskParameters {
         task_info,
         leader_url: "https://leader.example/".to_owned(),
@@ -55,7 +64,7 @@ fn task_of(vdaf: VdafConfig, task_info: Vec<u8>, aggregation_parameter: Vec<u8>,
         vdaf,
         task_interval: None,
     };
-    let file = TaskFile {
+    TaskFile {
         role: Role::Leader,
         task_id: TaskId::new([7; 32]),
         draft: Draft::V18,
@@ -69,8 +78,7 @@ fn task_of(vdaf: VdafConfig, task_info: Vec<u8>, aggregation_parameter: Vec<u8>,
         },
         batch_target_size: None,
         aggregation_parameter,
-    };
-    Task::resolve(1, file, policy).expect("the policy covers the task")
+    }
 }
 
 /// An output share of a report that says yes.

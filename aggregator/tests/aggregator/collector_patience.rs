@@ -52,6 +52,7 @@ async fn pauses(hurried: bool, waits: [&str; 3]) -> Vec<RealTime> {
         token: Secret::new(COLLECTOR_TOKEN.to_owned()),
         keypair: task.collector,
         mechanism: None,
+        guarantee: None,
         aggregation_parameter: Vec::new(),
     };
     let collector = Collector::new(collector, HttpClient::new(HttpOptions::default()));

@@ -3,6 +3,7 @@
 mod admin;
 mod admission;
 mod adopted;
+mod agreement;
 mod collector_patience;
 mod combinations;
 mod credentials;

@@ -192,6 +192,7 @@ async fn a_task_that_nobody_has_configured_is_uploaded_verified_and_collected() 
                 token: Secret::new(COLLECTOR_TOKEN.to_owned()),
                 keypair: agreement.collector,
                 mechanism: None,
+                guarantee: None,
                 aggregation_parameter: Vec::new(),
             },
             HttpClient::new(HttpOptions::default()),

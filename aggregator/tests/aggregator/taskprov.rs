@@ -417,6 +417,7 @@ async fn a_collector_tells_the_leader_of_its_task() {
             token,
             keypair: task.collector,
             mechanism: None,
+            guarantee: None,
             aggregation_parameter: Vec::new(),
         };
         let collector = Collector::new(task, HttpClient::new(HttpOptions::default()));

@@ -17,6 +17,7 @@ use crate::{files, print};
 #[command(after_help = "Examples:
   mica report page-load.mica 3              the bucket of a histogram
   mica report opened.mica true              a count
+  mica report page-load.mica 3 --pin $HASH    only under the release statement that was reviewed
   echo 1,0,1 | mica report choices.mica -   not on the command line, which other users of a machine can read")]
 pub(crate) struct Args {
     /// The task bundle that `mica task export` wrote
@@ -24,6 +25,10 @@ pub(crate) struct Args {
     /// The measurement, or - to read it from standard input
     #[arg(allow_hyphen_values = true)]
     value: String,
+    /// The release statement that the task must be bound to: its SHA-256 in hexadecimal digits. Under another, or none,
+    /// nothing is sent
+    #[arg(long, value_name = "SHA256", value_parser = statement_hash)]
+    pin: Option<[u8; 32]>,
     #[command(flatten)]
     peers: PeerArgs,
 }
@@ -31,6 +36,10 @@ pub(crate) struct Args {
 /// Does what the command line says.
 pub(super) async fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     let bundle = TaskBundle::from_json(&files::read(&args.bundle, "task bundle")?)?;
+    let bundle = match &args.pin {
+        Some(hash) => bundle.pinned(hash).map_err(|error| Failure::new(Exit::Refused, error))?,
+        None => bundle,
+    };
     let typed = match args.value.as_str() {
         "-" => std::io::read_to_string(std::io::stdin())?,
         value => value.to_owned(),
@@ -58,6 +67,11 @@ pub(super) async fn run(args: &Args, global: &Global) -> Result<(), Failure> {
             format!("the leader refused the report: {label}{}", remark(refused)),
         )),
     }
+}
+
+fn statement_hash(text: &str) -> Result<[u8; 32], String> {
+    let bytes = hex::decode(text).ok().and_then(|bytes| bytes.try_into().ok());
+    bytes.ok_or_else(|| "a SHA-256 has 64 hexadecimal digits".to_owned())
 }
 
 /// What a name of the specification does not say.

@@ -142,6 +142,7 @@ impl Dev {
             token: Secret::new(self.text(&["auth", "collector_to_leader"]).to_owned()),
             keypair: HpkeKeypair::from_parts(self.collector_config(), private_key).unwrap(),
             mechanism: None,
+            guarantee: None,
             aggregation_parameter: Vec::new(),
         }
     }

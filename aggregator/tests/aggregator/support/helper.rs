@@ -55,6 +55,8 @@ struct Shared {
     deleted: Mutex<Vec<Received>>,
     /// What it says to that; once it has said all, it does.
     reluctance: Mutex<VecDeque<u16>>,
+    /// Its release statement; one of another make has none.
+    statement: Mutex<Option<Vec<u8>>>,
 }
 
 impl ScriptedHelper {
@@ -69,6 +71,7 @@ impl ScriptedHelper {
             received: Mutex::default(),
             deleted: Mutex::default(),
             reluctance: Mutex::default(),
+            statement: Mutex::default(),
         });
         let address = listener.local_addr().expect("it is bound");
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
@@ -104,6 +107,11 @@ impl ScriptedHelper {
     }
 
     /// The requests to forget something.
+    /// Shows this as its release statement.
+    pub(crate) fn shows(&self, statement: Vec<u8>) {
+        *self.shared.statement.lock().expect("nobody panics") = Some(statement);
+    }
+
     pub(crate) fn deleted(&self) -> Vec<Received> {
         self.shared.deleted.lock().expect("nobody panics").clone()
     }
@@ -171,6 +179,11 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         shared.deleted.lock().expect("nobody panics").push(received);
         let status = shared.reluctance.lock().expect("nobody panics").pop_front().unwrap_or(204);
         return Ok(Answer { status, ..Answer::default() }.into_response());
+    }
+    if received.target.contains("/dp/statement/") {
+        let shown = shared.statement.lock().expect("nobody panics").clone();
+        let status = if shown.is_some() { 200 } else { 404 };
+        return Ok(Answer { status, body: shown.unwrap_or_default(), ..Answer::default() }.into_response());
     }
     shared.received.lock().expect("nobody panics").push(received.clone());
     if received.body.len() > *shared.limit.lock().expect("nobody panics") {

@@ -206,6 +206,7 @@ impl Task {
             token: Secret::new("collector-token".to_owned()),
             keypair: self.keypair,
             mechanism,
+            guarantee: None,
             aggregation_parameter: self.aggregation_parameter,
         }
     }

@@ -53,6 +53,20 @@ impl World {
     }
 
     pub(crate) async fn limited(kind: Kind, database: &TestDatabase, limits: Limits) -> Self {
+        Self::with_statement(kind, database, limits, None).await
+    }
+
+    /// Beside a helper that shows this release statement.
+    pub(crate) async fn beside(kind: Kind, database: &TestDatabase, statement: Vec<u8>) -> Self {
+        Self::with_statement(kind, database, Limits::default(), Some(statement)).await
+    }
+
+    async fn with_statement(
+        kind: Kind,
+        database: &TestDatabase,
+        limits: Limits,
+        statement: Option<Vec<u8>>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let helper_url =
             format!("http://{}/helper/dap/", listener.local_addr().expect("the listener is bound"));
@@ -60,6 +74,9 @@ impl World {
         let keypair = HpkeKeypair::generate(3, &mut rand::rng());
         let helper_config = keypair.config.clone();
         let helper = ScriptedHelper::serve(listener, &task, keypair);
+        if let Some(statement) = statement {
+            helper.shows(statement);
+        }
         let leader = Server::limited(Role::Leader, &task, database, limits).await;
         let list = HpkeConfigList::decoded(&leader.hpke_configs).expect("its own list");
         let leader_config = list.preferred().expect("at least one").clone();

@@ -91,9 +91,15 @@ pub(super) async fn run(args: &Args, global: &Global) -> Result<(), Failure> {
         }
         other => other?,
     };
-    let noised = collector.task().mechanism.is_some();
-    let released =
-        Released { configuration: &configuration, prefixes: &prefixes, outcome: &outcome, estimate, noised };
+    let released = Released {
+        configuration: &configuration,
+        prefixes: &prefixes,
+        outcome: &outcome,
+        estimate,
+        mechanism: collector.task().mechanism.as_ref(),
+        guarantee: collector.task().guarantee.as_ref(),
+        collection: collection.id(),
+    };
     released.print(global.output)?;
     // Only now: a result that was deleted before it was printed would be lost.
     if wanted == Wanted::Next && !args.keep {

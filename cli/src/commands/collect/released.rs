@@ -1,10 +1,10 @@
 //! A result as it is printed: never without how far it can be off, and with what no noise protects.
 
 use jiff::Timestamp;
-use mica_collector::{Estimate, Outcome};
+use mica_collector::{Estimate, Guarantee, Outcome};
 use mica_dap::task::TaskConfiguration;
 use mica_dap::time::Time;
-use mica_dp::parse_task_info;
+use mica_dp::{Mechanism, parse_task_info};
 use serde_json::json;
 
 use crate::args::Format;
@@ -19,7 +19,12 @@ pub(super) struct Released<'a> {
     pub(super) prefixes: &'a [String],
     pub(super) outcome: &'a Outcome,
     pub(super) estimate: Estimate,
-    pub(super) noised: bool,
+    /// The noise of each aggregator; nothing where values leave as they are.
+    pub(super) mechanism: Option<&'a Mechanism>,
+    /// What is promised of it.
+    pub(super) guarantee: Option<&'a Guarantee>,
+    /// The collection at the leader.
+    pub(super) collection: &'a str,
 }
 
 impl Released<'_> {
@@ -54,12 +59,35 @@ impl Released<'_> {
         }
         lines.push(format!("  reports  {} (exact, as is the time)", thousands(self.outcome.report_count)));
         lines.push(self.remark().to_owned());
+        lines.extend(self.promise());
         lines.join("\n")
+    }
+
+    /// The noise, the loss, and the statement of guarantee.
+    fn promise(&self) -> Vec<String> {
+        let Some(mechanism) = self.mechanism else { return Vec::new() };
+        let mut lines = vec![format!("  noise    {}", mechanism.describe())];
+        if let Some((epsilon, delta)) = self.guarantee.and_then(Guarantee::epsilon) {
+            lines.push(format!("  loss     epsilon {epsilon} at delta {delta}, for this release"));
+        }
+        if let Some(hash) = self.statement() {
+            lines.push(format!("  promise  release statement {hash}"));
+        }
+        if let Some(guarantee) = self.guarantee {
+            lines.push(String::new());
+            lines.extend(guarantee.explanation().lines().map(|line| format!("  {line}")));
+        }
+        lines
+    }
+
+    /// SHA-256 of the release statement that both shares were bound to.
+    fn statement(&self) -> Option<String> {
+        parse_task_info(self.configuration.task_info()).map(|(_, hash)| hex::encode(hash))
     }
 
     /// What can be misread is explained where it is printed.
     fn remark(&self) -> &'static str {
-        if !self.noised {
+        if self.mechanism.is_none() {
             "  This task is released without noise: the values are exact and not differentially private."
         } else if self.outcome.values.iter().any(|value| *value < 0) {
             "  Noise can make a value negative; that is no error, and setting it to 0 would bias sums."
@@ -75,6 +103,7 @@ impl Released<'_> {
         let number =
             |value: &i128| i64::try_from(*value).map_or_else(|_| json!(value.to_string()), |it| json!(it));
         let values: Vec<_> = self.outcome.values.iter().map(number).collect();
+        let loss = self.guarantee.and_then(Guarantee::epsilon);
         let mut object = json!({
             "task": self.label(),
             "start": start,
@@ -83,7 +112,14 @@ impl Released<'_> {
             "values": values,
             "half_width": half_width,
             "confidence": confidence,
-            "noised": self.noised,
+            "noised": self.mechanism.is_some(),
+            "mechanism": self.mechanism.map(ToString::to_string),
+            "epsilon": loss.map(|(epsilon, _)| epsilon),
+            "delta": loss.map(|(_, delta)| delta),
+            "statement_sha256": self.statement(),
+            "release_id": self.guarantee.and_then(Guarantee::release),
+            "collection_id": self.collection,
+            "guarantee": self.guarantee.map(Guarantee::json),
         });
         if !self.prefixes.is_empty() {
             object["prefixes"] = json!(self.prefixes);
@@ -94,8 +130,18 @@ impl Released<'_> {
     fn csv(&self) -> Result<(), Failure> {
         let half_width = i128::from(self.estimate.half_width);
         let (start, end) = self.times();
+        let loss = self.guarantee.and_then(Guarantee::epsilon);
+        let promise = [
+            self.mechanism.map(ToString::to_string),
+            loss.map(|(epsilon, _)| epsilon.to_string()),
+            loss.map(|(_, delta)| delta.to_string()),
+            self.statement(),
+            self.guarantee.and_then(Guarantee::release).map(str::to_owned),
+            Some(self.collection.to_owned()),
+        ]
+        .map(Option::unwrap_or_default);
         let row = |(index, value): (usize, &i128)| {
-            vec![
+            let mut row = vec![
                 self.label(),
                 start.clone(),
                 end.clone(),
@@ -105,7 +151,9 @@ impl Released<'_> {
                 value.saturating_add(half_width).to_string(),
                 self.estimate.confidence.to_string(),
                 self.outcome.report_count.to_string(),
-            ]
+            ];
+            row.extend(promise.clone());
+            row
         };
         let rows: Vec<_> = self.outcome.values.iter().enumerate().map(row).collect();
         print::csv(&CSV, &rows)
@@ -137,8 +185,23 @@ fn indented(row: Vec<String>) -> Vec<String> {
     first.into_iter().chain(cells).collect()
 }
 
-const CSV: [&str; 9] =
-    ["task", "batch_start", "batch_end", "index", "value", "ci_low", "ci_high", "confidence", "reports"];
+const CSV: [&str; 15] = [
+    "task",
+    "batch_start",
+    "batch_end",
+    "index",
+    "value",
+    "ci_low",
+    "ci_high",
+    "confidence",
+    "reports",
+    "mechanism",
+    "epsilon",
+    "delta",
+    "statement_sha256",
+    "release_id",
+    "collection_id",
+];
 
 #[cfg(test)]
 mod tests {
@@ -164,8 +227,17 @@ mod tests {
         let interval = Interval::unit(Time(1)).expect("an interval");
         let outcome = Outcome { report_count: 1_234, interval, values: values.to_vec() };
         let estimate = Estimate { half_width, confidence: 0.95 };
-        Released { configuration: &configuration, prefixes: &[], outcome: &outcome, estimate, noised }
-            .table(Signs::Ascii)
+        let mechanism: Mechanism = "discrete_laplace(scale=2)".parse().expect("a mechanism");
+        let released = Released {
+            configuration: &configuration,
+            prefixes: &[],
+            outcome: &outcome,
+            estimate,
+            mechanism: noised.then_some(&mechanism),
+            guarantee: None,
+            collection: "c",
+        };
+        released.table(Signs::Ascii)
     }
 
     #[test]

@@ -146,6 +146,12 @@ pub(super) fn legend(rows: &[Row], plan: &ReleasePlan, signs: Signs) -> String {
     )
 }
 
+/// What is promised of the result, in the words that come with every result.
+pub(super) fn guarantee(plan: &ReleasePlan) -> String {
+    let lines: Vec<String> = plan.explain().lines().map(|line| format!("  {line}")).collect();
+    format!("Guarantee, as every result of this task comes with it:\n{}", lines.join("\n"))
+}
+
 pub(super) fn second(reason: &str, batch: &str, budgets: &[Book], signs: Signs) -> String {
     let spent: Vec<String> = budgets
         .iter()

@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mica_aggregator::agreement::{self, Agreement};
 use mica_aggregator::high_water::HighWater;
 use mica_aggregator::metrics::Figures;
+use mica_aggregator::store::tasks::TaskRow;
 use mica_aggregator::store::{self, stuck, tasks};
-use mica_aggregator::{Config, Reason, Role};
+use mica_aggregator::task::Task;
+use mica_aggregator::{Config, Reason, Role, TaskFile};
 use mica_dap::id::CollectionJobId;
 use mica_dap::task::TaskConfiguration;
 use mica_service::clock::Clock;
@@ -16,8 +19,8 @@ use mica_service::tls::Peers;
 use super::finding::Finding;
 use super::{peers, readers};
 use crate::exit::{Exit, Failure};
-use crate::print;
 use crate::settings::{RoleName, Settings};
+use crate::{files, print};
 
 /// Everything below the configuration, which is known to be valid.
 pub(super) async fn examine(settings: &Settings, role: Role, findings: &mut Vec<Finding>) {
@@ -80,7 +83,39 @@ async fn inside(
     for endpoint in endpoints.iter().take(MOST_PEERS) {
         peers::examine(&http, endpoint, findings).await;
     }
+    if role == Role::Leader {
+        agreements(&http, config, rows, findings).await?;
+    }
     if role == Role::Leader { waiting(store, &names, findings).await } else { Ok(()) }
+}
+
+/// Whether the helper of each task promises what this leader does.
+async fn agreements(
+    http: &HttpClient,
+    config: &Config,
+    rows: Vec<TaskRow>,
+    findings: &mut Vec<Finding>,
+) -> Result<(), Failure> {
+    let policy = files::policy(&config.policy)?;
+    for row in rows.into_iter().filter(|row| row.retired_at.is_none()).take(MOST_PEERS) {
+        let key = row.key;
+        let task = TaskFile::from_row(row.task).map(|file| Task::resolve(key, file, &policy));
+        // Why a task is not served is told when the server starts, and by `mica config check`.
+        let Ok(Ok(task)) = task else { continue };
+        let agreement = agreement::compare(http, &task).await;
+        let what = format!("task {}: {agreement}", task.id);
+        findings.push(match agreement {
+            Agreement::NoStatement | Agreement::Agrees => Finding::ok("statement", what),
+            Agreement::Differs(_) => {
+                let todo = "it is not collected; make the task anew, under one statement";
+                Finding::fail("statement", what, todo, Exit::Invalid)
+            }
+            Agreement::NotVerified | Agreement::Unknown(_) => {
+                Finding::warn("statement", what, "the guarantee rests on this leader's noise alone")
+            }
+        });
+    }
+    Ok(())
 }
 
 /// Whether the ledger of privacy budgets is where it had come to.

@@ -1,0 +1,47 @@
+//! What is promised of every result of a task, as it was when the task was made.
+//!
+//! The collector did not set the noise and cannot see it. It is told the statement of guarantee with its task, and holds
+//! it against the hash that every aggregate share is bound to: a guarantee about another release statement is refused.
+
+use mica_dap::task::TaskConfiguration;
+use mica_dp::parse_task_info;
+use serde_json::Value;
+
+/// The statement of guarantee of one task: `mica policy explain -o json`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Guarantee(Value);
+
+impl Guarantee {
+    /// The guarantee, if it is about the release statement that the task is bound to.
+    #[must_use]
+    pub fn of(value: Value, task: &TaskConfiguration) -> Option<Self> {
+        let said = value["statement_sha256"].as_str()?;
+        let (_, bound) = parse_task_info(task.task_info())?;
+        (said == hex::encode(bound)).then_some(Self(value))
+    }
+
+    /// The `id` of the `[[release]]` in the policy.
+    #[must_use]
+    pub fn release(&self) -> Option<&str> {
+        self.0["release"].as_str()
+    }
+
+    /// The loss of one release: ε, and the δ at which it holds.
+    #[must_use]
+    pub fn epsilon(&self) -> Option<(f64, f64)> {
+        let loss = &self.0["per_release"];
+        Some((loss["epsilon"].as_f64()?, loss["delta"].as_f64()?))
+    }
+
+    /// The guarantee in plain English, and what it leaves out.
+    #[must_use]
+    pub fn explanation(&self) -> &str {
+        self.0["explanation"].as_str().unwrap_or_default()
+    }
+
+    /// All of it, for machines.
+    #[must_use]
+    pub fn json(&self) -> &Value {
+        &self.0
+    }
+}
