@@ -127,6 +127,8 @@ fn the_screen_tells_the_whole_story_also_in_ascii() {
         "accepted 60 - refused 12 (invalid proof 5, replayed 4, too early 3)",
         "both shares noised ok",
         "Who saw what",
+        "Guarantee, as every result of this task comes with it:",
+        "Not protected:",
         "x refused (batchOverlap",
         "1 of 10 spent in \"demo-lifetime\"",
         "all roles run in ONE process",

@@ -45,3 +45,45 @@ impl Guarantee {
         &self.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mica_dap::Draft;
+    use mica_dap::task::{BatchMode, TaskParameters};
+    use mica_dap::time::TimePrecision;
+    use mica_dap::vdaf_config::VdafConfig;
+    use mica_dp::{Decision, Policy, TaskFacts};
+
+    use super::*;
+
+    #[test]
+    fn a_guarantee_about_another_statement_than_the_tasks_is_not_taken() {
+        let plan = |epsilon| {
+            let text = Policy::for_demo("t", &VdafConfig::Count, 10, epsilon);
+            let policy = Policy::parse("policy.toml", &text).expect("a policy");
+            match policy.release_for(&TaskFacts::new("t", &VdafConfig::Count, 10)) {
+                Ok(Decision::Release(plan)) => plan,
+                other => panic!("{other:?}"),
+            }
+        };
+        let (plan, other) = (plan("1/2"), plan("1"));
+        let parameters = TaskParameters {
+            task_info: plan.statement().task_info("t").expect("a short label"),
+            leader_url: "https://leader.example/".to_owned(),
+            helper_url: "https://helper.example/".to_owned(),
+            time_precision: TimePrecision::new(60).expect("not zero"),
+            min_batch_size: 10,
+            batch_mode: BatchMode::TimeInterval,
+            vdaf: VdafConfig::Count,
+            task_interval: None,
+        };
+        let task = parameters.build(Draft::V18).expect("a configuration");
+        let guarantee = Guarantee::of(plan.export(), &task).expect("it is the task's");
+        assert_eq!(guarantee.epsilon(), Some((0.5, 0.0)));
+        assert_eq!(guarantee.release(), Some(plan.release_id()));
+        assert_eq!(guarantee.explanation(), plan.explain());
+        for wrong in [other.export(), Value::Null, serde_json::json!({ "statement_sha256": 7 })] {
+            assert_eq!(Guarantee::of(wrong, &task), None);
+        }
+    }
+}

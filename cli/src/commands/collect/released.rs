@@ -59,12 +59,12 @@ impl Released<'_> {
         }
         lines.push(format!("  reports  {} (exact, as is the time)", thousands(self.outcome.report_count)));
         lines.push(self.remark().to_owned());
-        lines.extend(self.promise());
+        lines.extend(self.promise(signs));
         lines.join("\n")
     }
 
     /// The noise, the loss, and the statement of guarantee.
-    fn promise(&self) -> Vec<String> {
+    fn promise(&self, signs: Signs) -> Vec<String> {
         let Some(mechanism) = self.mechanism else { return Vec::new() };
         let mut lines = vec![format!("  noise    {}", mechanism.describe())];
         if let Some((epsilon, delta)) = self.guarantee.and_then(Guarantee::epsilon) {
@@ -75,7 +75,8 @@ impl Released<'_> {
         }
         if let Some(guarantee) = self.guarantee {
             lines.push(String::new());
-            lines.extend(guarantee.explanation().lines().map(|line| format!("  {line}")));
+            let words = guarantee.explanation().replace('±', signs.plus_minus());
+            lines.extend(words.lines().map(|line| format!("  {line}")));
         }
         lines
     }
@@ -209,12 +210,13 @@ mod tests {
     use mica_dap::task::{BatchMode, TaskParameters};
     use mica_dap::time::{Interval, TimePrecision};
     use mica_dap::vdaf_config::VdafConfig;
+    use mica_dp::{Decision, Policy, TaskFacts};
 
     use super::*;
 
-    fn printed(values: &[i128], half_width: u64, noised: bool) -> String {
+    fn bound(task_info: Vec<u8>) -> TaskConfiguration {
         let parameters = TaskParameters {
-            task_info: b"page-load".to_vec(),
+            task_info,
             leader_url: "http://127.0.0.1:1/".to_owned(),
             helper_url: "http://127.0.0.1:2/".to_owned(),
             time_precision: TimePrecision::new(3600).expect("not zero"),
@@ -223,7 +225,11 @@ mod tests {
             vdaf: VdafConfig::Count,
             task_interval: None,
         };
-        let configuration = parameters.build(Draft::V18).expect("a configuration");
+        parameters.build(Draft::V18).expect("a configuration")
+    }
+
+    fn printed(values: &[i128], half_width: u64, noised: bool) -> String {
+        let configuration = bound(b"page-load".to_vec());
         let interval = Interval::unit(Time(1)).expect("an interval");
         let outcome = Outcome { report_count: 1_234, interval, values: values.to_vec() };
         let estimate = Estimate { half_width, confidence: 0.95 };
@@ -255,6 +261,40 @@ mod tests {
             text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
         assert!(lines.contains(&"0 10".to_owned()) && lines.contains(&"1 1,000".to_owned()), "{text}");
         assert!(text.contains("each value +-8 (95 % confidence)"), "{text}");
+    }
+
+    #[test]
+    fn a_result_comes_with_its_loss_and_its_guarantee() {
+        let text = Policy::for_demo("page-load", &VdafConfig::Count, 1, "1/2");
+        let policy = Policy::parse("policy.toml", &text).expect("a policy");
+        let facts = TaskFacts::new("page-load", &VdafConfig::Count, 1);
+        let Ok(Decision::Release(plan)) = policy.release_for(&facts) else {
+            panic!("it releases with noise")
+        };
+        let configuration = bound(plan.statement().task_info("page-load").expect("a short label"));
+        let guarantee = Guarantee::of(plan.export(), &configuration).expect("it is the task's");
+        let interval = Interval::unit(Time(1)).expect("an interval");
+        let outcome = Outcome { report_count: 9, interval, values: vec![-2] };
+        let released = Released {
+            configuration: &configuration,
+            prefixes: &[],
+            outcome: &outcome,
+            estimate: Estimate { half_width: 8, confidence: 0.95 },
+            mechanism: Some(plan.mechanism()),
+            guarantee: Some(&guarantee),
+            collection: "c",
+        };
+        let text = released.table(Signs::Ascii);
+        assert!(text.is_ascii(), "{text}");
+        for said in [
+            "discrete Laplace, scale 2, each aggregator",
+            "epsilon 0.5 at delta 0, for this release",
+            &plan.statement().sha256_hex(),
+            "Not protected:",
+            "is not verified",
+        ] {
+            assert!(text.contains(said), "{said}: {text}");
+        }
     }
 
     #[test]

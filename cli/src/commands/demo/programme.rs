@@ -147,8 +147,9 @@ pub(super) fn legend(rows: &[Row], plan: &ReleasePlan, signs: Signs) -> String {
 }
 
 /// What is promised of the result, in the words that come with every result.
-pub(super) fn guarantee(plan: &ReleasePlan) -> String {
-    let lines: Vec<String> = plan.explain().lines().map(|line| format!("  {line}")).collect();
+pub(super) fn guarantee(plan: &ReleasePlan, signs: Signs) -> String {
+    let words = plan.explain().replace('±', signs.plus_minus());
+    let lines: Vec<String> = words.lines().map(|line| format!("  {line}")).collect();
     format!("Guarantee, as every result of this task comes with it:\n{}", lines.join("\n"))
 }
 

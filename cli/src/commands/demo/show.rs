@@ -264,7 +264,7 @@ impl Play<'_> {
         self.audience.say(&chart(&format!("{}, last full hour", self.scene.label), rows, signs))?;
         self.audience.say(&programme::legend(rows, self.plan, signs))?;
         self.audience.say("")?;
-        self.audience.say(&programme::guarantee(self.plan))?;
+        self.audience.say(&programme::guarantee(self.plan, signs))?;
         self.audience.say("")
     }
 
