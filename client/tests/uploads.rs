@@ -209,6 +209,21 @@ async fn a_report_is_made_with_the_keys_of_both_aggregators_and_opens_for_each_a
     }
 }
 
+/// RFC 9458 6.5.1 would have a `Date` inside; who counts time in another way than others could be told by it.
+#[tokio::test]
+async fn no_request_of_a_client_says_when_it_was_made() {
+    let world = World::start(Draft::V18, |_| ()).await;
+    world.client().report(&Measurement::Integer(4), NOW).await.unwrap();
+    let seen = world.seen.lock().unwrap();
+    let fields = |it: &InnerRequest| it.headers.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    let asked: Vec<(&str, Vec<String>)> = seen.iter().map(|it| (it.method.as_str(), fields(it))).collect();
+    let [("GET", leader), ("GET", helper), ("POST", upload)] = &asked[..] else { panic!("{asked:?}") };
+    for fields in [leader, helper, upload] {
+        assert!(!fields.iter().any(|name| name.eq_ignore_ascii_case("date")), "{fields:?}");
+    }
+    assert!(upload.contains(&"content-type".to_owned()), "the fields of an upload were seen: {upload:?}");
+}
+
 /// Both input shares, opened as DAP 4.5.3.3 says; neither opens for the other role.
 fn shares(world: &World, report: &Report) -> [Vec<u8>; 2] {
     let aad = InputShareAad {

@@ -59,6 +59,27 @@ async fn target_sees_no_header_of_the_client_or_the_relay() {
     assert!(!format!("{:?}{}", seen[0].headers, seen[0].uri).contains("canary"));
 }
 
+/// RFC 9458 6.5.1: a moment inside the envelope could tell one client from another, and decides nothing here.
+#[tokio::test]
+async fn a_date_inside_is_neither_required_nor_looked_at() {
+    let target = Target::new(created);
+    let world = World::start(target.start().await).await;
+    for date in
+        [None, Some("Sun, 06 Nov 1994 08:49:37 GMT"), Some("Fri, 31 Dec 9999 23:59:59 GMT"), Some("soon")]
+    {
+        let mut request = upload();
+        request.headers.extend(date.map(|date| ("date".to_owned(), date.as_bytes().to_vec())));
+        let (_, inner) = world.exchange(&request).await;
+        assert_eq!(inner.status, 201, "{date:?}");
+        let told = inner.headers.iter().any(|(name, _)| name == "date");
+        assert!(!told, "nor is the client told the time inside: {date:?}");
+    }
+    let seen = target.seen();
+    assert_eq!(seen.len(), 4, "each was forwarded");
+    assert!(seen.iter().all(|request| !request.headers.contains_key("date")), "none of them with a date");
+    assert_eq!(world.count(Outcome::Forwarded), 4);
+}
+
 #[tokio::test]
 async fn client_sees_only_the_fields_it_needs_of_the_target() {
     let target = Target::new(|_| {
