@@ -6,6 +6,7 @@
 //! * `ledger`: what its operator sees of it, and what becomes of it when it was tampered with or restored;
 //! * `kills`: SIGKILL at named moments of a release leaves one charge, one draw and one answer;
 //! * `leader_alone`: a leader and a helper of another make;
+//! * `leader_alone_selects`: the same where the leader selects the batches, with every VDAF;
 //! * `scenarios`: what a hostile or broken peer sends hurts nobody but itself;
 //! * `helper_alone`: a helper against a leader that says what a test tells it to;
 //! * `helper_selected`: the same where that leader selects the batches, with every VDAF;
@@ -22,6 +23,7 @@ mod interop;
 mod journey;
 mod kills;
 mod leader_alone;
+mod leader_alone_selects;
 mod leader_selected;
 mod ledger;
 mod privacy;
