@@ -4,7 +4,7 @@
 //! it against the hash that every aggregate share is bound to: a guarantee about another release statement is refused.
 
 use mica_dap::task::TaskConfiguration;
-use mica_dp::parse_task_info;
+use mica_dp::{Rational, parse_task_info};
 use serde_json::Value;
 
 /// The statement of guarantee of one task: `mica policy explain -o json`.
@@ -26,9 +26,13 @@ impl Guarantee {
         self.0["release"].as_str()
     }
 
-    /// The loss of one release: ε, and the δ at which it holds.
+    /// The loss of one release: ε, and the δ at which it holds. A pure ε is the number that the statement has, read to
+    /// the nearest; one that follows from ρ is rounded up.
     #[must_use]
     pub fn epsilon(&self) -> Option<(f64, f64)> {
+        if let Some(exact) = self.0["statement"]["loss_per_release"]["epsilon"].as_str() {
+            return Some((exact.parse::<Rational>().ok()?.approximate(), 0.0));
+        }
         let loss = &self.0["per_release"];
         Some((loss["epsilon"].as_f64()?, loss["delta"].as_f64()?))
     }
