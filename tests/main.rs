@@ -12,6 +12,7 @@
 //! * `helper_selected`: the same where that leader selects the batches, with every VDAF;
 //! * `leader_selected`: batches of the leader's choice, one after the other;
 //! * `interop`: parties of another make can take any role;
+//! * `stuck`: what an operator sees of work that is stuck, and what a command makes of it;
 //! * `tls`: the same over TLS, with the certificate of each hop checked;
 //! * `privacy`: what a run leaves behind says nothing about who measured what.
 
@@ -28,4 +29,5 @@ mod leader_selected;
 mod ledger;
 mod privacy;
 mod scenarios;
+mod stuck;
 mod tls;

@@ -142,7 +142,11 @@ async fn answer(State(book): State<Arc<Mutex<Book>>>, request: Request) -> Respo
     if head.method == Method::POST {
         return book.post(&task, path, body);
     }
-    let place = path.rsplit('/').next().and_then(|at| at.parse::<usize>().ok()).expect("a place of ours");
+    let place = path.rsplit('/').next().and_then(|at| at.parse::<usize>().ok());
+    // It knows the protocol and nothing beside it.
+    let Some(place) = place.filter(|at| *at < book.exchanges.len()) else {
+        return plain(StatusCode::NOT_FOUND);
+    };
     // What was answered is not asked for again, so that it may be forgotten without a trace.
     if head.method == Method::DELETE { plain(StatusCode::NO_CONTENT) } else { book.poll(path, place) }
 }

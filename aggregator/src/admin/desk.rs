@@ -13,10 +13,12 @@ use thiserror::Error;
 
 use super::view::{Circumstances, TaskDetail, TaskExport, TaskList, TaskSummary};
 use crate::enrol::{EnrolError, Rules, enrol};
+use crate::jobs::Reason;
 use crate::pace::Paces;
 use crate::policy::PolicyInForce;
+use crate::store::stuck::{self, Work};
+use crate::store::tallies;
 use crate::store::tasks::{self, TaskRow};
-use crate::store::{stuck, tallies};
 use crate::task::{Role, Task};
 use crate::task_file::TaskFile;
 
@@ -184,7 +186,12 @@ async fn stuck_of(tx: &mut Tx, rows: &[TaskRow]) -> Result<BTreeMap<i64, Vec<Str
     let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(BTreeMap::new()) };
     let mut all: BTreeMap<i64, Vec<String>> = BTreeMap::new();
     for work in stuck::between(tx, first.key, last.key).await? {
-        all.entry(work.task).or_default().push(work.to_string());
+        let line = match work.work {
+            // Where the configuration is, only its operator knows.
+            Work::Waiting { .. } => format!("{work}; {}", Reason::todo(&work, "FILE")),
+            _ => work.to_string(),
+        };
+        all.entry(work.task).or_default().push(line);
     }
     Ok(all)
 }

@@ -2,6 +2,8 @@
 //!
 //! The words are part of the interface: they stand in metrics, in `mica doctor` and in the database.
 
+use crate::store::stuck::{StuckWork, Work};
+
 /// Why an attempt did not settle a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
@@ -64,14 +66,33 @@ impl Reason {
             "unauthorized" => "compare the token or certificate of the task with the helper's",
             "unknown_task" => "give the task to the helper",
             "gone" => "nothing: the job is sent again",
-            "refused" => {
-                "ask the helper's operator why; `mica doctor --abandon JOB` gives the job's reports up"
-            }
+            "refused" => "ask the helper's operator why",
             "lost" => {
                 "nothing brings the batch back; find out with the helper's operator why the two disagree about it"
             }
             "too_large" => "ask the helper's operator to take larger requests",
             _ => "see the log of the leader",
+        }
+    }
+
+    /// The same about this very work, with the command that gives up what it waits for, if a person may have to. `config`
+    /// is the leader's configuration file.
+    #[must_use]
+    pub fn todo(work: &StuckWork, config: &str) -> String {
+        let advice = Self::advice(&work.reason);
+        let give_up = |job: i64| format!("{advice}; `mica doctor --config {config} --abandon {job}`");
+        match (work.work, work.reason.as_str()) {
+            (Work::Waiting { job, in_doubt: false, .. }, _) => {
+                format!("{} gives its reports up, and the collection goes on without them", give_up(job))
+            }
+            (Work::Waiting { job, in_doubt: true, .. }, _) => format!(
+                "{} gives its reports up, but the helper may have counted them, and then refuses the batch",
+                give_up(job)
+            ),
+            (Work::Aggregation(job, _), "refused" | "too_large") => {
+                format!("{} gives its reports up", give_up(job))
+            }
+            _ => advice.to_owned(),
         }
     }
 

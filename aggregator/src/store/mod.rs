@@ -51,6 +51,7 @@ pub mod collection_jobs;
 mod columns;
 #[cfg(test)]
 mod contract_tests;
+mod held_up;
 pub mod helper_jobs;
 pub mod helper_shares;
 pub mod helper_states;

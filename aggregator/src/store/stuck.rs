@@ -9,7 +9,7 @@ use mica_service::store::{Fields, StoreError, Tx, signed};
 use sqlx::any::AnyRow;
 
 use super::lease::LeaseToken;
-use super::{leftovers, segments, tallies};
+use super::{held_up, leftovers, segments, tallies};
 
 /// A job or a collection that was tried and is not settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,17 @@ pub enum Work {
     Aggregation(i64, u64),
     /// A collection.
     Collection(CollectionJobId),
+    /// A collection that waits for an aggregation job; what is noted is noted of the job.
+    Waiting {
+        /// The collection.
+        collection: CollectionJobId,
+        /// The job.
+        job: i64,
+        /// How many reports the job holds.
+        reports: u64,
+        /// Whether the helper may have counted them.
+        in_doubt: bool,
+    },
     /// A batch of the leader's choice that can never be released; its reports are lost.
     Batch(BatchId),
 }
@@ -44,13 +55,17 @@ impl fmt::Display for StuckWork {
         match self.work {
             Work::Aggregation(job, reports) => write!(f, "job {job} ({reports} reports)")?,
             Work::Collection(id) => write!(f, "collection {id}")?,
+            Work::Waiting { collection, job, reports, .. } => {
+                write!(f, "collection {collection} waits for job {job} ({reports} reports)")?;
+            }
             Work::Batch(id) => write!(f, "batch {id}")?,
         }
         write!(f, " {}, tried {} times: {}", self.reason, self.attempts, self.why)
     }
 }
 
-/// What is stuck in the tasks from the first number to the last, longest first: jobs, collections, lost batches.
+/// What is stuck in the tasks from the first number to the last, longest first: jobs, collections,
+/// collections that wait for one of the jobs, lost batches.
 pub async fn between(tx: &mut Tx, first: i64, last: i64) -> Result<Vec<StuckWork>, StoreError> {
     let rows = sqlx::query(
         "-- stuck_aggregation_jobs
@@ -87,6 +102,7 @@ pub async fn between(tx: &mut Tx, first: i64, last: i64) -> Result<Vec<StuckWork
         let id = CollectionJobId::new(Fields::of("collection_jobs", row).array("id")?);
         stuck.push(read(row, "collection_jobs", Work::Collection(id))?);
     }
+    stuck.extend(held_up::by_jobs(tx, first, last).await?);
     stuck.extend(lost(tx, first, last).await?);
     Ok(stuck)
 }
@@ -262,7 +278,7 @@ pub async fn drop_reports(tx: &mut Tx, task: i64) -> Result<u64, StoreError> {
     rows.iter().map(|row| Fields::of("segments", row).unsigned("report_count")).sum()
 }
 
-fn read(row: &AnyRow, table: &'static str, work: Work) -> Result<StuckWork, StoreError> {
+pub(super) fn read(row: &AnyRow, table: &'static str, work: Work) -> Result<StuckWork, StoreError> {
     let fields = Fields::of(table, row);
     Ok(StuckWork {
         task: fields.integer("task")?,
@@ -281,4 +297,4 @@ pub const ABANDONED: &str = "abandoned";
 const LOST: &str = "lost";
 
 /// The most of each kind that are listed.
-const MOST: i64 = 200;
+pub(super) const MOST: i64 = 200;

@@ -133,7 +133,7 @@ async fn reports_that_are_refused_leave_room_for_others() {
 }
 
 /// A collection that has picked its batch of two reports while the job of a third is put off.
-async fn picked_too_soon(world: &World) -> Reply {
+pub(crate) async fn picked_too_soon(world: &World) -> Reply {
     assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
     world.settled().await;
     world.helper.will([Act::busy(503, 600)]);

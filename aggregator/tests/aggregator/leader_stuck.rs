@@ -1,10 +1,14 @@
 //! What is stuck can be seen, counted, and given up by a person; nothing else gives it up.
 
+use mica_aggregator::Reason;
 use mica_aggregator::metrics::Figures;
 use mica_aggregator::store::stuck::{self, StuckWork, Work};
 use mica_dap::problem::Problem;
+use mica_dap::time::{Duration, Interval, Time};
 use mica_service::testing::databases;
 
+use crate::leader_selected::{self, picked_too_soon};
+use crate::support::leader::Reply;
 use crate::support::{Act, World};
 
 pub(crate) async fn stuck(world: &World) -> Vec<StuckWork> {
@@ -97,6 +101,59 @@ async fn a_collection_that_the_helper_keeps_waiting_is_seen_with_its_reason() {
         assert_eq!(figures.collections, [("reserved".to_owned(), 1)]);
         assert_eq!(world.total(&world.concluded(&location).await), (2, 3));
         assert_eq!(stuck(&world).await, []);
+    }
+}
+
+/// What is stuck after the first: which collection waits for the first, and with how many reports.
+fn waiting(seen: &[StuckWork], begun: &Reply) -> (u64, bool) {
+    let [job, held] = seen else { panic!("{seen:?}") };
+    let Work::Aggregation(number, _) = job.work else { panic!("{job:?}") };
+    let Work::Waiting { collection, job: named, reports, in_doubt } = held.work else { panic!("{held:?}") };
+    assert_eq!((named, &held.reason, &held.why), (number, &job.reason, &job.why));
+    let location = begun.location.as_deref().expect("a job has a place");
+    assert_eq!(location.rsplit('/').next(), Some(collection.to_string().as_str()));
+    assert!(
+        held.to_string().starts_with(&format!("collection {collection} waits for job {number} (")),
+        "{held}"
+    );
+    let todo = Reason::todo(held, "leader.toml");
+    assert!(todo.contains(&format!("`mica doctor --config leader.toml --abandon {number}`")), "{todo}");
+    (reports, in_doubt)
+}
+
+/// S73.
+#[tokio::test]
+async fn a_collection_of_an_interval_tells_which_stuck_job_it_waits_for_and_ends_without_it() {
+    for database in databases().await {
+        let world = World::plain(&database).await;
+        assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
+        world.settled().await;
+        world.helper.will([Act::problem(Problem::InvalidMessage)]);
+        assert_eq!(world.upload(&world.reports(&[3])).await, []);
+        world.put_off().await;
+        let Work::Aggregation(job, 1) = stuck(&world).await[0].work else { panic!("it is a job") };
+        let elsewhere = Interval::new(Time(0), Duration(1)).expect("an interval");
+        world.collect_from(&world.leader, elsewhere).await;
+        assert_eq!(stuck(&world).await.len(), 1, "{}: it waits for nobody's reports", database.kind);
+        let begun = world.collect().await;
+        assert_eq!(waiting(&stuck(&world).await, &begun), (1, false), "{}", database.kind);
+        assert_eq!(abandon(&world, job).await, Some(1));
+        assert_eq!(stuck(&world).await, []);
+        assert_eq!(world.total(&world.concluded(&begun.location.expect("a place")).await), (2, 3));
+    }
+}
+
+#[tokio::test]
+async fn a_collection_of_a_selected_batch_tells_which_stuck_job_it_waits_for_and_ends_without_it() {
+    for database in databases().await {
+        let world = leader_selected::world(9, &database).await;
+        let begun = picked_too_soon(&world).await;
+        let seen = stuck(&world).await;
+        assert_eq!(waiting(&seen, &begun).0, 1, "{}", database.kind);
+        let Work::Aggregation(job, 1) = seen[0].work else { panic!("{seen:?}") };
+        assert_eq!(abandon(&world, job).await, Some(1));
+        assert_eq!(stuck(&world).await, []);
+        assert_eq!(world.total(&world.concluded(&begun.location.expect("a place")).await), (2, 3));
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) async fn examine(settings: &Settings, role: Role, findings: &mut Vec<
         }
     };
     findings.push(Finding::ok("database", "the database can be written and has this version's tables"));
-    if let Err(failure) = inside(&store, &config, role, findings).await {
+    if let Err(failure) = inside(&store, &config, (role, settings.name()), findings).await {
         findings.push(Finding::fail("database", "reading the database", failure.to_string(), failure.exit()));
     }
     store.close().await;
@@ -48,7 +48,7 @@ fn configuration(settings: &Settings) -> Result<Config, Failure> {
 async fn inside(
     store: &Store,
     config: &Config,
-    role: Role,
+    (role, config_file): (Role, &str),
     findings: &mut Vec<Finding>,
 ) -> Result<(), Failure> {
     let (rows, keys) = store
@@ -86,7 +86,7 @@ async fn inside(
     if role == Role::Leader {
         agreements(&http, config, rows, findings).await?;
     }
-    if role == Role::Leader { waiting(store, &names, findings).await } else { Ok(()) }
+    if role == Role::Leader { waiting(store, &names, config_file, findings).await } else { Ok(()) }
 }
 
 /// Whether the helper of each task promises what this leader does.
@@ -134,6 +134,7 @@ async fn ledger(store: &Store, config: &Config) -> Result<Finding, Failure> {
 async fn waiting(
     store: &Store,
     names: &BTreeMap<i64, String>,
+    config_file: &str,
     findings: &mut Vec<Finding>,
 ) -> Result<(), Failure> {
     let all = store.read("stuck", |mut tx| async move {
@@ -147,7 +148,7 @@ async fn waiting(
     for work in all {
         let task = names.get(&work.task).map_or("a task that is gone", String::as_str);
         let what = format!("{work}; for {} s, in task {task}", now.saturating_sub(work.since));
-        let todo = Reason::advice(&work.reason);
+        let todo = Reason::todo(&work, config_file);
         findings.push(match work.reason.as_str() {
             "refused" | "too_large" | "unauthorized" | "local" => {
                 Finding::fail("stuck", what, todo, Exit::NotReady)
