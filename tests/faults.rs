@@ -124,7 +124,8 @@ async fn leader_killed_during_a_collection_draws_and_charges_once() {
     parties.proxy.fail("aggregate_shares", Fault::HoldAnswer);
     let collector = parties.task.collector();
     let collection = collector.collect(interval_of(&reports)).await.unwrap();
-    eventually("the helper to commit", PATIENCE, async || parties.proxy.posted("aggregate_shares").pop()).await;
+    eventually("the helper to commit", PATIENCE, async || parties.proxy.posted("aggregate_shares").pop())
+        .await;
     parties.kill_leader();
     let mut database = parties.leader_database().await;
     let drawn = database.bytes("SELECT sealed_share FROM releases").await;
@@ -154,7 +155,8 @@ async fn helper_killed_during_a_collection_draws_and_charges_once() {
     parties.proxy.fail("aggregate_shares", Fault::LoseAnswer);
     let collector = parties.task.collector();
     let collection = collector.collect(interval_of(&reports)).await.unwrap();
-    eventually("the helper to commit", PATIENCE, async || parties.proxy.posted("aggregate_shares").pop()).await;
+    eventually("the helper to commit", PATIENCE, async || parties.proxy.posted("aggregate_shares").pop())
+        .await;
     parties.kill_helper();
     parties.start_helper().await;
     let outcome = wait(&collector, &collection).await;

@@ -22,6 +22,10 @@ pub struct Config {
     pub database: String,
     /// The policy file: how much noise, and how much budget.
     pub policy: PathBuf,
+    /// The warnings of the policy file that its operator has read and means, such as `W032`; any other keeps the file
+    /// from being served.
+    #[serde(default)]
+    pub policy_allow: Vec<String>,
     /// Task files for this role, written by `mica task new`: put into the database at the start. Others are added with
     /// `mica task import` or through the admin API.
     #[serde(default)]

@@ -2,7 +2,7 @@
 //!
 //! A task is named by its public identifier. Nothing here knows of a report more than how many there were.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 use mica_dap::id::TaskId;
 use mica_service::store::{Fields, Store, StoreError, Tx};
@@ -22,6 +22,9 @@ pub struct Figures {
     pub oldest_report_at: Option<u64>,
     /// How long one unit of which work takes, in microseconds.
     pub service_times: Vec<(&'static str, u64)>,
+    /// Of each budget what is spent in the window of now, in thousandths of its limit, and whether that is as much as
+    /// its `warn_at`.
+    pub budgets: Vec<(String, u64, bool)>,
 }
 
 impl Figures {
@@ -39,6 +42,7 @@ impl Figures {
                     batches: batches(&mut tx).await?,
                     oldest_report_at: oldest(&mut tx).await?,
                     service_times: Vec::new(),
+                    budgets: Vec::new(),
                 };
                 Ok((tx, figures))
             })
@@ -85,6 +89,7 @@ impl Figures {
         for (work, microseconds) in &self.service_times {
             text.sample("mica_service_microseconds", &[("work", work)], *microseconds);
         }
+        text.budgets(&self.budgets);
         text.0
     }
 }
@@ -98,7 +103,21 @@ impl Text {
             .expect("a string can always be written to");
     }
 
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+    fn budgets(&mut self, budgets: &[(String, u64, bool)]) {
+        let help = "What is spent of a budget for data of this moment, as a part of its limit, rounded up";
+        self.family("mica_budget_spent_ratio", "gauge", help);
+        for (budget, spent, _) in budgets {
+            let ratio = format!("{}.{:03}", spent / 1_000, spent % 1_000);
+            self.sample("mica_budget_spent_ratio", &[("budget", budget)], ratio);
+        }
+        let help = "Whether a budget is spent as far as its warn_at";
+        self.family("mica_budget_warned", "gauge", help);
+        for (budget, _, warned) in budgets {
+            self.sample("mica_budget_warned", &[("budget", budget)], u64::from(*warned));
+        }
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
         let pairs: Vec<String> =
             labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
         let labels = if pairs.is_empty() { String::new() } else { format!("{{{}}}", pairs.join(",")) };
@@ -186,6 +205,7 @@ mod tests {
             batches: vec![("failed".to_owned(), 4)],
             oldest_report_at: Some(90),
             service_times: vec![("upload", 250)],
+            budgets: vec![("weekly".to_owned(), 812, true)],
         };
         let text = figures.render(100);
         for line in [
@@ -196,6 +216,8 @@ mod tests {
             "mica_batches{state=\"failed\"} 4",
             "mica_oldest_report_age_seconds 10",
             "mica_service_microseconds{work=\"upload\"} 250",
+            "mica_budget_spent_ratio{budget=\"weekly\"} 0.812",
+            "mica_budget_warned{budget=\"weekly\"} 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }

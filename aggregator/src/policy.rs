@@ -74,8 +74,11 @@ pub(crate) async fn admit(store: &Store, policy: &Policy, now: u64) -> Result<()
     if findings.iter().any(is_error) {
         return Err(PolicyError::Refused(findings.into_iter().filter(is_error).collect()));
     }
-    for finding in findings {
+    for finding in policy.warnings().iter().chain(&findings) {
         tracing::warn!(%finding, "the policy is taken");
+    }
+    if let Err(not_yet) = policy.in_force(now) {
+        tracing::warn!(policy = policy.id(), version = policy.version(), "{not_yet}");
     }
     Ok(())
 }
@@ -94,7 +97,7 @@ async fn findings(tx: &mut Tx, policy: &Policy, now: u64) -> Result<Vec<Diagnost
     if let Some(finding) = newest.and_then(|newest| policy.check_version(&newest)) {
         return Ok(vec![finding]);
     }
-    Ok(policy.check_history(&charged(tx, now).await?))
+    Ok([policy.check_history(&charged(tx, now).await?), policy.check_time(now)].concat())
 }
 
 /// Every budget with charges, as the policy had it that its newest charge names.

@@ -19,35 +19,78 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
     /// For every command.
     #[command(flatten)]
-    pub(crate) global: Global,
+    pub(crate) global: GlobalArgs,
 }
 
-/// What every command understands.
-#[derive(Args, Clone)]
-pub(crate) struct Global {
-    /// How results are printed
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
-    pub(crate) output: Format,
+/// What every command understands, as it is written.
+#[derive(Args)]
+pub(crate) struct GlobalArgs {
+    /// How results are printed; only `mica policy plan` draws
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
+    output: Output,
     /// Print without colour
     #[arg(long, global = true)]
-    pub(crate) no_color: bool,
+    no_color: bool,
     /// Log level on stderr, or levels by module such as `mica_relay=debug,info`
     #[arg(long, global = true, value_name = "FILTER", env = "MICA_LOG", default_value = "info")]
-    pub(crate) log: String,
+    log: String,
     /// Log lines for people (text) or for machines (json)
     #[arg(long, global = true, env = "MICA_LOG_FORMAT", default_value = "text")]
-    pub(crate) log_format: String,
+    log_format: String,
 }
 
-/// How results are printed.
+/// What `-o` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
+enum Output {
     /// For people
     Table,
     /// One JSON object
     Json,
     /// Comma-separated values with a heading
     Csv,
+    /// A chart
+    Svg,
+}
+
+/// What every command is told.
+#[derive(Clone)]
+pub(crate) struct Global {
+    /// How results are printed.
+    pub(crate) output: Format,
+    /// Whether a chart is wanted instead; only of a command that draws.
+    pub(crate) chart: bool,
+    /// Log levels.
+    pub(crate) log: String,
+    /// Text or JSON.
+    pub(crate) log_format: String,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// For people.
+    Table,
+    /// One JSON object.
+    Json,
+    /// Comma-separated values with a heading.
+    Csv,
+}
+
+impl GlobalArgs {
+    /// The same, where it makes sense for `command`.
+    pub(crate) fn of(self, command: &Command) -> Result<Global, Failure> {
+        let chart = self.output == Output::Svg;
+        if chart && !matches!(command, Command::Policy(policy::Command::Plan(_))) {
+            return Err(Failure::usage("only `mica policy plan` draws; use -o table, json or csv"));
+        }
+        let output = match self.output {
+            Output::Table | Output::Svg => Format::Table,
+            Output::Json => Format::Json,
+            Output::Csv => Format::Csv,
+        };
+        let Self { log, log_format, .. } = self;
+        Ok(Global { output, chart, log, log_format })
+    }
 }
 
 /// The nouns.

@@ -5,7 +5,9 @@ use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 
+use mica_diagnostic::Diagnostic;
 use mica_dp::Policy;
+use mica_service::clock::Clock;
 
 use crate::exit::Failure;
 
@@ -46,4 +48,20 @@ pub(crate) fn read(path: &Path, what: &str) -> Result<String, Failure> {
 pub(crate) fn policy(path: &Path) -> Result<Policy, Failure> {
     let text = read(path, "policy")?;
     Ok(Policy::parse(&path.display().to_string(), &text)?)
+}
+
+/// The policy of a server: one that is over is refused, and so is every warning that its operator has not allowed.
+///
+/// # Errors
+/// All findings, one line each.
+pub(crate) fn policy_to_serve(path: &Path, allowed: &[String]) -> Result<Policy, Failure> {
+    let policy = policy(path)?;
+    let mut findings = policy.check_time(Clock::system().now());
+    for warning in policy.warnings().iter().filter(|it| !allowed.contains(&it.code)) {
+        let code = &warning.code;
+        let fix =
+            format!("{}; where it is meant, add {code} to policy_allow in the configuration", warning.fix);
+        findings.push(Diagnostic { fix, ..warning.clone() });
+    }
+    if findings.is_empty() { Ok(policy) } else { Err(findings.into()) }
 }

@@ -1,7 +1,10 @@
 //! The statement of guarantee for machines: what an auditor is handed.
 //!
 //! The part under `deployment` has the field names of the registry of differential-privacy deployments that OpenDP
-//! keeps with NIST; the rest is what that registry has no field for. Every number comes from the plan.
+//! keeps with NIST, by its schema of 15 July 2026 (`schemas/deployments-schema.yaml` at 3e9c812). What a policy does not
+//! know, such as region and day of publication, is for whoever registers it to add; the registry has no word for noise
+//! that several parties add, so `model_name` is left out and `model_name_details` says it. The rest of the export is
+//! what the registry has no field for. Every number comes from the plan.
 
 use serde_json::{Map, Value, json};
 
@@ -92,12 +95,12 @@ impl ReleasePlan {
     /// The fields of the registry that a policy can fill.
     fn deployment(&self) -> Value {
         let terms = self.terms();
-        let (variant, measure) = match terms.loss.variant {
-            Variant::Pure => ("Pure DP", "max divergence"),
-            Variant::Zcdp => ("Zero-concentrated DP", "zero-concentrated divergence"),
+        let variant = match terms.loss.variant {
+            Variant::Pure => "Pure DP",
+            Variant::Zcdp => "Zero-concentrated DP",
         };
         json!({
-            "product": {
+            "basic": {
                 "name": self.release_id(),
                 "data_curators": self.owner().map(|owner| vec![owner]).unwrap_or_default(),
                 "intended_use": self.justification(),
@@ -105,24 +108,21 @@ impl ReleasePlan {
             },
             "dp_variant": {
                 "variant_name": variant,
-                "input_metric": terms.relation.name(),
-                "output_measure": measure,
-                "bound_on_output_distance": terms.loss.amount.to_string(),
                 "data_domain": format!("Batches of at least {} reports: {}", terms.min_batch_size, terms.shape),
                 "unprotected_quantities": NOT_PROTECTED,
             },
             "privacy_loss": {
                 "privacy_unit": terms.unit.name(),
-                "privacy_unit_description": self.unit_in_words(),
+                "privacy_unit_details": self.unit_in_words(),
                 "privacy_parameters": self.parameters(&terms.loss.amount),
-                "privacy_parameters_description": "of one release; what many add up to is under accounting",
+                "privacy_parameters_details": "of one release; what many add up to is under accounting",
             },
-            "model": {
-                "model_name": "Distributed",
-                "model_name_description":
+            "deployment_model": {
+                "model_name_details":
                     "Two aggregators of different operators hold secret shares of every report (DAP); each adds all of \
                      the noise to its share, so the guarantee holds if one of them is honest.",
                 "release_type": "Many releases",
+                "data_source_type": "Dynamic",
                 "access_type": "Non-interactive",
             },
             "accounting": {

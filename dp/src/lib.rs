@@ -46,7 +46,7 @@ pub use policy::{
     TaskFacts, Variant, json_schema,
 };
 pub use rational::{NotExact, Rational};
-pub use release::{Expired, Grant, Noised, PerturbError, Protection, perturb};
+pub use release::{Expired, Grant, NoException, Noised, PerturbError, Protection, perturb};
 pub use sensitivity::{NeighboringRelation, Sensitivity};
 pub use shape::{NoSensitivity, Shape};
 pub use statement::{

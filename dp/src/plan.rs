@@ -2,7 +2,7 @@
 
 use num_bigint::BigUint;
 
-use crate::accountant::{Account, Caps, Measure, Proposal, Span, Window};
+use crate::accountant::{Account, Caps, Measure, Proposal, Span, Window, format_second};
 use crate::ledger::Counted;
 use crate::mechanism::Mechanism;
 use crate::policy::{Budget, PrivacyUnit, Variant};
@@ -61,12 +61,24 @@ pub struct ReleasePlan {
 
 /// A policy does not hold yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the policy holds from {effective_from} on (seconds since 1970), and nothing is released under it before"
-)]
+#[error("the policy holds from {} on, and nothing is released under it before", written(*effective_from))]
 pub struct NotYetInForce {
     /// Seconds since 1970.
     pub effective_from: u64,
+}
+
+impl NotYetInForce {
+    /// Nothing when it holds at `now`, both in seconds since 1970.
+    pub(crate) fn check(effective_from: Option<u64>, now: u64) -> Result<(), Self> {
+        match effective_from {
+            Some(effective_from) if now < effective_from => Err(Self { effective_from }),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn written(second: u64) -> String {
+    i64::try_from(second).map_or_else(|_| second.to_string(), format_second)
 }
 
 impl Budget {
@@ -194,10 +206,7 @@ impl ReleasePlan {
 
     /// Whether the policy holds at `now`, in seconds since 1970. Checked before a charge.
     pub fn in_force(&self, now: u64) -> Result<(), NotYetInForce> {
-        match self.effective_from {
-            Some(effective_from) if now < effective_from => Err(NotYetInForce { effective_from }),
-            _ => Ok(()),
-        }
+        NotYetInForce::check(self.effective_from, now)
     }
 
     /// Who answers for the policy.
@@ -228,6 +237,7 @@ impl ReleasePlan {
 pub struct WithoutDp {
     pub(crate) policy: PolicyRef,
     pub(crate) justification: String,
+    pub(crate) effective_from: Option<u64>,
     pub(crate) expires: u64,
 }
 
@@ -240,6 +250,11 @@ impl WithoutDp {
     /// Why, in the words of the policy file.
     pub fn justification(&self) -> &str {
         &self.justification
+    }
+
+    /// Whether the policy holds at `now`, in seconds since 1970.
+    pub fn in_force(&self, now: u64) -> Result<(), NotYetInForce> {
+        NotYetInForce::check(self.effective_from, now)
     }
 
     /// Seconds since 1970 from which the decision no longer holds.

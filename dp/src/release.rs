@@ -93,7 +93,7 @@ use zeroize::Zeroizing;
 use crate::ledger::ReleaseKey;
 use crate::mechanism::Mechanism;
 use crate::noise::Noise;
-use crate::plan::{ReleasePlan, WithoutDp};
+use crate::plan::{NotYetInForce, ReleasePlan, WithoutDp};
 
 /// The permission to draw noise for one release, once. Neither `Clone` nor `Copy`.
 #[derive(Debug)]
@@ -117,6 +117,17 @@ pub enum Protection {
     WithoutDp(WithoutDp),
 }
 
+/// A written exception does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoException {
+    /// Its day is over.
+    #[error(transparent)]
+    Expired(#[from] Expired),
+    /// The policy that makes it holds from a later day on.
+    #[error(transparent)]
+    NotYetInForce(#[from] NotYetInForce),
+}
+
 /// A written exception no longer holds.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("E042: the decision of policy \"{policy}\" to release without noise has expired; review it")]
@@ -133,9 +144,10 @@ impl Grant {
     }
 
     /// The grant of a written exception, while it holds. `now` is in seconds since 1970.
-    pub fn without_dp(exception: &WithoutDp, key: ReleaseKey, now: u64) -> Result<Self, Expired> {
+    pub fn without_dp(exception: &WithoutDp, key: ReleaseKey, now: u64) -> Result<Self, NoException> {
+        exception.in_force(now)?;
         if now >= exception.expires() {
-            return Err(Expired { policy: exception.policy().id.clone() });
+            return Err(Expired { policy: exception.policy().id.clone() }.into());
         }
         Ok(Self { key, protection: Protection::WithoutDp(exception.clone()) })
     }

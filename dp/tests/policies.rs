@@ -190,3 +190,27 @@ fn an_export_has_the_fields_of_the_registry_and_the_numbers_of_the_plan() {
     );
     assert!(deployment["implementation"]["mechanisms"].is_string());
 }
+
+/// The names that the registry's schema of July 2026 has, and no other: it takes no key that it does not know.
+#[test]
+fn an_export_has_no_key_that_the_registry_does_not_know() {
+    let known: [(&str, &[&str]); 6] = [
+        ("basic", &["name", "data_curators", "intended_use", "data_product_type"]),
+        ("dp_variant", &["variant_name", "data_domain", "unprotected_quantities"]),
+        (
+            "privacy_loss",
+            &["privacy_unit", "privacy_unit_details", "privacy_parameters", "privacy_parameters_details"],
+        ),
+        ("deployment_model", &["model_name_details", "release_type", "data_source_type", "access_type"]),
+        ("accounting", &["composition", "post_processing"]),
+        ("implementation", &["mechanisms", "justification"]),
+    ];
+    let export = plan("page-load-histogram.toml").export();
+    let deployment = export["deployment"].as_object().expect("an object");
+    assert_eq!(deployment.len(), known.len());
+    for (section, keys) in known {
+        let section = deployment[section].as_object().expect("an object");
+        assert!(section.keys().all(|key| keys.contains(&key.as_str())), "{section:?}");
+        assert_eq!(section.len(), keys.len(), "{section:?}");
+    }
+}

@@ -17,6 +17,7 @@ use serde::Serialize;
 use super::access::Access;
 use super::{Desk, DeskError, Page, openapi};
 use crate::auth::TokenHash;
+use crate::budget::{self, BudgetStatus};
 use crate::enrol::EnrolError;
 use crate::error::{Abort, ServerError, TASK_CONFLICT, TASK_REFUSED};
 use crate::extract;
@@ -105,6 +106,9 @@ async fn metrics(State(desk): State<Desk>) -> Result<Response, ServerError> {
             ("collection", paces.collections.microseconds()),
         ];
     }
+    let budgets = budget::status(&desk.store, &desk.policy.get(), desk.clock.now()).await?;
+    let figure = |it: &BudgetStatus| (it.account.budget_id.clone(), it.spent_thousandths(), it.warns());
+    figures.budgets = budgets.iter().map(figure).collect();
     let mut response = Response::new(Body::from(figures.render(desk.clock.now())));
     let media = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, media);

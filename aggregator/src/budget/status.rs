@@ -29,6 +29,8 @@ pub struct BudgetStatus {
     pub renews: Option<i64>,
     /// How many releases it has paid for.
     pub releases: u64,
+    /// The units from which on the policy in force wants its operator warned.
+    pub warn_at: Option<i64>,
 }
 
 impl BudgetStatus {
@@ -36,6 +38,19 @@ impl BudgetStatus {
     #[must_use]
     pub fn left(&self) -> i64 {
         self.account.limit.saturating_sub(self.now.spent).max(0)
+    }
+
+    /// Whether the window of now is as full as that.
+    #[must_use]
+    pub fn warns(&self) -> bool {
+        self.warn_at.is_some_and(|warn_at| self.now.spent >= warn_at)
+    }
+
+    /// The part of the limit that is spent in the window of now, in thousandths, rounded up.
+    #[must_use]
+    pub fn spent_thousandths(&self) -> u64 {
+        let (spent, limit) = (i128::from(self.now.spent.max(0)), i128::from(self.account.limit.max(1)));
+        u64::try_from((spent * 1_000 + limit - 1) / limit).unwrap_or(u64::MAX)
     }
 }
 
@@ -65,7 +80,12 @@ pub async fn status(store: &Store, policy: &Policy, now: u64) -> Result<Vec<Budg
             book.uses.push(usage);
         }
     }
-    Ok(books.into_values().map(|(book, delta, in_force)| of(book, delta, in_force, now)).collect())
+    let warn_at = |id: &str| policy.budget(id).and_then(mica_dp::Budget::warn_at_units);
+    Ok(books
+        .into_values()
+        .map(|(book, delta, in_force)| of(book, delta, in_force, now))
+        .map(|status| BudgetStatus { warn_at: warn_at(&status.account.budget_id), ..status })
+        .collect())
 }
 
 fn of(book: Book, delta: Option<Rational>, in_force: bool, now: u64) -> BudgetStatus {
@@ -79,6 +99,7 @@ fn of(book: Book, delta: Option<Rational>, in_force: bool, now: u64) -> BudgetSt
         delta,
         renews: renews(&book, current, moment),
         releases: book.uses.iter().map(|usage| usage.releases).sum(),
+        warn_at: None,
         account: book.account,
     }
 }

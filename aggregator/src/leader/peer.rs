@@ -11,7 +11,9 @@ use mica_dap::{resource, taskprov};
 use mica_service::http::{PeerError, Sent};
 use mica_service::retry_after::retry_after;
 
-use crate::error::{Abort, BUDGET_EXHAUSTED, EXCEPTION_EXPIRED, FIELD_OVERFLOW, OVERLOADED};
+use crate::error::{
+    Abort, BUDGET_EXHAUSTED, EXCEPTION_EXPIRED, FIELD_OVERFLOW, OVERLOADED, POLICY_NOT_IN_FORCE,
+};
 use crate::jobs::{JobError, Reason};
 use crate::shared::Shared;
 use crate::task::Task;
@@ -192,7 +194,9 @@ fn is_final(problem_type: &str) -> bool {
     match Problem::from_urn(problem_type) {
         Some(Problem::UnrecognizedTask | Problem::UnrecognizedAggregationJob) => false,
         Some(_) => true,
-        None => [BUDGET_EXHAUSTED, FIELD_OVERFLOW, EXCEPTION_EXPIRED].contains(&problem_type),
+        None => {
+            [BUDGET_EXHAUSTED, FIELD_OVERFLOW, EXCEPTION_EXPIRED, POLICY_NOT_IN_FORCE].contains(&problem_type)
+        }
     }
 }
 

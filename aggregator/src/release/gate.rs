@@ -7,6 +7,8 @@ use mica_dap::collection::CollectionJobReq;
 use mica_dap::id::{AggregateShareId, BatchId};
 use mica_dap::time::Interval;
 use mica_dp::accountant::Span;
+use mica_dp::ledger::Warned;
+use mica_dp::units::format_units;
 use mica_dp::{
     BudgetState, ChainHead, ChargeRequest, Decision, EntryKind, Grant, PolicyRef, Protection, ReleaseKey,
     ReleasePlan,
@@ -149,7 +151,7 @@ async fn charge(tx: &mut Tx, batch: &Batch<'_>) -> Result<Grant, ReleaseError> {
             if BigUint::from(count) * vdaf.max_coordinate() * 2_u8 >= vdaf.field_modulus() {
                 return Err(Refused::Overflow.into());
             }
-            Ok(Grant::without_dp(exception, batch.key(), batch.now).map_err(Refused::Expired)?)
+            Ok(Grant::without_dp(exception, batch.key(), batch.now)?)
         }
     }
 }
@@ -183,6 +185,10 @@ async fn charge_budgets(
     for (entry, usage) in charged.entries().iter().zip(charged.uses()) {
         ledger_uses::add(tx, usage).await?;
         ledger::append(tx, entry).await?;
+    }
+    for Warned { budget_id, window, spent, limit } in charged.warned() {
+        let (spent, limit) = (format_units(*spent), format_units(*limit));
+        tracing::warn!(budget = budget_id, %window, spent, limit, "a budget is spent as far as its warn_at");
     }
     let stored = ledger::entries_of(tx, &batch.key()).await?;
     charged.recorded(&stored).map_err(ReleaseError::fault)

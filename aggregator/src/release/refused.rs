@@ -4,7 +4,7 @@ use http::StatusCode;
 use mica_dap::problem::Problem;
 use mica_dp::accountant::{OverBudget, Span, format_second};
 use mica_dp::units::format_units;
-use mica_dp::{ChargeError, Expired, NotYetInForce};
+use mica_dp::{ChargeError, Expired, NoException, NotYetInForce};
 use mica_service::store::StoreError;
 use serde_json::{Map, Value};
 use thiserror::Error;
@@ -107,6 +107,15 @@ impl From<ChargeError> for ReleaseError {
             ChargeError::FieldOverflow(_) => Refused::Overflow.into(),
             ChargeError::BatchTooSmall { .. } => Refused::TooSmall.into(),
             ChargeError::UnknownBudget(_) => Self::fault(error),
+        }
+    }
+}
+
+impl From<NoException> for ReleaseError {
+    fn from(error: NoException) -> Self {
+        match error {
+            NoException::Expired(expired) => Refused::Expired(expired).into(),
+            NoException::NotYetInForce(not_yet) => Refused::NotYet(not_yet).into(),
         }
     }
 }

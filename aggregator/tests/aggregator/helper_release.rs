@@ -62,6 +62,26 @@ async fn an_exception_that_has_run_out_is_refused_by_name() {
 }
 
 #[tokio::test]
+async fn an_exception_of_a_policy_of_a_later_day_does_not_hold_before() {
+    let database = mica_service::testing::sqlite();
+    let begins = mica_dp::accountant::format_second(i64::try_from(NOW + 3_600).expect("a second"));
+    let mut task = TestTask::plain();
+    let dated = format!("version = 1\neffective_from = {begins}\n");
+    task.policy = task.policy.replacen("version = 1\n", &dated, 1);
+    let server = Server::helper(&task, &database).await;
+    let leader = ScriptedLeader::of(&task, &server);
+    let reports = leader.reports(&[10, 20]);
+    let request = share_request(now(), 1, &ids(&reports));
+    leader.count(reports).await;
+    let refused = leader.post_share(request.encoded()).await;
+    assert_eq!((refused.status, refused.problem().as_str()), (StatusCode::FORBIDDEN, "policy-not-in-force"));
+    let document: Value = serde_json::from_slice(&refused.body).expect("a problem document");
+    assert!(document["detail"].as_str().is_some_and(|detail| detail.contains(&begins)), "{document}");
+    server.clock.set(NOW + 3_600);
+    assert_eq!(leader.post_share(request.encoded()).await.status, StatusCode::OK, "nothing was closed");
+}
+
+#[tokio::test]
 async fn noise_of_the_scale_that_the_policy_says_is_in_the_share() {
     let database = mica_service::testing::sqlite();
     // Replacing a report moves two buckets by one: the scale is 2 over 1/10, in each of a hundred buckets.

@@ -1,6 +1,7 @@
 //! Policies that come into force one after the other, at a start and while an aggregator runs.
 
 use http::StatusCode;
+use mica_aggregator::budget;
 use mica_aggregator::policy::PolicyError;
 use mica_aggregator::store::{ledger, policies};
 use mica_dap::codec::Encode as _;
@@ -165,4 +166,43 @@ async fn a_policy_that_holds_from_a_later_day_on_releases_nothing_before() {
     assert_eq!(server.spent().await, []);
     server.clock.set(1_780_272_000);
     assert_eq!(leader.post_share(request).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_exception_that_is_over_does_not_come_into_force() {
+    let database = mica_service::testing::sqlite();
+    let task = TestTask::plain();
+    let server = Server::helper(&task, &database).await;
+    let over = task.policy.replace("version = 1\n", "version = 2\n").replace("2199-01-01", "2020-12-31");
+    let refused = server.reload.adopt(parse(&over)).await.expect_err("it is refused").to_string();
+    assert!(
+        refused.contains("E042: unmatched.action = \"release_without_dp\" expired on 2020-12-31"),
+        "{refused}"
+    );
+    server.kill();
+    let other = TestTask { policy: over, ..task };
+    assert_eq!(Server::refusal(&other, &database).await, refused, "at a start as well");
+}
+
+#[tokio::test]
+async fn a_budget_that_is_spent_as_far_as_its_warning_says_so_wherever_budgets_are_shown() {
+    for database in databases().await {
+        let mut task = TestTask::noised();
+        task.policy = task.policy.replacen("on_exhausted", "warn_at = 0.2\non_exhausted", 1);
+        let policy = parse(&task.policy);
+        let server = Server::helper(&task, &database).await;
+        let leader = ScriptedLeader::of(&task, &server);
+        let mut shown = Vec::new();
+        for hour in 0..3 {
+            let time = Time(now().0 - hour);
+            let reports = [1, 2].map(|value| leader.report_at(value, time, Flaw::None));
+            leader.aggregate(&reports).await;
+            let reply = leader.post_share(share_request(time, 1, &ids(&reports)).encoded()).await;
+            assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
+            let budgets = budget::status(&server.store, &policy, server.clock.now()).await;
+            let budgets = budgets.expect("the database answers");
+            shown.extend(budgets.iter().map(|it| (it.spent_thousandths(), it.warns())));
+        }
+        assert_eq!(shown, [(100, false), (200, true), (300, true)], "{}", database.kind);
+    }
 }

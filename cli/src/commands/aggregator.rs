@@ -68,7 +68,8 @@ async fn serve(role: Role, parts: Parts) -> Result<(), Failure> {
         None => None,
     };
     let (schedule, limits) = (config.hpke_keys.clone(), config.limits().listener());
-    let policy_file = config.policy.clone();
+    let policy_file =
+        reload::PolicyFile { path: config.policy.clone(), allowed: config.policy_allow.clone() };
     let options = Options {
         role,
         store: Store::open(&config.database, mica_aggregator::store::migrator()).await?,
@@ -117,7 +118,7 @@ fn read(settings: &Settings, role: Role) -> Result<Parts, Failure> {
         let what = format!("there is no file {}", config.policy.display());
         return Err(settings.wrong(&provenance, "policy", &what, "write the path of a policy file"));
     }
-    let policy = files::policy(&config.policy)?;
+    let policy = files::policy_to_serve(&config.policy, &config.policy_allow)?;
     let missing = |path: &&PathBuf| !path.is_file();
     if let Some(path) = config.tasks.iter().find(missing) {
         let what = format!("there is no file {}", path.display());

@@ -27,6 +27,7 @@ use crate::exit::Failure;
 /// With the words and the number for whoever typed it.
 pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
     let Cli { command, global } = cli;
+    let global = global.of(&command)?;
     match command {
         Command::Demo(args) => Box::pin(demo::run(args, &global)).await,
         Command::Dev(args) => Box::pin(dev::run(args, &global)).await,

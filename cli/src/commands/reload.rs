@@ -7,9 +7,15 @@ use mica_service::shutdown::Shutdown;
 
 use crate::files;
 
+/// Which file, and which warnings in it the operator has allowed.
+pub(super) struct PolicyFile {
+    pub(super) path: PathBuf,
+    pub(super) allowed: Vec<String>,
+}
+
 /// Follows the policy file at every SIGHUP until `shutdown`. A file that does not do leaves the policy as it was, and the
 /// log says why.
-pub(super) async fn follow(policy: PathBuf, reload: PolicyReload, shutdown: Shutdown) {
+pub(super) async fn follow(policy: PolicyFile, reload: PolicyReload, shutdown: Shutdown) {
     let Some(mut hangup) = Hangup::new() else { return };
     loop {
         tokio::select! {
@@ -19,8 +25,8 @@ pub(super) async fn follow(policy: PathBuf, reload: PolicyReload, shutdown: Shut
     }
 }
 
-async fn take_up(path: &std::path::Path, reload: &PolicyReload) {
-    let policy = match files::policy(path) {
+async fn take_up(file: &PolicyFile, reload: &PolicyReload) {
+    let policy = match files::policy_to_serve(&file.path, &file.allowed) {
         Ok(policy) => policy,
         Err(failure) => return refuse(&failure.to_string()),
     };

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use sqlx::{Connection as _, SqliteConnection};
 
-use crate::world::{Folder, aggregator, free_port};
+use crate::world::{Folder, POLICY, aggregator, free_port};
 
 fn relay(port: u16) -> String {
     format!("role = \"relay\"\nlisten = \"127.0.0.1:{port}\"\ngateway_url = \"http://127.0.0.1:1/\"\n")
@@ -80,4 +80,27 @@ fn a_server_says_where_it_listens_and_stops_when_asked() {
     folder.write("relay.toml", &relay(port));
     assert_eq!(folder.mica_briefly("relay"), Some(0));
     assert!(folder.read("relay.log").contains(&format!("127.0.0.1:{port}")), "{}", folder.read("relay.log"));
+}
+
+#[test]
+fn a_server_takes_a_policy_with_warnings_when_each_is_allowed_and_logs_it() {
+    let folder = Folder::new();
+    let clients = POLICY.replace("privacy_unit = \"report\"", "privacy_unit = \"client\"").replace(
+        "charge = [",
+        "contribution = { max_reports_per_batch = 1, max_reports_per_window = 9, enforced_by = \"client\" }\ncharge = [",
+    );
+    folder.write("policy.toml", &clients);
+    let urls = ["--leader", "http://127.0.0.1:1/", "--helper", "http://127.0.0.1:2/"];
+    assert_eq!(folder.new_task("task", &urls).code, 0);
+    let port = free_port();
+    folder.write("helper.toml", &aggregator("helper", port, ""));
+    let checked = folder.mica(&["config", "check", "helper.toml"]);
+    let said = checked.one_line(3);
+    assert!(said.contains(": W032: ") && said.contains("add W032 to policy_allow"), "{said}");
+    assert_eq!(last_words(&folder, "helper"), said);
+    folder.write("helper.toml", &aggregator("helper", port, "policy_allow = [\"W032\"]\n"));
+    assert_eq!(folder.mica(&["config", "check", "helper.toml"]).code, 0);
+    assert_eq!(folder.mica_briefly("helper"), Some(0));
+    let log = folder.read("helper.log");
+    assert!(log.contains("policy.toml:") && log.contains(": W032: "), "{log}");
 }

@@ -19,8 +19,8 @@ pub use self::chain::{BrokenChain, verify_chain};
 pub use self::counted::Counted;
 pub use self::derive::{NotDerived, verify_charges};
 pub use self::entry::{ChainHead, EntryKind, LedgerEntry, ReleaseKey};
-use crate::accountant::{OverBudget, Span, Use};
-use crate::plan::{FieldOverflow, NotYetInForce, ReleasePlan};
+use crate::accountant::{Admitted, OverBudget, Span, Use};
+use crate::plan::{Charge, FieldOverflow, NotYetInForce, ReleasePlan};
 use crate::release::Grant;
 
 /// One budget as the store knows it.
@@ -52,7 +52,21 @@ pub struct Charged {
     entries: Vec<LedgerEntry>,
     uses: Vec<Use>,
     head: ChainHead,
+    warned: Vec<Warned>,
     grant: Grant,
+}
+
+/// A budget that has come to the part of its limit from which its owner wants to be warned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warned {
+    /// The budget.
+    pub budget_id: String,
+    /// The fullest window that meets the release.
+    pub window: Span,
+    /// Units spent in it, the release among them.
+    pub spent: i64,
+    /// The most units in any window.
+    pub limit: i64,
 }
 
 /// A grant was asked for whose charge is not in the ledger.
@@ -74,6 +88,11 @@ impl Charged {
     /// Where the chain ends after them.
     pub fn head(&self) -> ChainHead {
         self.head
+    }
+
+    /// The budgets that were below their `warn_at` before and are not any more.
+    pub fn warned(&self) -> &[Warned] {
+        &self.warned
     }
 
     /// The permission to draw noise, once. `stored` are the entries of this release so far, read back from the ledger
@@ -149,7 +168,7 @@ pub fn charge(
         return Err(ChargeError::BatchTooSmall { report_count: request.report_count, min_batch_size });
     }
     plan.fits_the_field(request.report_count)?;
-    let mut uses = Vec::new();
+    let (mut uses, mut warned) = (Vec::new(), Vec::new());
     for charge in plan.charges() {
         let state = states
             .iter()
@@ -157,7 +176,9 @@ pub fn charge(
             .ok_or_else(|| ChargeError::UnknownBudget(charge.budget_id.clone()))?;
         let proposal = plan.proposal(charge, *request.key.task_id(), request.data);
         let admitted = plan.account(charge).admit(&state.uses, &proposal);
-        uses.push(admitted.map_err(|over| ChargeError::Exhausted(Box::new(over)))?.usage);
+        let admitted = admitted.map_err(|over| ChargeError::Exhausted(Box::new(over)))?;
+        warned.extend(crossing(plan, charge, &admitted));
+        uses.push(admitted.usage);
     }
     let mut head = head;
     let mut entries = Vec::new();
@@ -167,7 +188,18 @@ pub fn charge(
         entries.push(entry);
     }
     let grant = Grant::charged(request.key, plan);
-    Ok(Charged { entries, uses, head, grant })
+    Ok(Charged { entries, uses, head, warned, grant })
+}
+
+fn crossing(plan: &ReleasePlan, charge: &Charge, admitted: &Admitted) -> Option<Warned> {
+    let budget = plan.budgets().iter().find(|budget| budget.id() == charge.budget_id)?;
+    let warn_at = budget.warn_at_units()?;
+    (admitted.before < warn_at && warn_at <= admitted.after).then(|| Warned {
+        budget_id: charge.budget_id.clone(),
+        window: admitted.window,
+        spent: admitted.after,
+        limit: charge.limit,
+    })
 }
 
 /// The entries that make the charges of one release final. `recorded` are the entries of that release so far.

@@ -90,6 +90,23 @@ fn a_budget_for_three_releases_grants_exactly_three() {
 }
 
 #[test]
+fn a_budget_warns_once_when_it_comes_to_its_part() {
+    let text = TWO_BUDGETS.replacen("on_exhausted", "warn_at = 0.6\non_exhausted", 1);
+    let policy = Policy::parse("two-budgets.toml", &text).unwrap();
+    let facts = TaskFacts::new("cheap", &VdafConfig::Count, 10);
+    let Ok(Decision::Release(plan)) = policy.release_for(&facts) else { panic!("the release matches") };
+    let mut store = Store::default();
+    let mut warned = Vec::new();
+    for batch in ["one", "two", "three"] {
+        let charged = charge(&plan, request(batch), &store.states(), store.head()).unwrap();
+        warned.push(charged.warned().iter().map(|it| (it.budget_id.clone(), it.spent)).collect::<Vec<_>>());
+        store.entries.extend_from_slice(charged.entries());
+    }
+    // Two thirds of 0.3 are the first part that is not below 0.6 of it.
+    assert_eq!(warned, [vec![], vec![("small".to_owned(), UNITS_PER_ONE / 5)], vec![]]);
+}
+
+#[test]
 fn a_refusal_names_the_numbers_and_changes_nothing() {
     let (cheap, dear, mut store) = (plan("cheap"), plan("dear"), Store::default());
     let _ = store.charge(&cheap, "one").unwrap();

@@ -41,7 +41,7 @@ use self::release::Release;
 pub use self::schema::json_schema;
 pub use self::tasks::{Decision, Refusal, TaskFacts};
 use self::unmatched::Unmatched;
-use crate::plan::{Charge, Payer, PolicyRef, ReleasePlan};
+use crate::plan::{Charge, NotYetInForce, Payer, PolicyRef, ReleasePlan};
 use crate::rational::Rational;
 use crate::statement::Statement;
 
@@ -111,6 +111,11 @@ impl Policy {
     /// Seconds since 1970 before which nothing is released under this version.
     pub fn effective_from(&self) -> Option<u64> {
         self.header.effective_from
+    }
+
+    /// Whether anything is released under this version at `now`, in seconds since 1970.
+    pub fn in_force(&self, now: u64) -> Result<(), NotYetInForce> {
+        NotYetInForce::check(self.header.effective_from, now)
     }
 
     /// Why the policy is as it is, in its author's words.

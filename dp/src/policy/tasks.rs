@@ -196,6 +196,7 @@ impl Policy {
                 Ok(Decision::WithoutDp(WithoutDp {
                     policy: self.origin.clone(),
                     justification: justification.clone(),
+                    effective_from: self.header.effective_from,
                     expires: *expires,
                 }))
             }

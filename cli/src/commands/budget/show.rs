@@ -45,6 +45,7 @@ fn row(budget: &BudgetStatus) -> Vec<String> {
         renews(budget).unwrap_or_default(),
         budget.releases.to_string(),
         if budget.in_force { "yes" } else { "no" }.to_owned(),
+        budget.warn_at.map(format_units).unwrap_or_default(),
     ]
 }
 
@@ -63,6 +64,8 @@ fn object(budget: &BudgetStatus) -> Value {
         "fullest": filled(&budget.fullest),
         "releases": budget.releases,
         "in_force": budget.in_force,
+        "warn_at": budget.warn_at.map(format_units),
+        "warns": budget.warns(),
     })
 }
 
@@ -96,16 +99,17 @@ fn renews(budget: &BudgetStatus) -> Option<String> {
     }
 }
 
-/// How full the window of now is, in tenths; anything spent shows.
+/// How full the window of now is, in tenths; anything spent shows. Marked where the policy wants a warning.
 fn bar(budget: &BudgetStatus, signs: Signs) -> String {
     const CELLS: i128 = 10;
     let (spent, limit) = (i128::from(budget.now.spent), i128::from(budget.account.limit.max(1)));
     let full = ((spent * CELLS + limit - 1) / limit).clamp(0, CELLS);
     let cell = |at| if at < full { signs.choose("█", "#") } else { signs.choose("░", ".") };
-    (0..CELLS).map(cell).collect()
+    let mark = if budget.warns() { " !" } else { "" };
+    (0..CELLS).map(cell).chain([mark]).collect()
 }
 
-const HEADINGS: [&str; 11] = [
+const HEADINGS: [&str; 12] = [
     "budget",
     "limit_holds_for",
     "now",
@@ -117,4 +121,5 @@ const HEADINGS: [&str; 11] = [
     "renews",
     "releases",
     "in_force",
+    "warn_at",
 ];

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mica_aggregator::agreement::{self, Agreement};
+use mica_aggregator::budget::{self, BudgetStatus};
 use mica_aggregator::high_water::HighWater;
 use mica_aggregator::metrics::Figures;
 use mica_aggregator::store::tasks::TaskRow;
@@ -11,6 +12,8 @@ use mica_aggregator::task::Task;
 use mica_aggregator::{Config, Reason, Role, TaskFile};
 use mica_dap::id::CollectionJobId;
 use mica_dap::task::TaskConfiguration;
+use mica_dp::accountant::format_second;
+use mica_dp::units::format_units;
 use mica_service::clock::Clock;
 use mica_service::http::{HttpClient, HttpOptions};
 use mica_service::store::Store;
@@ -67,6 +70,7 @@ async fn inside(
         tasks => Finding::ok("tasks", format!("{tasks} tasks")),
     });
     findings.push(ledger(store, config).await?);
+    budgets(store, config, findings).await?;
     let mut endpoints = BTreeSet::new();
     let mut names = BTreeMap::new();
     // Also of those that are retired: what they took is still added and collected.
@@ -128,6 +132,30 @@ async fn ledger(store: &Store, config: &Config) -> Result<Finding, Failure> {
         None => Finding::ok("ledger", "the ledger of budgets is where it had come to"),
         Some(setback) => Finding::fail("ledger", "nothing is released", setback.to_string(), Exit::NotReady),
     })
+}
+
+/// Which budgets are as far spent as the policy wants to be warned of.
+async fn budgets(store: &Store, config: &Config, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+    let policy = files::policy(&config.policy)?;
+    let now = Clock::system().now();
+    if let Err(not_yet) = policy.in_force(now) {
+        findings.push(Finding::warn("policy", not_yet.to_string(), "wait, or load a version that holds now"));
+    }
+    let mut all = budget::status(store, &policy, now).await?;
+    all.retain(BudgetStatus::warns);
+    if all.is_empty() {
+        findings.push(Finding::ok("budgets", "no budget is spent as far as its warn_at"));
+    }
+    findings.extend(all.iter().map(|budget| {
+        let (id, spent, limit) = (&budget.account.budget_id, budget.now.spent, budget.account.limit);
+        let what = format!("{} of {} is spent of budget \"{id}\"", format_units(spent), format_units(limit));
+        let renews = budget.renews.map_or_else(
+            || "it does not renew".to_owned(),
+            |second| format!("there is more again for data of {} and later", format_second(second)),
+        );
+        Finding::warn("budgets", what, format!("{renews}; `mica budget show` tells more"))
+    }));
+    Ok(())
 }
 
 /// What is stuck, and what waits for longer than it should.

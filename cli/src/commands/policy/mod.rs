@@ -40,7 +40,7 @@ pub(crate) enum Command {
 pub(super) fn run(command: &Command, global: &Global) -> Result<(), Failure> {
     match command {
         Command::Check(args) => check::run(args, global.output),
-        Command::Plan(args) => plan::run(args, global.output),
+        Command::Plan(args) => plan::run(args, global),
         Command::Explain { file } => explain::run(&files::policy(file)?, global.output),
         Command::Diff { old, new } => diff::run(&files::policy(old)?, &files::policy(new)?, global.output),
         Command::Schema => print::json(&mica_dp::json_schema()),

@@ -11,7 +11,7 @@ use mica_dp::{Policy, Rational, ReleasePlan};
 use mica_service::config::parse_duration;
 use serde_json::{Value, json};
 
-use crate::args::Format;
+use crate::args::{Format, Global};
 use crate::exit::Failure;
 use crate::{files, print};
 
@@ -32,9 +32,6 @@ pub(crate) struct Args {
     /// Say what results within ± this of the truth, in 95 of 100 cases, would cost
     #[arg(long, value_name = "N")]
     wanted_half_width: Option<u64>,
-    /// Print a chart as SVG; plan one release with it
-    #[arg(long)]
-    svg: bool,
 }
 
 /// Everything planned about one release.
@@ -48,7 +45,7 @@ struct Planned {
 }
 
 /// Does what the command line says.
-pub(super) fn run(args: &Args, format: Format) -> Result<(), Failure> {
+pub(super) fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     let policy = files::policy(&args.file)?;
     let workload = workload(args)?;
     let wanted = |plan: &ReleasePlan| args.release.as_ref().is_none_or(|id| id == plan.release_id());
@@ -60,9 +57,9 @@ pub(super) fn run(args: &Args, format: Format) -> Result<(), Failure> {
             args.file.display()
         )));
     }
-    match (args.svg, planned.as_slice(), format) {
+    match (global.chart, planned.as_slice(), global.output) {
         (true, [one], _) => print::lines(&chart(&title(&policy, one, workload), &one.courses, &one.now)),
-        (true, ..) => Err(Failure::usage("--svg draws one release; name it with --release ID")),
+        (true, ..) => Err(Failure::usage("-o svg draws one release; name it with --release ID")),
         (false, _, Format::Json) => print::json(&json!({
             "policy": policy.id(),
             "version": policy.version(),
