@@ -1,4 +1,5 @@
-//! Jobs and reports of a task that is forgotten: nobody can collect them any more, so they are given up, and counted.
+//! What waits of a task that is forgotten: nobody can collect it any more, so jobs, collections and what the helper was
+//! still to forget are given up, and the reports are counted.
 //!
 //! A task is forgotten thirty days after its end. What is not settled by then is most often of a task that the helper never
 //! took part in. A task that is there, and that this process cannot serve, is left alone.
@@ -6,37 +7,46 @@
 use mica_service::store::StoreError;
 
 use crate::shared::Shared;
-use crate::store::{stuck, tallies, tasks};
+use crate::store::{leftovers, stuck, tallies, tasks};
 
 /// Gives up what waits of this task, if it is forgotten.
 pub(super) async fn give_up(shared: &Shared, task: i64) {
     match drop_all(shared, task).await {
-        Ok(0) => {}
-        Ok(reports) => tracing::warn!(task, reports, "the task is forgotten: what waited of it is given up"),
-        Err(error) => tracing::error!(%error, "could not give up what waits of a task that is forgotten"),
+        Ok(None) => return,
+        Ok(Some(0)) => {}
+        Ok(Some(reports)) => {
+            tracing::warn!(task, reports, "the task is forgotten: what waited of it is given up")
+        }
+        Err(error) => {
+            return tracing::error!(%error, "could not give up what waits of a task that is forgotten");
+        }
     }
+    shared.looks.forget_task(task);
 }
 
-async fn drop_all(shared: &Shared, task: i64) -> Result<u64, StoreError> {
+/// How many reports waited, if the task is forgotten.
+async fn drop_all(shared: &Shared, task: i64) -> Result<Option<u64>, StoreError> {
     let now = shared.clock.now();
     let is_forgotten = shared.store.read("task_is_forgotten", move |mut tx| async move {
         let is_forgotten = tasks::is_forgotten(&mut tx, task, now).await?;
         Ok((tx, is_forgotten))
     });
     if !is_forgotten.await? {
-        return Ok(0);
+        return Ok(None);
     }
     shared
         .store
         .tx("give_up_forgotten_task", move |mut tx| async move {
             tasks::lock_task(&mut tx, task).await?;
             if !tasks::is_forgotten(&mut tx, task, now).await? {
-                return Ok((tx, 0));
+                return Ok((tx, None));
             }
             stuck::drop_jobs(&mut tx, task, now).await?;
+            stuck::drop_collections(&mut tx, task, now).await?;
+            leftovers::delete_of_task(&mut tx, task).await?;
             let reports = stuck::drop_reports(&mut tx, task).await?;
             tallies::add(&mut tx, task, &[(FORGOTTEN, reports)]).await?;
-            Ok((tx, reports))
+            Ok((tx, Some(reports)))
         })
         .await
 }

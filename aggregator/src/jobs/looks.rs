@@ -57,6 +57,11 @@ impl Looks {
         self.with(task, |of| of.changes += 1);
     }
 
+    /// The task is forgotten, and its collections are over.
+    pub(super) fn forget_task(&self, task: i64) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).remove(&task);
+    }
+
     /// Nothing is known of any collection.
     #[cfg(feature = "testing")]
     pub(super) fn forget(&self) {

@@ -70,6 +70,18 @@ pub async fn put_off(tx: &mut Tx, id: i64, next_try_at: u64) -> Result<(), Store
     Ok(())
 }
 
+/// Forgets all of a task: the helper is not asked any more.
+pub async fn delete_of_task(tx: &mut Tx, task: i64) -> Result<(), StoreError> {
+    sqlx::query(
+        "-- delete_leftovers_of_task
+         DELETE FROM leftovers WHERE task = $1",
+    )
+    .bind(task)
+    .execute(tx.connection())
+    .await?;
+    Ok(())
+}
+
 /// Forgets one of them: the helper has, or is not asked any more.
 pub async fn delete(tx: &mut Tx, id: i64) -> Result<(), StoreError> {
     sqlx::query(

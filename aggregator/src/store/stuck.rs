@@ -264,6 +264,20 @@ pub async fn drop_jobs(tx: &mut Tx, task: i64, now: u64) -> Result<(), StoreErro
     Ok(())
 }
 
+/// Ends the collections of a task that nobody is working on. What was charged for them stays charged.
+pub async fn drop_collections(tx: &mut Tx, task: i64, now: u64) -> Result<(), StoreError> {
+    sqlx::query(
+        "-- drop_collections_of_task
+         UPDATE collection_jobs SET state = 'deleted', lease_token = NULL
+         WHERE task = $1 AND state IN ('pending', 'closing', 'reserved', 'abandoned') AND lease_until <= $2",
+    )
+    .bind(task)
+    .bind(signed(now)?)
+    .execute(tx.connection())
+    .await?;
+    Ok(())
+}
+
 /// Drops the reports of a task that are in no job, and returns how many they were.
 pub async fn drop_reports(tx: &mut Tx, task: i64) -> Result<u64, StoreError> {
     let rows = sqlx::query(

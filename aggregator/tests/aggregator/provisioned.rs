@@ -14,7 +14,7 @@ use mica_dap::Draft;
 use mica_dap::codec::{Decode as _, Encode as _};
 use mica_dap::hpke::HpkeKeypair;
 use mica_dap::hpke_config::{HpkeConfig, HpkeConfigList};
-use mica_dap::id::to_base64url;
+use mica_dap::id::{CollectionJobId, to_base64url};
 use mica_dap::media::Media;
 use mica_dap::report::{Report, UploadRequest};
 use mica_dap::resource::Resource;
@@ -31,6 +31,7 @@ use mica_service::http::{HttpClient, HttpOptions};
 use mica_service::listener;
 use mica_service::secret::Secret;
 use mica_service::shutdown::Shutdown;
+use mica_service::store::Store;
 use mica_service::testing::{TestDatabase, databases};
 
 use crate::support::NOW;
@@ -271,7 +272,20 @@ async fn a_trial_does_not_end_with_reports_that_nobody_can_open() {
     }
 }
 
-/// What was accepted waits for the helper for as long as there is a task, and no longer.
+/// A collection that never came to its end, and a job that the helper was not asked to forget.
+async fn leave_behind(store: &Store, now: u64) {
+    let done = store.tx("leave_behind", move |mut tx| async move {
+        let task = store::tasks::all_tasks(&mut tx).await?[0].key;
+        let (id, request) = (CollectionJobId::new([7; 16]), b"a request".to_vec());
+        let job = store::collection_jobs::NewCollectionJob { id, task, request, fence: 0, created_at: now };
+        assert!(store::collection_jobs::insert(&mut tx, &job).await?);
+        store::leftovers::insert(&mut tx, task, "http://127.0.0.1:1/a-job", now).await?;
+        Ok((tx, ()))
+    });
+    done.await.expect("the database takes it");
+}
+
+/// What was accepted waits for the helper for as long as there is a task, and no longer; nor does anything else of it.
 #[tokio::test]
 async fn a_report_on_trial_waits_for_the_helper_and_is_given_up_with_its_task() {
     for database in databases().await {
@@ -283,6 +297,7 @@ async fn a_report_on_trial_waits_for_the_helper_and_is_given_up_with_its_task() 
         assert!(is_known(&configuration).await, "the report is kept, and so is its task");
         agreement.clock.advance(31 * 86_400);
         let store = database.open(store::migrator()).await.expect("the same database");
+        leave_behind(&store, agreement.clock.now()).await;
         until("it is given up", async || {
             // The job may have been tried once more.
             agreement.clock.advance(3_600);
@@ -291,10 +306,13 @@ async fn a_report_on_trial_waits_for_the_helper_and_is_given_up_with_its_task() 
                 let active = store::aggregation_jobs::active_count(&mut tx, task).await?;
                 let newest = store::segments::newest(&mut tx, task).await?;
                 let tallies = store::tallies::of_task(&mut tx, task).await?;
-                Ok((tx, (active, newest, tallies)))
+                let collections = store::collection_jobs::open_jobs(&mut tx, task).await?;
+                let leftovers = store::leftovers::tasks_with_work(&mut tx, u64::MAX >> 1).await?.len();
+                Ok((tx, (active, newest, collections, leftovers, tallies)))
             });
-            let (active, newest, tallies) = look.await.expect("the database answers");
-            (active, newest) == (0, 0) && tallies.contains(&("task_forgotten".to_owned(), 1))
+            let (active, newest, collections, leftovers, tallies) = look.await.expect("the database answers");
+            (active, newest, collections, leftovers) == (0, 0, 0, 0)
+                && tallies.contains(&("task_forgotten".to_owned(), 1))
         })
         .await;
         assert!(!is_known(&configuration).await);

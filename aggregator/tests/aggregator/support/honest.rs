@@ -143,12 +143,15 @@ impl Honest {
             AggregationJobContinueReq::decode_limited(request, 10_000).expect("a step that can be read");
         assert_eq!((asked.step, asked.repeats_a_report()), (1, false));
         let mut verify_resps = Vec::new();
+        let mut place = 0;
         for next in &asked.verify_continues {
-            // In the order of the first step: whoever is passed over was refused.
-            while self.waiting.first().expect("it waits for this report").id != next.report_id {
-                self.waiting.remove(0);
-            }
-            let waiting = self.waiting.remove(0);
+            // In the order of the first step: whoever is passed over was refused, or waits for another job.
+            let at = self.waiting.iter().rposition(|waiting| waiting.id == next.report_id);
+            let at = at
+                .filter(|at| *at >= place)
+                .expect("it waits for this report, in the order of the first step");
+            let waiting = self.waiting.remove(at);
+            place = at;
             verify_resps.push(self.finish(waiting, next));
         }
         let response = AggregationJobResp { verify_resps }.encoded();

@@ -16,7 +16,7 @@ use crate::settings::Settings;
 pub(super) async fn relay(settings: &Settings, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     let Ok(loaded) = settings.load::<mica_relay::Config>() else { return Ok(()) };
     let config = loaded.config.relative_to(settings.folder());
-    let http = client(&config.peer_tls, config.insecure)?;
+    let http = client(&config.peer_tls, config.insecure_peers)?;
     server::examine(&http, &config.listen, config.tls.is_some(), findings).await;
     reach(&http, "gateway", &config.gateway_url, findings).await;
     Ok(())
@@ -26,7 +26,7 @@ pub(super) async fn relay(settings: &Settings, findings: &mut Vec<Finding>) -> R
 pub(super) async fn gateway(settings: &Settings, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     let Ok(loaded) = settings.load::<mica_gateway::Config>() else { return Ok(()) };
     let config = loaded.config.relative_to(settings.folder());
-    let http = client(&config.peer_tls, config.insecure)?;
+    let http = client(&config.peer_tls, config.insecure_peers)?;
     server::examine(&http, &config.listen, config.tls.is_some(), findings).await;
     let targets: BTreeSet<_> = config.routes.iter().map(|route| route.target.as_str()).collect();
     for target in targets.into_iter().take(MOST) {
@@ -35,8 +35,8 @@ pub(super) async fn gateway(settings: &Settings, findings: &mut Vec<Finding>) ->
     Ok(())
 }
 
-fn client(tls: &PeerTls, insecure: bool) -> Result<HttpClient, Failure> {
-    let peers = Peers::load(tls, insecure).map_err(Failure::invalid)?;
+fn client(tls: &PeerTls, insecure_peers: bool) -> Result<HttpClient, Failure> {
+    let peers = Peers::load(tls, insecure_peers).map_err(Failure::invalid)?;
     Ok(HttpClient::new(HttpOptions { peers, ..HttpOptions::default() }))
 }
 
