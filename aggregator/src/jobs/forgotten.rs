@@ -15,7 +15,7 @@ pub(super) async fn give_up(shared: &Shared, task: i64) {
         Ok(None) => return,
         Ok(Some(0)) => {}
         Ok(Some(reports)) => {
-            tracing::warn!(task, reports, "the task is forgotten: what waited of it is given up")
+            tracing::warn!(task, reports, "the task is forgotten: what waited of it is given up");
         }
         Err(error) => {
             return tracing::error!(%error, "could not give up what waits of a task that is forgotten");
