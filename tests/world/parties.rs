@@ -205,7 +205,7 @@ fn write_party(folder: &Path, plan: &Plan, port: u16, task: &TaskFile) {
     let role = task.role;
     let config = format!(
         "role = \"{role}\"\nlisten = \"127.0.0.1:{port}\"\ndatabase = \"sqlite:{role}.db\"\n\
-         policy = \"policy.toml\"\ntasks = [\"{role}.task.toml\"]\nmax_job_reports = {}\n\
+         policy = \"policy.toml\"\npolicy_allow = [\"W032\"]\ntasks = [\"{role}.task.toml\"]\nmax_job_reports = {}\n\
          limits = {{ min_batch_size_floor = 1, for_tests = true }}\n",
         plan.max_job_reports
     );
