@@ -49,8 +49,14 @@ async fn helper_killed_again_and_again_counts_every_report_once() {
         for few in part.chunks(20) {
             parties.upload(few).await;
         }
-        // Each time at another moment of its work.
-        tokio::time::sleep(Duration::from_millis(30 + 50 * round as u64)).await;
+        // The last of these reports are in a job that has begun or is about to; each time at another moment of it.
+        for _ in 0..2_000 {
+            if parties.proxy.is_asking("aggregation_jobs") {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(2 * round as u64)).await;
         parties.kill_helper();
         tokio::time::sleep(Duration::from_millis(100)).await;
         parties.start_helper().await;

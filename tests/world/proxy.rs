@@ -55,6 +55,7 @@ struct State {
     target: u16,
     faults: Mutex<VecDeque<(String, Fault)>>,
     seen: Mutex<Vec<Exchange>>,
+    under_way: Mutex<Vec<String>>,
 }
 
 impl Proxy {
@@ -62,7 +63,13 @@ impl Proxy {
     pub async fn start(port: u16, target: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.expect("a free port");
         let http = HttpClient::new(HttpOptions::default());
-        let state = Arc::new(State { http, target, faults: Mutex::default(), seen: Mutex::default() });
+        let state = Arc::new(State {
+            http,
+            target,
+            faults: Mutex::default(),
+            seen: Mutex::default(),
+            under_way: Mutex::default(),
+        });
         let server = tokio::spawn(accept(listener, Arc::clone(&state)));
         Self { state, server }
     }
@@ -76,6 +83,12 @@ impl Proxy {
     #[must_use]
     pub fn posted(&self, part: &str) -> Vec<Exchange> {
         self.seen(part).into_iter().filter(|exchange| exchange.method == Method::POST).collect()
+    }
+
+    /// Whether the helper is being asked for something whose path holds `part`, and has not answered.
+    #[must_use]
+    pub fn is_asking(&self, part: &str) -> bool {
+        lock(&self.state.under_way).iter().any(|path| path.contains(part))
     }
 
     /// Exchanges whose path holds `part`, in the order in which they ended.
@@ -121,7 +134,11 @@ impl State {
         };
         let mut answer = Err(io::Error::other("lost"));
         for _ in 0..times {
+            lock(&self.under_way).push(exchange.path.clone());
             answer = self.forward(&head, &body).await;
+            let mut under_way = lock(&self.under_way);
+            under_way.iter().position(|path| *path == exchange.path).map(|at| under_way.swap_remove(at));
+            drop(under_way);
             if let Ok(answer) = &answer {
                 exchange.answers.push((answer.status().as_u16(), answer.body().clone()));
             }
