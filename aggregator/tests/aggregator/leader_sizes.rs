@@ -97,12 +97,12 @@ async fn a_job_is_in_doubt_from_the_moment_it_leaves_and_not_before() {
         let due = world.leader.next_try().await.expect("it is put off");
         world.leader.clock.set(due);
         world.until("second request", async || world.helper.posted(JOBS).len() == 2).await;
-        // Nobody comes back to say what became of it.
+        // Nobody comes back to say what became of it, and whoever takes it up next is refused.
+        world.helper.takes_at_most(100);
         world.restart(&database).await;
         // Where others could hold it, the job is taken up when its lease is over.
         world.leader.clock.advance(16);
         assert_eq!(world.leader.in_doubt().await, 1, "{}", database.kind);
-        world.helper.takes_at_most(100);
         world.until("refusal", async || world.leader.reasons().await == ["too_large"]).await;
         world.helper.takes_at_most(usize::MAX);
         world.settled().await;
