@@ -8,6 +8,7 @@ pub mod clock;
 pub mod compute;
 pub mod config;
 pub mod http;
+pub mod key_life;
 pub mod listener;
 mod outgoing;
 pub mod retry_after;

@@ -6,7 +6,6 @@
 //! key by number: a key is accepted before it is advertised, and for twice as long as a client may keep the list
 //! after that; then its private key is erased, and its number rests. Private keys never leave the ring but to be stored.
 
-mod life;
 mod ring;
 mod schedule;
 #[cfg(test)]
@@ -171,7 +170,7 @@ pub async fn list(store: &Store, schedule: &Schedule) -> Result<Vec<KeyFacts>, S
 
 fn facts(row: &HpkeKeyRow, schedule: &Schedule) -> KeyFacts {
     let suite = HpkeConfig::decoded(&row.config).ok().and_then(|config| Suite::of(&config));
-    let advertised = row.life.state == KeyState::Active;
+    let advertised = row.life.state == KeyState::Advertised;
     let until = if advertised {
         Some(row.life.entered_at.saturating_add(schedule.rotate_every()))
     } else {

@@ -39,8 +39,8 @@ impl KeyRing {
             };
             let private_key = HpkePrivateKey::from_bytes(private_key).map_err(|_| corrupt("private_key"))?;
             let pair = HpkeKeypair::from_parts(config, private_key).map_err(|_| corrupt("private_key"))?;
-            let expired = row.life.state == KeyState::Expired;
-            if row.life.state == KeyState::Active {
+            let expired = row.life.state == KeyState::Accepted;
+            if row.life.state == KeyState::Advertised {
                 let rank = schedule.suites().iter().position(|wanted| *wanted == suite);
                 published.push((rank.unwrap_or(usize::MAX), pair.config.clone()));
             }

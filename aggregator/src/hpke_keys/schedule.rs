@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use mica_dap::hpke::Suite;
+use mica_service::key_life::Terms;
 use serde::Deserialize;
 
 /// How long keys live, and for which algorithms they are.
@@ -77,6 +78,11 @@ impl Schedule {
     /// The algorithms there are keys for, the most preferred first.
     pub fn suites(&self) -> &[Suite] {
         &self.suites
+    }
+
+    pub(super) fn terms(&self) -> Terms<'_, Suite> {
+        let (rotate_every, cache_for) = (self.rotate_every, self.cache_for);
+        Terms { kinds: &self.suites, rotate_every, cache_for, first_id: 0, two_at_most: false }
     }
 }
 

@@ -10,7 +10,8 @@ use mica_service::store::Store;
 use mica_service::testing::{TestDatabase, databases, sqlite};
 use tokio::task::JoinSet;
 
-use super::life::{CLOCKS_DIFFER, Change, Known, PENDING_SECONDS, due};
+use mica_service::key_life::{CLOCKS_DIFFER, Change, Known, PENDING_SECONDS, due};
+
 use super::*;
 use crate::store::{aggregation_jobs, migrator};
 
@@ -51,9 +52,9 @@ async fn a_key_is_accepted_before_and_long_after_it_is_advertised_and_then_erase
         let keys = keys(&database, &Clock::manual(NOW), &Schedule::default()).await;
         assert_eq!(advertised(&keys), [0], "the first key is there at once");
         after(&keys, 30 * DAY - 1).await;
-        assert_eq!(states(&keys).await, [(0, KeyState::Active)]);
+        assert_eq!(states(&keys).await, [(0, KeyState::Advertised)]);
         after(&keys, 1).await;
-        assert_eq!(states(&keys).await, [(1, KeyState::Pending), (0, KeyState::Active)]);
+        assert_eq!(states(&keys).await, [(1, KeyState::Pending), (0, KeyState::Advertised)]);
         assert!(advertised(&keys) == [0] && accepts(&keys, 1), "accepted, and nobody is told yet");
         after(&keys, PENDING_SECONDS).await;
         assert!(advertised(&keys) == [1] && accepts(&keys, 0), "{}", database.kind);
@@ -64,14 +65,14 @@ async fn a_key_is_accepted_before_and_long_after_it_is_advertised_and_then_erase
         after(&keys, CLOCKS_DIFFER - 1).await;
         assert_eq!(
             states(&keys).await,
-            [(1, KeyState::Active), (0, KeyState::Expired)],
+            [(1, KeyState::Advertised), (0, KeyState::Accepted)],
             "another may be behind"
         );
         after(&keys, 1).await;
-        assert_eq!(states(&keys).await, [(1, KeyState::Active), (0, KeyState::Destroyed)]);
+        assert_eq!(states(&keys).await, [(1, KeyState::Advertised), (0, KeyState::Destroyed)]);
         assert!(!accepts(&keys, 0) && keys.ring().whole().find(0).is_none(), "there is no private key");
         after(&keys, 2 * DAY).await;
-        assert_eq!(states(&keys).await, [(1, KeyState::Active)], "its identifier is free again");
+        assert_eq!(states(&keys).await, [(1, KeyState::Advertised)], "its identifier is free again");
     }
 }
 
@@ -194,7 +195,7 @@ async fn an_identifier_is_never_given_again_while_its_key_is_accepted_or_rests()
                 assert!(made_at >= accepted_until + 2 * DAY, "{}", key.config_id);
             }
             let accepted_until = match (key.life.state, *known) {
-                (KeyState::Expired, _) => key.life.leaves_at.unwrap(),
+                (KeyState::Accepted, _) => key.life.leaves_at.unwrap(),
                 (KeyState::Destroyed, Some((_, accepted_until))) => accepted_until,
                 _ => u64::MAX - 2 * DAY,
             };
@@ -236,32 +237,32 @@ fn replicas_of_different_settings_do_not_use_up_the_identifiers() {
         leaves_at: None,
         cached_for: DAY,
     };
-    let known = |id, suite, life| Known { id, suite: Some(suite), life };
+    let known = |id, suite, life| Known { id, kind: Some(suite), life };
     let keys = [
-        known(0, Suite::MANDATORY, life(KeyState::Active, NOW)),
+        known(0, Suite::MANDATORY, life(KeyState::Advertised, NOW)),
         known(
             1,
             Suite::P256Aes128Gcm,
-            KeyLife { leaves_at: Some(NOW + DAY), ..life(KeyState::Expired, NOW) },
+            KeyLife { leaves_at: Some(NOW + DAY), ..life(KeyState::Accepted, NOW) },
         ),
     ];
     let wide = Schedule::new(30 * DAY, DAY, vec![Suite::MANDATORY, Suite::P256Aes128Gcm]).unwrap();
-    assert_eq!(due(&keys, &wide, NOW + 3_599, &[]).changes, []);
-    assert!(matches!(due(&keys, &wide, NOW + 3_600, &[]).changes[..], [Change::Make { id: 2, .. }]));
+    assert_eq!(due(&keys, &wide.terms(), NOW + 3_599, &[]).changes, []);
+    assert!(matches!(due(&keys, &wide.terms(), NOW + 3_600, &[]).changes[..], [Change::Make { id: 2, .. }]));
 }
 
 #[test]
 fn a_key_of_a_newer_version_is_left_alone() {
     let life = KeyLife {
-        state: KeyState::Active,
+        state: KeyState::Advertised,
         created_at: NOW,
         entered_at: NOW,
         leaves_at: None,
         cached_for: DAY,
     };
-    let newer = Known { id: 4, suite: None, life };
-    let ours = Known { id: 0, suite: Some(Suite::MANDATORY), life };
-    assert_eq!(due(&[newer, ours], &Schedule::default(), NOW + DAY, &[]).changes, []);
+    let newer = Known { id: 4, kind: None, life };
+    let ours = Known { id: 0, kind: Some(Suite::MANDATORY), life };
+    assert_eq!(due(&[newer, ours], &Schedule::default().terms(), NOW + DAY, &[]).changes, []);
 }
 
 /// A job that is never settled keeps the keys that its reports may be sealed to, and none that were made after it.
@@ -283,7 +284,7 @@ async fn a_job_that_is_never_settled_keeps_no_key_that_was_made_after_it() {
             let states = states(&keys).await;
             let expired: Vec<u8> = states
                 .iter()
-                .filter_map(|(id, state)| (*state == KeyState::Expired).then_some(*id))
+                .filter_map(|(id, state)| (*state == KeyState::Accepted).then_some(*id))
                 .collect();
             assert_eq!(
                 expired,
@@ -317,6 +318,9 @@ async fn a_replica_in_front_erases_no_key_that_one_behind_it_still_accepts() {
         formed.await.unwrap();
         after(&front, DAY).await;
         after(&behind, DAY).await;
-        assert!(states(&behind).await.contains(&(0, KeyState::Expired)), "the job may have to be sent again");
+        assert!(
+            states(&behind).await.contains(&(0, KeyState::Accepted)),
+            "the job may have to be sent again"
+        );
     }
 }

@@ -3,11 +3,11 @@
 use mica_dap::codec::{Decode as _, Encode as _};
 use mica_dap::hpke::{HpkeKeypair, Suite};
 use mica_dap::hpke_config::HpkeConfig;
+use mica_service::key_life::{self, CLOCKS_DIFFER, Change, Due, Known};
 use mica_service::store::{Store, StoreError, Tx};
 use zeroize::Zeroizing;
 
 use super::Schedule;
-use super::life::{self, CLOCKS_DIFFER, Change, Due, Known};
 use crate::store::hpke_keys::{self, HpkeKeyRow, KeyLife, KeyState};
 
 /// The keys as they are now, and what is due.
@@ -16,10 +16,10 @@ pub(super) async fn look(
     schedule: &Schedule,
     now: u64,
     rotate: &[Suite],
-) -> Result<(Vec<HpkeKeyRow>, Due), StoreError> {
+) -> Result<(Vec<HpkeKeyRow>, Due<Suite>), StoreError> {
     let rows = hpke_keys::keys(tx).await?;
-    let known: Vec<Known> = rows.iter().map(known).collect();
-    let mut due = life::due(&known, schedule, now, rotate);
+    let known: Vec<Known<Suite>> = rows.iter().map(known).collect();
+    let mut due = key_life::due(&known, &schedule.terms(), now, rotate);
     let mut changes = Vec::with_capacity(due.changes.len());
     for change in due.changes {
         // The leader may have to repeat what it sent to the helper, byte for byte.
@@ -36,7 +36,7 @@ pub(super) async fn look(
     }
     due.changes = changes;
     let is_told_longer = |row: &HpkeKeyRow| {
-        matches!(row.life.state, KeyState::Pending | KeyState::Active)
+        matches!(row.life.state, KeyState::Pending | KeyState::Advertised)
             && row.life.cached_for < schedule.cache_for()
     };
     if rows.iter().any(is_told_longer) {
@@ -68,9 +68,14 @@ pub(super) async fn turn(
         .await
 }
 
-async fn carry_out(tx: &mut Tx, schedule: &Schedule, change: Change, now: u64) -> Result<(), StoreError> {
+async fn carry_out(
+    tx: &mut Tx,
+    schedule: &Schedule,
+    change: Change<Suite>,
+    now: u64,
+) -> Result<(), StoreError> {
     let done = match change {
-        Change::Make { id, suite, state, leaves_at } => {
+        Change::Make { id, kind: suite, state, leaves_at } => {
             let keypair = HpkeKeypair::generate_for(suite, id, &mut rand::rng());
             let row = HpkeKeyRow {
                 config_id: id,
@@ -98,7 +103,7 @@ async fn carry_out(tx: &mut Tx, schedule: &Schedule, change: Change, now: u64) -
     if done { Ok(()) } else { Err(StoreError::Contended) }
 }
 
-fn known(row: &HpkeKeyRow) -> Known {
+fn known(row: &HpkeKeyRow) -> Known<Suite> {
     let suite = HpkeConfig::decoded(&row.config).ok().and_then(|config| Suite::of(&config));
-    Known { id: row.config_id, suite, life: row.life }
+    Known { id: row.config_id, kind: suite, life: row.life }
 }

@@ -1,27 +1,12 @@
 //! The aggregator's HPKE keys. Holds private keys: rows have no `Debug`.
 
-use std::fmt;
-use std::str::FromStr;
-
+pub use mica_service::key_life::{KeyLife, KeyState};
 use mica_service::store::{Fields, StoreError, Tx, signed};
 use sqlx::any::AnyRow;
 use zeroize::Zeroizing;
 
 use super::columns;
 use super::locks::{self, Lock};
-
-/// What a key may be used for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum KeyState {
-    /// May open reports; not advertised yet, because another replica may not know it.
-    Pending,
-    /// May open reports and is advertised.
-    Active,
-    /// May open reports; no longer advertised.
-    Expired,
-    /// Opens nothing: the private key is gone. The identifier is not given to another key yet.
-    Destroyed,
-}
 
 /// A stored key.
 ///
@@ -40,21 +25,6 @@ pub struct HpkeKeyRow {
     pub private_key: Option<Zeroizing<Vec<u8>>>,
     /// Where in its life it is.
     pub life: KeyLife,
-}
-
-/// Where in its life a key is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct KeyLife {
-    /// What it may be used for.
-    pub state: KeyState,
-    /// When it was made.
-    pub created_at: u64,
-    /// When it came into its state.
-    pub entered_at: u64,
-    /// When it is to leave its state; nothing while it is advertised.
-    pub leaves_at: Option<u64>,
-    /// The longest time in seconds for which clients were told to keep its configuration.
-    pub cached_for: u64,
 }
 
 /// Waits until nobody else changes keys; they stay as they are until the transaction ends.
@@ -85,7 +55,7 @@ pub async fn insert_key(tx: &mut Tx, key: &HpkeKeyRow) -> Result<bool, StoreErro
     .bind(i64::from(key.config_id))
     .bind(key.config.as_slice())
     .bind(key.private_key.as_ref().map(|bytes| bytes.as_slice()))
-    .bind(key.life.state.as_str())
+    .bind(word(key.life.state))
     .bind(signed(key.life.created_at)?)
     .bind(signed(key.life.entered_at)?)
     .bind(key.life.leaves_at.map(signed).transpose()?)
@@ -108,8 +78,8 @@ pub async fn move_key(
          UPDATE hpke_keys SET state = $3, entered_at = $4, leaves_at = $5 WHERE config_id = $1 AND state = $2",
     )
     .bind(i64::from(config_id))
-    .bind(from.as_str())
-    .bind(to.as_str())
+    .bind(word(from))
+    .bind(word(to))
     .bind(signed(now)?)
     .bind(leaves_at.map(signed).transpose()?)
     .execute(tx.connection())
@@ -176,7 +146,8 @@ pub async fn is_needed_by_a_job(
 fn read(row: &AnyRow) -> Result<HpkeKeyRow, StoreError> {
     let fields = Fields::of("hpke_keys", row);
     let life = KeyLife {
-        state: fields.parsed("state")?,
+        state: columns::state(&fields.text("state")?, &KeyState::ALL, word)
+            .map_err(|_| fields.corrupt("state"))?,
         created_at: fields.unsigned("created_at")?,
         entered_at: fields.unsigned("entered_at")?,
         leaves_at: fields.optional_unsigned("leaves_at")?,
@@ -190,29 +161,12 @@ fn read(row: &AnyRow) -> Result<HpkeKeyRow, StoreError> {
     })
 }
 
-impl KeyState {
-    const ALL: [Self; 4] = [Self::Pending, Self::Active, Self::Expired, Self::Destroyed];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Active => "active",
-            Self::Expired => "expired",
-            Self::Destroyed => "destroyed",
-        }
-    }
-}
-
-impl fmt::Display for KeyState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for KeyState {
-    type Err = columns::UnknownState;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        columns::state(text, &Self::ALL, Self::as_str)
+/// The word for a state in its column.
+const fn word(state: KeyState) -> &'static str {
+    match state {
+        KeyState::Pending => "pending",
+        KeyState::Advertised => "active",
+        KeyState::Accepted => "expired",
+        KeyState::Destroyed => "destroyed",
     }
 }

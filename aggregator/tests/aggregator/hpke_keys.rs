@@ -78,7 +78,7 @@ async fn a_report_to_a_key_that_is_long_gone_is_refused_as_outdated() {
             .await
             .expect("a new key");
         world.leader.clock.advance(SLACK);
-        until_states(&world, &[(1, KeyState::Active), (0, KeyState::Expired)]).await;
+        until_states(&world, &[(1, KeyState::Advertised), (0, KeyState::Accepted)]).await;
         assert_eq!(world.upload(&old[..1]).await, [], "the old key is accepted for two days yet");
         world.leader.clock.advance(2 * DAY + SLACK);
         let expected = match draft {
@@ -88,7 +88,7 @@ async fn a_report_to_a_key_that_is_long_gone_is_refused_as_outdated() {
         assert_eq!(world.upload(&old[1..]).await, [expected]);
         world.settled().await;
         world.leader.clock.advance(SLACK);
-        until_states(&world, &[(1, KeyState::Active), (0, KeyState::Destroyed)]).await;
+        until_states(&world, &[(1, KeyState::Advertised), (0, KeyState::Destroyed)]).await;
     }
 }
 
@@ -111,7 +111,7 @@ async fn a_job_that_is_cut_after_its_key_was_accepted_for_the_last_time_loses_no
         turn(&store, now).await;
         turn(&store, now + SLACK).await;
         turn(&store, now + 3 * DAY).await;
-        assert!(states(&store).await.contains(&(0, KeyState::Expired)), "{}", database.kind);
+        assert!(states(&store).await.contains(&(0, KeyState::Accepted)), "{}", database.kind);
         world.leader.clock.set(now + 3 * DAY);
         world.settled().await;
         assert!(world.helper.posted("/aggregation_jobs").len() >= 4, "{}: it was cut", database.kind);
@@ -177,7 +177,7 @@ async fn a_key_is_kept_for_a_job_that_may_have_to_be_sent_again() {
         turn(&store, now).await;
         turn(&store, now + SLACK).await;
         turn(&store, now + 9 * DAY).await;
-        assert!(states(&store).await.contains(&(0, KeyState::Expired)), "{}", database.kind);
+        assert!(states(&store).await.contains(&(0, KeyState::Accepted)), "{}", database.kind);
         world.restart(&database).await;
         world.leader.clock.set(now + 9 * DAY);
         world.settled().await;

@@ -6,7 +6,6 @@ use clap::Subcommand;
 use jiff::Timestamp;
 use mica_aggregator::Config;
 use mica_aggregator::hpke_keys::{self, KeyFacts, RotateError};
-use mica_aggregator::store::hpke_keys::KeyState;
 use mica_dap::hpke::Suite;
 use mica_service::clock::Clock;
 use mica_service::config::Loaded;
@@ -100,7 +99,7 @@ fn row(key: &KeyFacts) -> [(&'static str, String); 5] {
     [
         ("id", key.config_id.to_string()),
         ("suite", suite(key).to_owned()),
-        ("state", state(key.life.state).to_owned()),
+        ("state", key.life.state.word().to_owned()),
         ("made", time(key.life.created_at)),
         ("until", key.until.map_or_else(String::new, time)),
     ]
@@ -110,7 +109,7 @@ fn object(key: &KeyFacts) -> Value {
     json!({
         "id": key.config_id,
         "suite": suite(key),
-        "state": state(key.life.state),
+        "state": key.life.state.word(),
         "made": time(key.life.created_at),
         "until": key.until.map(time),
     })
@@ -118,15 +117,6 @@ fn object(key: &KeyFacts) -> Value {
 
 fn suite(key: &KeyFacts) -> &'static str {
     key.suite.map_or("of a newer version", Suite::name)
-}
-
-fn state(state: KeyState) -> &'static str {
-    match state {
-        KeyState::Pending => "pending",
-        KeyState::Active => "advertised",
-        KeyState::Expired => "accepted",
-        KeyState::Destroyed => "destroyed",
-    }
 }
 
 fn time(seconds: u64) -> String {

@@ -35,18 +35,18 @@ async fn a_key_identifier_is_given_once() {
 
 #[tokio::test]
 async fn a_key_leaves_only_the_state_it_is_in() {
-    use KeyState::{Active, Destroyed, Expired, Pending};
+    use KeyState::{Accepted, Advertised, Destroyed, Pending};
     for (_database, store) in stores().await {
         let row = &key(7, 10);
         assert!(commit!(store, |tx| insert_key(tx, row)));
-        assert!(!commit!(store, |tx| move_key(tx, 7, [Active, Expired], 20, None)));
-        assert!(commit!(store, |tx| move_key(tx, 7, [Pending, Active], 20, None)));
-        assert!(!commit!(store, |tx| move_key(tx, 8, [Pending, Active], 20, None)));
+        assert!(!commit!(store, |tx| move_key(tx, 7, [Advertised, Accepted], 20, None)));
+        assert!(commit!(store, |tx| move_key(tx, 7, [Pending, Advertised], 20, None)));
+        assert!(!commit!(store, |tx| move_key(tx, 8, [Pending, Advertised], 20, None)));
         commit!(store, |tx| note_cached_for(tx, 90));
         commit!(store, |tx| note_cached_for(tx, 80));
         assert!(!commit!(store, |tx| destroy_key(tx, 7, 30, 40)), "it is advertised");
         assert!(!commit!(store, |tx| forget_key(tx, 7)));
-        assert!(commit!(store, |tx| move_key(tx, 7, [Active, Expired], 30, Some(50))));
+        assert!(commit!(store, |tx| move_key(tx, 7, [Advertised, Accepted], 30, Some(50))));
         assert!(commit!(store, |tx| destroy_key(tx, 7, 60, 70)));
         let stored = commit!(store, |tx| keys(tx));
         assert!(stored[0].private_key.is_none(), "erased");

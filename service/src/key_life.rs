@@ -1,0 +1,232 @@
+//! The lives of keys that others seal to by number: pending, advertised, accepted only, destroyed, forgotten.
+//!
+//! What is due is a function of the rows, the terms and the time, so that every replica that looks finds the same. A key
+//! is accepted before it is advertised, and for twice as long as anybody may keep the list after that; then it is
+//! destroyed, and its number rests. Secrets never come near this file.
+
+/// What a key may be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KeyState {
+    /// May open; not advertised yet, because another replica may not know it.
+    Pending,
+    /// May open and is advertised.
+    Advertised,
+    /// May open; no longer advertised.
+    Accepted,
+    /// Opens nothing: the secret is gone. The identifier is not given to another key yet.
+    Destroyed,
+}
+
+impl KeyState {
+    /// All states, in the order of a life.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Advertised, Self::Accepted, Self::Destroyed];
+
+    /// The word for people.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Advertised => "advertised",
+            Self::Accepted => "accepted",
+            Self::Destroyed => "destroyed",
+        }
+    }
+}
+
+/// Where in its life a key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct KeyLife {
+    /// What it may be used for.
+    pub state: KeyState,
+    /// When it was made.
+    pub created_at: u64,
+    /// When it came into its state.
+    pub entered_at: u64,
+    /// When it is to leave its state; nothing while it is advertised.
+    pub leaves_at: Option<u64>,
+    /// The longest time in seconds for which clients were told to keep its configuration.
+    pub cached_for: u64,
+}
+
+/// What an operator wants of the keys. `K` is a kind of key: a suite, or a KEM.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a, K> {
+    /// The kinds there are keys for.
+    pub kinds: &'a [K],
+    /// How long a key is advertised, in seconds.
+    pub rotate_every: u64,
+    /// For how long clients are told to keep the list, in seconds.
+    pub cache_for: u64,
+    /// The identifier of the very first key.
+    pub first_id: u8,
+    /// No key is replaced while the one before it is still accepted, so that never more than two of a kind open.
+    pub two_at_most: bool,
+}
+
+/// A key, as far as its life goes. The kind is unknown for a key of a newer version of this program.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<K> {
+    /// Its identifier.
+    pub id: u8,
+    /// Its kind.
+    pub kind: Option<K>,
+    /// Where in its life it is.
+    pub life: KeyLife,
+}
+
+/// One change that is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change<K> {
+    /// A new key.
+    Make {
+        /// Its identifier.
+        id: u8,
+        /// Its kind.
+        kind: K,
+        /// The state that it begins in.
+        state: KeyState,
+        /// When it is to leave that.
+        leaves_at: Option<u64>,
+    },
+    /// From one state to the next.
+    Move {
+        /// The key.
+        id: u8,
+        /// From where to where.
+        states: [KeyState; 2],
+        /// When it is to leave the second.
+        leaves_at: Option<u64>,
+    },
+    /// The end of the secret, unless something that was accepted while the key was still needs it.
+    Destroy {
+        /// The key.
+        id: u8,
+        /// From when to when it was accepted.
+        accepted: [u64; 2],
+        /// When its identifier has rested.
+        leaves_at: u64,
+    },
+    /// The end of the identifier's rest.
+    Forget {
+        /// The key.
+        id: u8,
+    },
+    /// Clients are told to keep the list for longer than before.
+    Note,
+}
+
+/// What is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due<K> {
+    /// In the order in which they are to be carried out.
+    pub changes: Vec<Change<K>>,
+    /// A key is to be made, and all 256 identifiers are in use.
+    pub lacks_identifier: bool,
+}
+
+/// What is due now. `rotate` are kinds whose key is to be replaced although its time has not come.
+pub fn due<K: Copy + PartialEq>(keys: &[Known<K>], terms: &Terms<'_, K>, now: u64, rotate: &[K]) -> Due<K> {
+    let mut changes: Vec<Change<K>> = keys.iter().filter_map(|key| ending(key, now)).collect();
+    changes.extend(advertising(keys, terms, now));
+    let mut lacks_identifier = false;
+    let mut new_ids = Vec::new();
+    for kind in terms.kinds {
+        let Some(state) = missing(keys, terms, *kind, now, rotate.contains(kind)) else { continue };
+        let Some(id) = free_id(keys, &new_ids, terms.first_id) else {
+            lacks_identifier = true;
+            break;
+        };
+        new_ids.push(id);
+        let leaves_at = (state == KeyState::Pending).then_some(now + PENDING_SECONDS);
+        changes.push(Change::Make { id, kind: *kind, state, leaves_at });
+    }
+    Due { changes, lacks_identifier }
+}
+
+fn ending<K>(key: &Known<K>, now: u64) -> Option<Change<K>> {
+    let (id, life) = (key.id, key.life);
+    let leaves_at = life.leaves_at.filter(|leaves_at| *leaves_at <= now)?;
+    match life.state {
+        // Another replica may accept it for as long as its clock is behind this one.
+        KeyState::Accepted if now < leaves_at.saturating_add(CLOCKS_DIFFER) => None,
+        KeyState::Accepted => {
+            let accepted = [life.created_at, leaves_at];
+            Some(Change::Destroy { id, accepted, leaves_at: now + 2 * life.cached_for })
+        }
+        KeyState::Destroyed => Some(Change::Forget { id }),
+        KeyState::Pending | KeyState::Advertised => None,
+    }
+}
+
+/// Keys that every replica has loaded by now, and those that they replace or that nobody wants any more.
+fn advertising<K: Copy + PartialEq>(keys: &[Known<K>], terms: &Terms<'_, K>, now: u64) -> Vec<Change<K>> {
+    let is_ready = |key: &&Known<K>| {
+        key.life.state == KeyState::Pending && key.life.leaves_at.is_none_or(|leaves_at| leaves_at <= now)
+    };
+    let ready: Vec<&Known<K>> = keys.iter().filter(is_ready).collect();
+    let active = || keys.iter().filter(|key| key.life.state == KeyState::Advertised);
+    let is_wanted = |key: &Known<K>| key.kind.is_none_or(|kind| terms.kinds.contains(&kind));
+    let stays = active().any(is_wanted) || !ready.is_empty();
+    let ends = active().filter(|key| {
+        let is_replaced = ready.iter().any(|new| new.kind == key.kind);
+        let is_unwanted = !is_wanted(key) && key.life.entered_at + CALM_SECONDS <= now;
+        is_replaced || (is_unwanted && stays)
+    });
+    // The old one first, so that there are never two.
+    let end = |key: &Known<K>| {
+        let cached_for = key.life.cached_for.max(terms.cache_for);
+        let leaves_at = Some(now + 2 * cached_for + PENDING_SECONDS);
+        Change::Move { id: key.id, states: [KeyState::Advertised, KeyState::Accepted], leaves_at }
+    };
+    let begin = |key: &&Known<K>| {
+        let states = [KeyState::Pending, KeyState::Advertised];
+        Change::Move { id: key.id, states, leaves_at: None }
+    };
+    let mut changes: Vec<Change<K>> = ends.map(end).collect();
+    changes.extend(ready.iter().map(begin));
+    changes
+}
+
+/// Whether a kind lacks a key, and what state a new one begins in.
+fn missing<K: Copy + PartialEq>(
+    keys: &[Known<K>],
+    terms: &Terms<'_, K>,
+    kind: K,
+    now: u64,
+    rotate: bool,
+) -> Option<KeyState> {
+    if !keys.iter().any(|key| matches!(key.life.state, KeyState::Advertised | KeyState::Pending)) {
+        // Nobody has a list yet, so nobody can be told of a key that another replica does not have.
+        return Some(KeyState::Advertised);
+    }
+    let of_kind = || keys.iter().filter(|key| key.kind == Some(kind));
+    if of_kind().any(|key| key.life.state == KeyState::Pending) {
+        return None;
+    }
+    if terms.two_at_most && of_kind().any(|key| key.life.state == KeyState::Accepted) {
+        return None;
+    }
+    let active = of_kind().find(|key| key.life.state == KeyState::Advertised);
+    // Replicas with different settings would otherwise make and drop keys in turn, until no identifier is left.
+    let newest = of_kind().map(|key| key.life.created_at).max();
+    let is_calm = newest.is_none_or(|newest| newest + CALM_SECONDS <= now);
+    let is_due = active.is_none_or(|key| key.life.entered_at + terms.rotate_every <= now);
+    (rotate || (is_due && is_calm)).then_some(KeyState::Pending)
+}
+
+/// The next identifier after the newest key's that no key has, so that each rests as long as possible.
+fn free_id<K>(keys: &[Known<K>], new_ids: &[u8], first: u8) -> Option<u8> {
+    let newest = keys.iter().max_by_key(|key| key.life.created_at).map(|key| key.id);
+    let first = newest.map_or(first, |id| id.wrapping_add(1));
+    (0..=u8::MAX)
+        .map(|step| first.wrapping_add(step))
+        .find(|id| keys.iter().all(|key| key.id != *id) && !new_ids.contains(id))
+}
+
+/// How long a key is accepted before it is advertised: every replica looks for new keys far more often.
+pub const PENDING_SECONDS: u64 = 60;
+
+/// How long a kind is left alone after it got a key, unless somebody asks for another.
+pub const CALM_SECONDS: u64 = 3_600;
+
+/// By how many seconds the clocks of replicas may differ.
+pub const CLOCKS_DIFFER: u64 = 60;
