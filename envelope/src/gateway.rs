@@ -134,6 +134,17 @@ impl GatewayKeys {
         Ok(Self { keys, config_list })
     }
 
+    /// The same, and these open too but are not published: keys that are not advertised yet, or no longer.
+    pub fn accepting(mut self, more: Vec<GatewayKey>) -> Result<Self, KeyConfigError> {
+        for key in more {
+            if self.keys.iter().any(|known| known.key_id == key.key_id) {
+                return Err(KeyConfigError::Malformed("key identifiers must differ"));
+            }
+            self.keys.push(key);
+        }
+        Ok(self)
+    }
+
     /// The list that is published, byte for byte the same for everyone (`application/ohttp-keys`).
     pub fn config_list(&self) -> &[u8] {
         &self.config_list

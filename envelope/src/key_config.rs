@@ -4,8 +4,11 @@
 //! is handed on: the first in the list that we support, because the order is the gateway's preference. One badly
 //! encoded part discards the whole list; an entry with a KEM that we do not know is passed over.
 
+use std::{fmt, str::FromStr};
+
 use bytes::{Buf, Bytes};
 use ohttp::hpke::{Aead, Kdf};
+use thiserror::Error;
 
 use crate::error::KeyConfigError;
 
@@ -31,6 +34,15 @@ impl Kem {
         [Self::X25519HkdfSha256, Self::P256HkdfSha256, Self::XWing].into_iter().find(|kem| kem.id() == id)
     }
 
+    /// The name for people and configuration files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::X25519HkdfSha256 => "x25519",
+            Self::P256HkdfSha256 => "p-256",
+            Self::XWing => "x-wing",
+        }
+    }
+
     /// Bytes of an encapsulated key.
     pub(crate) fn enc_length(self) -> usize {
         self.to_ohttp().n_enc()
@@ -42,6 +54,26 @@ impl Kem {
             Self::P256HkdfSha256 => ohttp::hpke::Kem::P256Sha256,
             Self::XWing => ohttp::hpke::Kem::XWing,
         }
+    }
+}
+
+impl fmt::Display for Kem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A name that no KEM has.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("there is no KEM `{0}`; there are x25519 and x-wing")]
+pub struct NoKem(String);
+
+impl FromStr for Kem {
+    type Err = NoKem;
+
+    fn from_str(name: &str) -> Result<Self, NoKem> {
+        let mut all = [Self::X25519HkdfSha256, Self::P256HkdfSha256, Self::XWing].into_iter();
+        all.find(|kem| kem.name() == name).ok_or_else(|| NoKem(name.to_owned()))
     }
 }
 

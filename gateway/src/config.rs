@@ -6,7 +6,9 @@ use std::time::Duration;
 use mica_service::config::duration;
 use mica_service::listener::BodyPace;
 use mica_service::tls::{ListenTls, PeerTls};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+
+use crate::keys::Schedule;
 
 /// What a gateway needs to know. Unknown keys are refused.
 #[derive(Clone, Debug, Deserialize)]
@@ -31,9 +33,12 @@ pub struct Config {
     /// Asks the leader over plain HTTP on another machine too: where something else guards the way there.
     #[serde(default)]
     pub insecure_peers: bool,
-    /// How long clients and caches may keep the published key configurations.
-    #[serde(default = "one_day", deserialize_with = "duration")]
-    pub key_max_age: Duration,
+    /// How long keys live, and for which KEMs they are.
+    #[serde(default)]
+    pub keys: Option<Schedule>,
+    /// An older name of `keys.cache_for`.
+    #[serde(default, deserialize_with = "optional_duration")]
+    pub key_max_age: Option<Duration>,
     /// How long a target may take before the client is told 504.
     #[serde(default = "twenty_seconds", deserialize_with = "duration")]
     pub timeout: Duration,
@@ -147,6 +152,22 @@ impl Config {
         self
     }
 
+    /// How long keys live.
+    ///
+    /// # Errors
+    /// In a sentence, when `key_max_age` contradicts `[keys]` or makes no sense.
+    pub fn schedule(&self) -> Result<Schedule, String> {
+        match (&self.keys, self.key_max_age) {
+            (Some(schedule), None) => Ok(schedule.clone()),
+            (None, None) => Ok(Schedule::default()),
+            (None, Some(cache_for)) => Schedule::caching_for(cache_for)
+                .map_err(|why| format!("key_max_age: {}", why.replace("cache_for", "key_max_age"))),
+            (Some(_), Some(_)) => {
+                Err("key_max_age: it is called cache_for under [keys]; say it there".to_owned())
+            }
+        }
+    }
+
     /// The defaults with a listening address, a database and a table.
     pub fn new(listen: impl Into<String>, database: impl Into<String>, routes: Vec<RouteConfig>) -> Self {
         Self {
@@ -157,7 +178,8 @@ impl Config {
             peer_tls: PeerTls::default(),
             insecure: false,
             insecure_peers: false,
-            key_max_age: one_day(),
+            keys: None,
+            key_max_age: None,
             timeout: twenty_seconds(),
             max_request_bytes: four_mebibytes(),
             max_buffered_bytes: sixty_four_mebibytes(),
@@ -186,8 +208,8 @@ impl RouteConfig {
     }
 }
 
-fn one_day() -> Duration {
-    Duration::from_hours(24)
+fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    duration(deserializer).map(Some)
 }
 
 /// Less than the relay waits, so that the client gets an answer inside the envelope.

@@ -11,7 +11,7 @@
 mod config;
 mod counters;
 mod forward;
-mod keys;
+pub mod keys;
 mod media_type;
 mod problem;
 mod publish;
@@ -22,7 +22,6 @@ mod server;
 use std::sync::Arc;
 
 use axum::Router;
-use mica_envelope::KeyConfigError;
 use mica_service::{
     clock::Clock,
     compute::ComputePool,
@@ -30,6 +29,7 @@ use mica_service::{
     room::Room,
     shutdown::Shutdown,
     store::{Store, StoreError},
+    telemetry,
     tls::{Acceptor, Peers, RELOAD_INTERVAL, TlsError},
 };
 use sqlx::migrate::Migrator;
@@ -48,7 +48,7 @@ pub struct Gateway {
     router: Router,
     limits: Limits,
     counters: Counters,
-    key_config: Vec<u8>,
+    keys: Arc<keys::Keys>,
     tls: Option<Acceptor>,
     peers: Peers,
 }
@@ -65,9 +65,9 @@ pub enum BuildError {
     /// The database does not do.
     #[error("database: {0}")]
     Store(#[from] StoreError),
-    /// A stored key is of no use.
-    #[error("key: {0}")]
-    Key(#[from] KeyConfigError),
+    /// What the configuration says of keys makes no sense.
+    #[error("{0}")]
+    Keys(String),
 }
 
 /// What several roles in one process may share.
@@ -96,13 +96,13 @@ impl Gateway {
         let peers = Peers::load(&config.peer_tls, config.insecure_peers)?;
         let tls = config.tls.as_ref().map(Acceptor::load).transpose()?;
         let routes = route::RouteTable::build(&config.routes, &peers)?;
+        let schedule = config.schedule().map_err(BuildError::Keys)?;
         let store = Store::open(&config.database, &MIGRATOR).await?;
-        let keys = keys::load_or_create(&store, &resources.clock).await?;
-        store.close().await;
-        let key_config = keys.config_list().to_vec();
+        let keys = keys::Keys::load(store, resources.clock.clone(), schedule).await?;
+        let keys = Arc::new(keys);
         let counters = Counters::default();
         let server = server::Server {
-            keys: Arc::new(keys),
+            keys: Arc::clone(&keys),
             routes,
             upstream: forward::Upstream::new(&config, &peers),
             answers: replay::Answers::new(&config.replay, resources.clock),
@@ -113,12 +113,11 @@ impl Gateway {
             room: Room::new(MOST_REQUESTS, config.max_buffered_bytes),
             min_response: config.min_response_bytes,
         };
-        let published = publish::Published::new(&key_config, config.key_max_age);
         Ok(Self {
-            router: server::router(server, published),
+            router: server::router(server),
             limits: Limits { body_pace: config.bodies, ..Limits::default() },
             counters,
-            key_config,
+            keys,
             tls,
             peers,
         })
@@ -133,7 +132,12 @@ impl Gateway {
 
     /// The published list of key configurations (`application/ohttp-keys`).
     pub fn key_config(&self) -> Vec<u8> {
-        self.key_config.clone()
+        self.keys.list()
+    }
+
+    /// The keys. They stay as this gateway sees them while it runs.
+    pub fn keys(&self) -> Arc<keys::Keys> {
+        Arc::clone(&self.keys)
     }
 
     /// How often each outcome occurred. Stays readable while the gateway runs.
@@ -144,7 +148,13 @@ impl Gateway {
     /// Serves until `shutdown`, then finishes what was begun.
     pub async fn run(self, listener: TcpListener, shutdown: Shutdown) -> Drained {
         self.peers.watch(RELOAD_INTERVAL);
-        listener::serve_over(self.tls, listener, self.router, self.limits, shutdown).await
+        let (keys, until) = (self.keys, shutdown.clone());
+        let following = telemetry::spawn(async move { keys.follow(until).await });
+        let drained = listener::serve_over(self.tls, listener, self.router, self.limits, shutdown).await;
+        if let Err(error) = following.await {
+            tracing::error!(%error, "the keys were not followed to the end");
+        }
+        drained
     }
 }
 

@@ -11,43 +11,56 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use mica_envelope::media;
 use sha2::{Digest, Sha256};
 
-/// The answer to whoever asks for the keys.
+/// One document that is the same for whoever asks for it.
 #[derive(Clone)]
 pub(crate) struct Published {
-    list: Bytes,
+    body: Bytes,
+    media: HeaderValue,
     tag: HeaderValue,
     cache: HeaderValue,
 }
 
 impl Published {
-    pub(crate) fn new(list: &[u8], max_age: Duration) -> Self {
-        let digest = hex::encode(Sha256::digest(list));
+    pub(crate) fn new(body: &[u8], media: &'static str, max_age: Duration) -> Self {
+        let digest = hex::encode(Sha256::digest(body));
         let ascii = |text: String| {
             HeaderValue::from_str(&text).expect("hexadecimal and decimal digits are visible ASCII")
         };
         Self {
-            list: Bytes::copy_from_slice(list),
+            body: Bytes::copy_from_slice(body),
+            media: HeaderValue::from_static(media),
             tag: ascii(format!("\"{digest}\"")),
             cache: ascii(format!("public, max-age={}", max_age.as_secs())),
         }
     }
 
-    /// The list, or the statement that the asker has it already.
+    /// The document.
+    pub(crate) fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// The document, or the statement that the asker has it already.
     pub(crate) fn answer(&self, asked: &HeaderMap) -> Response {
-        let has_it = asked.get(header::IF_NONE_MATCH) == Some(&self.tag);
-        let mut response = if has_it {
+        let mut response = if self.is_known(asked) {
             StatusCode::NOT_MODIFIED.into_response()
         } else {
-            let mut response = Response::new(Body::from(self.list.clone()));
-            let media = HeaderValue::from_static(media::OHTTP_KEYS);
-            response.headers_mut().insert(header::CONTENT_TYPE, media);
+            let mut response = Response::new(Body::from(self.body.clone()));
+            response.headers_mut().insert(header::CONTENT_TYPE, self.media.clone());
             response
         };
         response.headers_mut().insert(header::CACHE_CONTROL, self.cache.clone());
         response.headers_mut().insert(header::ETAG, self.tag.clone());
         response
+    }
+
+    /// Whether one of the tags that the asker has is ours (RFC 9110 13.1.2).
+    fn is_known(&self, asked: &HeaderMap) -> bool {
+        let values = asked.get_all(header::IF_NONE_MATCH).iter();
+        values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(|tag| {
+            let tag = tag.trim();
+            tag == "*" || tag.strip_prefix("W/").unwrap_or(tag).as_bytes() == self.tag.as_bytes()
+        })
     }
 }

@@ -12,8 +12,7 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use mica_envelope::{
-    EncDigest, GatewayKeys, InnerRequest, InnerResponse, Invalid, Opened, Sealer, Unwrap,
-    encode_response_padded, media,
+    EncDigest, InnerRequest, InnerResponse, Invalid, Opened, Sealer, encode_response_padded, media,
 };
 use mica_service::{
     compute::ComputePool,
@@ -25,15 +24,15 @@ use crate::{
     config::Padding,
     counters::{Counters, Outcome},
     forward::Upstream,
+    keys::Keys,
     problem::Problem,
-    publish::Published,
     replay::{Answers, Claim},
     route::{Matched, RouteTable},
 };
 
 /// Everything the gateway resource needs.
 pub(crate) struct Server {
-    pub(crate) keys: Arc<GatewayKeys>,
+    pub(crate) keys: Arc<Keys>,
     pub(crate) routes: RouteTable,
     pub(crate) upstream: Upstream,
     pub(crate) answers: Answers,
@@ -46,18 +45,21 @@ pub(crate) struct Server {
 }
 
 /// The gateway resource at its two paths, the keys at theirs (RFC 9540 6), and the health of the process.
-pub(crate) fn router(server: Server, published: Published) -> Router {
+pub(crate) fn router(server: Server) -> Router {
+    let keys = Arc::clone(&server.keys);
     let gateway = Router::new()
         .route("/", any(seal_or_refuse))
         .route("/.well-known/ohttp-gateway", any(seal_or_refuse))
         .with_state(Arc::new(server));
-    let keys = async |State(published): State<Published>, asked: HeaderMap| published.answer(&asked);
+    let list = async |State(keys): State<Arc<Keys>>, asked: HeaderMap| keys.ring().list.answer(&asked);
+    let history = async |State(keys): State<Arc<Keys>>, asked: HeaderMap| keys.ring().history.answer(&asked);
     let read = MethodFilter::GET.or(MethodFilter::HEAD);
     let public = Router::new()
-        .route("/ohttp-keys", on(read, keys))
-        .route("/.well-known/ohttp-gateway", on(read, keys))
+        .route("/ohttp-keys", on(read, list))
+        .route("/.well-known/ohttp-gateway", on(read, list))
+        .route(mica_envelope::history::PATH, on(read, history))
         .route("/health", get(async || "ok\n"))
-        .with_state(published);
+        .with_state(keys);
     gateway.merge(public)
 }
 
@@ -100,8 +102,8 @@ impl Server {
 
     /// The sealed answer. An error is said in clear, because there is nothing to seal it with.
     async fn exchange(self: Arc<Self>, sealed: Bytes, _taken: Place) -> Result<Vec<u8>, Problem> {
-        let keys = Arc::clone(&self.keys);
-        let Ok(inside) = self.compute.run(move || keys.open(&sealed)).await else {
+        let (ring, now) = (self.keys.ring(), self.keys.now());
+        let Ok(inside) = self.compute.run(move || ring.open(&sealed, now)).await else {
             self.counters.add(Outcome::Key);
             return Err(Problem::KEY);
         };

@@ -165,10 +165,13 @@ fn advertising<K: Copy + PartialEq>(keys: &[Known<K>], terms: &Terms<'_, K>, now
     let ready: Vec<&Known<K>> = keys.iter().filter(is_ready).collect();
     let active = || keys.iter().filter(|key| key.life.state == KeyState::Advertised);
     let is_wanted = |key: &Known<K>| key.kind.is_none_or(|kind| terms.kinds.contains(&kind));
+    let is_accepted =
+        |kind: Option<K>| keys.iter().any(|key| key.life.state == KeyState::Accepted && key.kind == kind);
     let stays = active().any(is_wanted) || !ready.is_empty();
     let ends = active().filter(|key| {
         let is_replaced = ready.iter().any(|new| new.kind == key.kind);
-        let is_unwanted = !is_wanted(key) && key.life.entered_at + CALM_SECONDS <= now;
+        let has_room = !terms.two_at_most || !is_accepted(key.kind);
+        let is_unwanted = !is_wanted(key) && key.life.entered_at + CALM_SECONDS <= now && has_room;
         is_replaced || (is_unwanted && stays)
     });
     // The old one first, so that there are never two.

@@ -92,6 +92,17 @@ impl Store {
         Ok(())
     }
 
+    /// After a secret was erased from a row: empties the write-ahead log of SQLite, where the page may be as it was
+    /// before. Tells whether it is done; not while somebody reads in it. PostgreSQL keeps its own time (VACUUM).
+    pub async fn scrub(&self) -> Result<bool, StoreError> {
+        if self.dialect == Dialect::Postgres {
+            return Ok(true);
+        }
+        let row = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&self.writers).await?;
+        let busy: i64 = sqlx::Row::try_get(&row, 0)?;
+        Ok(busy == 0)
+    }
+
     /// Waits for running transactions and closes every connection. On SQLite the write-ahead log is
     /// folded into the file.
     pub async fn close(&self) {

@@ -1,0 +1,259 @@
+//! The keys that clients seal requests to: their lives, their publication, and the ring that requests find them in.
+//!
+//! The table decides. Each process has a picture of it, which is renewed every few seconds; whoever finds something due
+//! carries it out, one replica at a time. A key is accepted before it is advertised, so that every replica has it by
+//! then, and for twice as long as a client may keep the list after that; then its secret is erased, and its number
+//! rests. Of each KEM no more than two keys open at any time: who holds which key says as little as possible about who
+//! they are (RFC 9458 7). Secrets never leave the ring but to be stored.
+
+mod history;
+mod ring;
+mod schedule;
+mod table;
+mod turn;
+
+use std::sync::{
+    Arc, PoisonError, RwLock,
+    atomic::{AtomicBool, Ordering},
+};
+use std::time::Duration;
+
+use mica_envelope::Kem;
+use mica_service::{
+    clock::Clock,
+    key_life::{KeyLife, KeyState},
+    shutdown::Shutdown,
+    store::{Store, StoreError},
+};
+use thiserror::Error;
+
+pub(crate) use self::ring::Ring;
+pub use self::schedule::Schedule;
+use self::{
+    ring::Mark,
+    table::KeyRow,
+    turn::{Picture, is_outdated},
+};
+
+/// The keys of one gateway, as this process sees them.
+pub struct Keys {
+    store: Store,
+    clock: Clock,
+    schedule: Schedule,
+    ring: RwLock<Arc<Ring>>,
+    /// One renewal at a time.
+    renewing: tokio::sync::Mutex<()>,
+    /// A secret was destroyed, and older copies of its page may still be in the log of the database.
+    traces: AtomicBool,
+}
+
+impl Keys {
+    /// The keys in the database; fresh ones where there are none yet.
+    pub(crate) async fn load(store: Store, clock: Clock, schedule: Schedule) -> Result<Self, StoreError> {
+        let now = clock.now();
+        let mut picture = looked(&store, &schedule, now).await?;
+        if picture.is_none() {
+            turn::turn(&store, &schedule, now, &[]).await?;
+            picture = looked(&store, &schedule, now).await?;
+        }
+        let ring = fresh_ring(&store, &schedule).await?;
+        let destroyed = |row: &KeyRow| row.life.state == KeyState::Destroyed;
+        // Whoever destroyed it may have died before the log was emptied.
+        let traces = picture.is_none_or(|picture| picture.rows.iter().any(destroyed));
+        let keys = Self {
+            store,
+            clock,
+            schedule,
+            ring: RwLock::new(Arc::new(ring)),
+            renewing: tokio::sync::Mutex::default(),
+            traces: AtomicBool::new(traces),
+        };
+        keys.scrub().await?;
+        Ok(keys)
+    }
+
+    /// The keys of this moment.
+    pub(crate) fn ring(&self) -> Arc<Ring> {
+        Arc::clone(&self.ring.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The time by which keys are accepted.
+    pub(crate) fn now(&self) -> u64 {
+        self.clock.now()
+    }
+
+    /// The published list of key configurations (`application/ohttp-keys`).
+    pub fn list(&self) -> Vec<u8> {
+        self.ring().list.body().to_vec()
+    }
+
+    /// The published history of the lists.
+    pub fn history(&self) -> Vec<u8> {
+        self.ring().history.body().to_vec()
+    }
+
+    /// Follows the table, and carries out what is due, until `shutdown`.
+    pub(crate) async fn follow(&self, shutdown: Shutdown) {
+        while !shutdown.is_triggered() {
+            tokio::select! {
+                () = tokio::time::sleep(POLL) => {}
+                () = shutdown.wait() => return,
+            }
+            if let Err(error) = self.renew().await {
+                tracing::error!(%error, "could not look for changed keys");
+            }
+        }
+    }
+
+    /// Carries out what is due, and makes the ring what the table is then.
+    ///
+    /// # Errors
+    /// When the database fails; the ring stays as it was.
+    pub async fn renew(&self) -> Result<(), StoreError> {
+        let _alone = self.renewing.lock().await;
+        let now = self.clock.now();
+        let picture = looked(&self.store, &self.schedule, now).await?;
+        if picture.is_none() {
+            let (_, lacks_identifier) = turn::turn(&self.store, &self.schedule, now, &[]).await?;
+            if lacks_identifier {
+                tracing::error!("{NO_IDENTIFIER}");
+            }
+        }
+        let is_same = picture
+            .is_some_and(|Picture { rows, newest }| self.ring().is_of(&Mark::of(&rows, newest.as_ref())));
+        if !is_same {
+            let ring = fresh_ring(&self.store, &self.schedule).await?;
+            *self.ring.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ring);
+            tracing::info!("the keys have changed");
+            self.traces.store(true, Ordering::SeqCst);
+        }
+        self.scrub().await
+    }
+
+    /// Empties the log of the database after a secret was destroyed; if somebody is reading in it, then the next time.
+    async fn scrub(&self) -> Result<(), StoreError> {
+        if self.traces.load(Ordering::SeqCst) && self.store.scrub().await? {
+            self.traces.store(false, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+}
+
+/// The keys as they are; nothing when something is due.
+async fn looked(store: &Store, schedule: &Schedule, now: u64) -> Result<Option<Picture>, StoreError> {
+    let (picture, due) = store
+        .read("look_at_gateway_keys", move |mut tx| async move {
+            let looked = turn::look(&mut tx, schedule, now, &[]).await?;
+            Ok((tx, looked))
+        })
+        .await?;
+    let is_settled = due.changes.is_empty() && !due.lacks_identifier && !is_outdated(&picture, schedule, now);
+    Ok(is_settled.then_some(picture))
+}
+
+async fn fresh_ring(store: &Store, schedule: &Schedule) -> Result<Ring, StoreError> {
+    let read = store.read("load_gateway_keys", |mut tx| async move {
+        let rows = table::keys(&mut tx).await?;
+        let history = history::whole(&mut tx).await?;
+        Ok((tx, (rows, history)))
+    });
+    let (rows, history) = read.await?;
+    Ring::new(&rows, &history, schedule.cache_for())
+}
+
+/// A key as an operator may see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyFacts {
+    /// The identifier that clients name it by.
+    pub key_id: u8,
+    /// The mechanism; nothing for one of a newer version.
+    pub kem: Option<Kem>,
+    /// Where in its life it is.
+    pub life: KeyLife,
+    /// When the schedule has it leave its state, if it does.
+    pub until: Option<u64>,
+}
+
+/// All keys that there are, the newest first, without their secrets.
+///
+/// # Errors
+/// When the database fails.
+pub async fn list(store: &Store, schedule: &Schedule) -> Result<Vec<KeyFacts>, StoreError> {
+    let rows = store.read("list_gateway_keys", |mut tx| async move {
+        let rows = table::keys(&mut tx).await?;
+        Ok((tx, rows))
+    });
+    Ok(rows.await?.iter().map(|row| facts(row, schedule)).collect())
+}
+
+fn facts(row: &KeyRow, schedule: &Schedule) -> KeyFacts {
+    let until = match row.life.state {
+        KeyState::Advertised => Some(row.life.entered_at.saturating_add(schedule.rotate_every())),
+        _ => row.life.leaves_at,
+    };
+    KeyFacts { key_id: row.key_id, kem: row.kem, life: row.life, until }
+}
+
+/// Why keys are not rotated.
+#[derive(Debug, Error)]
+pub enum RotateError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No identifier is free.
+    #[error("{NO_IDENTIFIER}")]
+    NoIdentifier,
+    /// A KEM without a key.
+    #[error("kems under [keys] does not name {0}")]
+    OtherKem(Kem),
+    /// Two keys of the KEM open already.
+    #[error(
+        "the {kem} key before the advertised one, {key_id}, is still accepted: a third would tell clients apart; \
+         wait until it is destroyed"
+    )]
+    StillAccepted {
+        /// The KEM.
+        kem: Kem,
+        /// The key that was replaced last.
+        key_id: u8,
+    },
+}
+
+/// Makes a new key for each of `kems`, or for all of the schedule when none is named, and returns them; where one is on
+/// its way already, that one. They are advertised a minute later, by any server that runs on the database.
+///
+/// # Errors
+/// When a key that was replaced is still accepted, no identifier is free, or the database fails.
+pub async fn rotate(
+    store: &Store,
+    schedule: &Schedule,
+    kems: &[Kem],
+    now: u64,
+) -> Result<Vec<KeyFacts>, RotateError> {
+    if let Some(other) = kems.iter().find(|kem| !schedule.kems().contains(kem)) {
+        return Err(RotateError::OtherKem(*other));
+    }
+    let kems = if kems.is_empty() { schedule.kems() } else { kems };
+    let (rows, lacks_identifier) = turn::turn(store, schedule, now, kems).await?;
+    store.scrub().await?;
+    if lacks_identifier {
+        return Err(RotateError::NoIdentifier);
+    }
+    let mut made = Vec::new();
+    for kem in kems {
+        let of_kem =
+            |state: KeyState| rows.iter().find(move |row| row.kem == Some(*kem) && row.life.state == state);
+        match (of_kem(KeyState::Pending), of_kem(KeyState::Accepted)) {
+            (Some(pending), _) => made.push(facts(pending, schedule)),
+            (None, Some(row)) => return Err(RotateError::StillAccepted { kem: *kem, key_id: row.key_id }),
+            (None, None) => {}
+        }
+    }
+    Ok(made)
+}
+
+const NO_IDENTIFIER: &str = "all 256 key identifiers are in use: an identifier rests for twice the cache lifetime after its \
+                             key; wait, and rotate less often";
+
+/// How often the table is looked at: how long a replica may lag.
+const POLL: Duration = Duration::from_secs(2);
