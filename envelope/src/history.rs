@@ -53,12 +53,12 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The entry that follows `last`.
-    pub fn after(last: Option<&Self>, now: u64, list: Vec<u8>, key: &HistoryKey) -> Self {
-        let number = last.map_or(1, |last| last.number + 1);
-        let previous = last.map_or([0; 32], |last| last.hash);
+    /// The entry that follows `before`.
+    pub fn after(before: Option<&Self>, now: u64, list: Vec<u8>, key: &HistoryKey) -> Self {
+        let number = before.map_or(1, |entry| entry.number + 1);
+        let previous = before.map_or([0; 32], |entry| entry.hash);
         // A clock that was set back does not turn the order round.
-        let since = last.map_or(now, |last| last.since.max(now));
+        let since = before.map_or(now, |entry| entry.since.max(now));
         let hash = digest(number, since, &previous, &list);
         Self { number, since, list, previous, hash, signature: key.sign(&hash) }
     }

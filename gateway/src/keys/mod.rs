@@ -10,6 +10,8 @@ mod history;
 mod ring;
 mod schedule;
 mod table;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 use std::sync::{

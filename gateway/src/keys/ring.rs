@@ -46,9 +46,10 @@ impl Ring {
         let (mut advertised, mut others, mut ends) = (Vec::new(), Vec::new(), Vec::new());
         for row in rows {
             let Some(key) = turn::key(row)? else { continue };
-            match published.contains(&row.key_id) {
-                true => advertised.push(key),
-                false => others.push(key),
+            if published.contains(&row.key_id) {
+                advertised.push(key);
+            } else {
+                others.push(key);
             }
             let ends_at = row.life.leaves_at.filter(|_| row.life.state == KeyState::Accepted);
             ends.extend(ends_at.map(|at| (row.key_id, at)));

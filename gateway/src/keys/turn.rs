@@ -41,11 +41,9 @@ pub(super) async fn look(
 pub(super) fn is_outdated(picture: &Picture, schedule: &Schedule, now: u64) -> bool {
     let Some(newest) = &picture.newest else { return true };
     let (wanted, published) = (advertised(&picture.rows, schedule), ids(&newest.list));
-    let (mut these, mut those) = (wanted.clone(), published.clone());
-    these.sort_unstable();
-    those.sort_unstable();
+    let is_of_the_same = wanted.len() == published.len() && wanted.iter().all(|id| published.contains(id));
     // Replicas that differ in nothing but the order do not write it back and forth.
-    these != those || (wanted != published && newest.since.saturating_add(CALM_SECONDS) <= now)
+    !is_of_the_same || (wanted != published && newest.since.saturating_add(CALM_SECONDS) <= now)
 }
 
 /// Carries out all that is due, and returns the keys as they are then and whether an identifier was lacking.

@@ -23,12 +23,12 @@ async fn the_published_list_is_the_same_for_everyone_and_everywhere() {
         [("/ohttp-keys", false), ("/.well-known/ohttp-gateway", false), ("/ohttp-keys", true)]
     {
         let client = HttpClient::new(HttpOptions { h2_prior_knowledge: client, ..HttpOptions::default() });
-        for n in 0..20 {
+        for n in 0..334 {
             let request = Request::get(format!("http://{}{path}", world.gateway))
                 .header("accept", ["application/ohttp-keys", "*/*", "text/html"][n % 3])
                 .header("user-agent", format!("client {n}"))
                 .header("cookie", format!("c={n}"))
-                .header("x-forwarded-for", format!("203.0.113.{n}"))
+                .header("x-forwarded-for", format!("203.0.113.{}", n % 256))
                 .body(Bytes::new())
                 .unwrap();
             let answer = client.send(request).await.unwrap();
@@ -45,9 +45,19 @@ async fn the_published_list_is_the_same_for_everyone_and_everywhere() {
     assert_eq!((media.as_str(), cache.as_str()), ("application/ohttp-keys", "public, max-age=86400"));
     assert!(tag.starts_with('"') && tag.len() == 66);
 
-    let request = Request::get(format!("http://{}/ohttp-keys", world.gateway)).header("if-none-match", tag);
-    let answer = world.http.send(request.body(Bytes::new()).unwrap()).await.unwrap();
-    assert_eq!((answer.status(), answer.body().len()), (StatusCode::NOT_MODIFIED, 0));
+    let other = format!("\"{}\"", "0".repeat(64));
+    for (known, status) in [
+        (tag.clone(), StatusCode::NOT_MODIFIED),
+        (format!("{other}, W/{tag}"), StatusCode::NOT_MODIFIED),
+        ("*".to_owned(), StatusCode::NOT_MODIFIED),
+        (other, StatusCode::OK),
+    ] {
+        let request =
+            Request::get(format!("http://{}/ohttp-keys", world.gateway)).header("if-none-match", known);
+        let answer = world.http.send(request.body(Bytes::new()).unwrap()).await.unwrap();
+        assert_eq!((answer.status(), answer.body().is_empty()), (status, status == StatusCode::NOT_MODIFIED));
+        assert_eq!(answer.headers()["etag"], *tag);
+    }
 }
 
 #[tokio::test]

@@ -7,5 +7,6 @@ mod journey;
 mod keys;
 mod refusals;
 mod resending;
+mod rotation;
 mod targets;
 mod world;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::BodyExt;
 use mica_envelope::{ClientEnvelope, InnerRequest, InnerResponse, KeyConfigList, Opener};
-use mica_gateway::{Config, Counters, Gateway, Outcome, Resources, RouteConfig};
+use mica_gateway::{Config, Counters, Gateway, Outcome, Resources, RouteConfig, keys::Keys};
 use mica_relay::Relay;
 use mica_service::{
     clock::Clock,
@@ -88,10 +88,11 @@ pub(crate) struct World {
     pub(crate) relay: SocketAddr,
     pub(crate) gateway: SocketAddr,
     pub(crate) keys: KeyConfigList,
+    pub(crate) ring: Arc<Keys>,
     pub(crate) counters: Counters,
     pub(crate) clock: Clock,
     pub(crate) http: HttpClient,
-    _database: TestDatabase,
+    pub(crate) database: TestDatabase,
 }
 
 pub(crate) fn routes(target: SocketAddr) -> Vec<RouteConfig> {
@@ -105,8 +106,12 @@ pub(crate) fn routes(target: SocketAddr) -> Vec<RouteConfig> {
 pub(crate) async fn start_gateway(config: Config, clock: Clock) -> (SocketAddr, Running) {
     let resources = Resources { clock, compute: ComputePool::with_threads(1) };
     let gateway = Gateway::build_with(config, resources).await.unwrap();
-    let kept =
-        Running { keys: gateway.key_config(), counters: gateway.counters(), shutdown: Shutdown::new() };
+    let kept = Running {
+        keys: gateway.key_config(),
+        ring: gateway.keys(),
+        counters: gateway.counters(),
+        shutdown: Shutdown::new(),
+    };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(gateway.run(listener, kept.shutdown.clone()));
@@ -116,6 +121,7 @@ pub(crate) async fn start_gateway(config: Config, clock: Clock) -> (SocketAddr, 
 /// What is known of a gateway that runs.
 pub(crate) struct Running {
     pub(crate) keys: Vec<u8>,
+    pub(crate) ring: Arc<Keys>,
     pub(crate) counters: Counters,
     pub(crate) shutdown: Shutdown,
 }
@@ -139,10 +145,11 @@ impl World {
             relay: address,
             gateway,
             keys: KeyConfigList::parse(kept.keys).unwrap(),
+            ring: kept.ring,
             counters: kept.counters,
             clock,
             http: HttpClient::new(HttpOptions::default()),
-            _database: database,
+            database,
         }
     }
 
