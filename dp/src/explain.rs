@@ -88,7 +88,7 @@ impl ReleasePlan {
     /// The ε that a ρ implies at the delta of this release, as people read both.
     fn implied(&self, rho: &Rational) -> Option<(String, String)> {
         let delta = self.report_delta()?;
-        Some((round_up(epsilon_of_zcdp(rho, delta).ok()?), delta.decimal()))
+        Some((printed_epsilon(epsilon_of_zcdp(rho, delta).ok()?), delta.decimal()))
     }
 
     /// What all releases of this kind together cost one unit, as far as its caps go.
@@ -209,7 +209,7 @@ fn limit(limit: &Limit) -> String {
     match limit {
         Limit::Pure { epsilon } => format!("epsilon {}", epsilon.decimal()),
         Limit::Zcdp { rho, report_delta } => {
-            let implied = epsilon_of_zcdp(rho, report_delta).ok().map(round_up);
+            let implied = epsilon_of_zcdp(rho, report_delta).ok().map(printed_epsilon);
             let implied = implied.map(|it| format!(" (epsilon {it} at delta {})", report_delta.decimal()));
             format!("rho {}{}", rho.decimal(), implied.unwrap_or_default())
         }
@@ -231,7 +231,19 @@ impl WithoutDp {
     }
 }
 
-/// Four digits after the point, never rounded down.
-pub(crate) fn round_up(number: f64) -> String {
-    format!("{:.4}", (number * 1e4).ceil() / 1e4)
+/// An ε as people read it: four digits after the point, rounded up, so that no screen promises more than was computed.
+/// What is less than the smallest unit of a budget, 10⁻¹², above a digit is the rounding of the machine and is not counted.
+pub fn printed_epsilon(epsilon: f64) -> String {
+    format!("{:.4}", (epsilon * 1e4 - 1e-9).ceil().max(0.0).abs() / 1e4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_printed_epsilon_is_never_less_than_the_one_that_was_computed() {
+        let printed = [0.364_61, 0.3, 0.1 + 0.2, 2.177_200_000_001, 0.0].map(printed_epsilon);
+        assert_eq!(printed, ["0.3647", "0.3000", "0.3000", "2.1773", "0.0000"]);
+    }
 }

@@ -34,6 +34,7 @@ mod shape;
 mod statement;
 pub mod units;
 
+pub use explain::printed_epsilon;
 pub use ledger::{
     Book, BudgetState, ChainHead, ChargeError, ChargeRequest, Charged, EntryKind, LedgerEntry, NotRecorded,
     ReleaseKey,

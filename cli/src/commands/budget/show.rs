@@ -2,6 +2,7 @@
 
 use mica_aggregator::budget::{BudgetStatus, status};
 use mica_dp::accountant::{Filled, Measure, Span, format_second};
+use mica_dp::printed_epsilon;
 use mica_dp::units::format_units;
 use mica_service::clock::Clock;
 use serde_json::{Value, json};
@@ -84,10 +85,11 @@ fn measure(measure: Measure) -> &'static str {
 
 /// `0.43 at 1e-8`, rounded up where it has more digits than people read.
 fn epsilon(budget: &BudgetStatus) -> Option<String> {
-    let epsilon = (budget.epsilon? * 1e4 - 1e-6).ceil() / 1e4;
+    let printed = printed_epsilon(budget.epsilon?);
+    let epsilon = printed.trim_end_matches('0').trim_end_matches('.');
     Some(match &budget.delta {
         Some(delta) => format!("{epsilon} at {delta}"),
-        None => epsilon.to_string(),
+        None => epsilon.to_owned(),
     })
 }
 

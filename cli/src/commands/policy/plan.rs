@@ -7,7 +7,7 @@ use mica_dp::planner::{
     Choice, Comparison, Course, Paying, Price, Workload, chart, compare, epsilon_of_a_fixed_plan,
 };
 use mica_dp::units::format_units;
-use mica_dp::{Policy, Rational, ReleasePlan};
+use mica_dp::{Policy, Rational, ReleasePlan, printed_epsilon};
 use mica_service::config::parse_duration;
 use serde_json::{Value, json};
 
@@ -128,14 +128,15 @@ fn table(one: &Planned, workload: Workload) -> Result<(), Failure> {
     print::columns(&["BUDGET", "DAY", "GRANTED", "SPENT", "EPSILON"], &some_days(one, workload))?;
     if let Some(epsilon) = one.fixed {
         print::lines(&format!(
-            "\nif nothing about the plan ever depends on a result, epsilon is at most {epsilon:.4}; no server counts on that"
+            "\nif nothing about the plan ever depends on a result, epsilon is at most {}; no server counts on that",
+            printed_epsilon(epsilon)
         ))?;
     }
     if let Some(comparison) = &one.comparison {
         print::lines(&format!(
-            "\nfor {} releases with the same reports at epsilon {:.4} together{}:",
+            "\nfor {} releases with the same reports at epsilon {} together{}:",
             comparison.releases,
-            comparison.epsilon.approximate(),
+            printed_epsilon(comparison.epsilon.approximate()),
             comparison
                 .better()
                 .map(|better| format!(", {} is the better choice", better.mechanism.name()))
@@ -168,7 +169,7 @@ fn budget_row(course: &Course) -> Vec<String> {
         course
             .until_refused
             .map_or_else(|| "never in this time".to_owned(), |count| format!("{count} releases")),
-        last.map_or_else(String::new, |epsilon| format!("{epsilon:.4}")),
+        last.map_or_else(String::new, printed_epsilon),
     ]
 }
 
@@ -187,7 +188,7 @@ fn days(planned: &[Planned]) -> Vec<Vec<String>> {
 fn days_of(one: &Planned) -> Vec<(u32, Vec<String>)> {
     let rows = one.courses.iter().flat_map(|course| {
         course.days.iter().map(|day| {
-            let epsilon = day.epsilon.map_or_else(String::new, |epsilon| format!("{epsilon:.4}"));
+            let epsilon = day.epsilon.map_or_else(String::new, printed_epsilon);
             let budget = course.paying.account.budget_id.clone();
             let row =
                 vec![budget, day.day.to_string(), day.granted.to_string(), format_units(day.spent), epsilon];
@@ -246,7 +247,7 @@ fn as_json(one: &Planned) -> Value {
     let comparison = one.comparison.as_ref().map(|comparison| {
         json!({
             "releases": comparison.releases,
-            "epsilon": comparison.epsilon.approximate(),
+            "epsilon": printed_epsilon(comparison.epsilon.approximate()),
             "laplace": comparison.laplace.as_ref().map(choice_json),
             "gaussian": comparison.gaussian.as_ref().map(choice_json),
             "better": comparison.better().map(|choice| choice.mechanism.name()),
