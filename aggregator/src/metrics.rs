@@ -2,9 +2,8 @@
 //!
 //! A task is named by its public identifier. Nothing here knows of a report more than how many there were.
 
-use std::fmt::{Display, Write as _};
-
 use mica_dap::id::TaskId;
+use mica_service::metrics::Text;
 use mica_service::store::{Fields, Store, StoreError, Tx};
 
 /// The figures of one moment.
@@ -89,44 +88,23 @@ impl Figures {
         for (work, microseconds) in &self.service_times {
             text.sample("mica_service_microseconds", &[("work", work)], *microseconds);
         }
-        text.budgets(&self.budgets);
-        text.0
+        spent(&mut text, &self.budgets);
+        text.into_string()
     }
 }
 
-#[derive(Default)]
-struct Text(String);
-
-impl Text {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        writeln!(self.0, "# HELP {name} {help}.\n# TYPE {name} {kind}")
-            .expect("a string can always be written to");
+fn spent(text: &mut Text, budgets: &[(String, u64, bool)]) {
+    let help = "What is spent of a budget for data of this moment, as a part of its limit, rounded up";
+    text.family("mica_budget_spent_ratio", "gauge", help);
+    for (budget, spent, _) in budgets {
+        let ratio = format!("{}.{:03}", spent / 1_000, spent % 1_000);
+        text.sample("mica_budget_spent_ratio", &[("budget", budget)], ratio);
     }
-
-    fn budgets(&mut self, budgets: &[(String, u64, bool)]) {
-        let help = "What is spent of a budget for data of this moment, as a part of its limit, rounded up";
-        self.family("mica_budget_spent_ratio", "gauge", help);
-        for (budget, spent, _) in budgets {
-            let ratio = format!("{}.{:03}", spent / 1_000, spent % 1_000);
-            self.sample("mica_budget_spent_ratio", &[("budget", budget)], ratio);
-        }
-        let help = "Whether a budget is spent as far as its warn_at";
-        self.family("mica_budget_warned", "gauge", help);
-        for (budget, _, warned) in budgets {
-            self.sample("mica_budget_warned", &[("budget", budget)], u64::from(*warned));
-        }
+    let help = "Whether a budget is spent as far as its warn_at";
+    text.family("mica_budget_warned", "gauge", help);
+    for (budget, _, warned) in budgets {
+        text.sample("mica_budget_warned", &[("budget", budget)], u64::from(*warned));
     }
-
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
-        let pairs: Vec<String> =
-            labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
-        let labels = if pairs.is_empty() { String::new() } else { format!("{{{}}}", pairs.join(",")) };
-        writeln!(self.0, "{name}{labels} {value}").expect("a string can always be written to");
-    }
-}
-
-fn escaped(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 async fn reports(tx: &mut Tx) -> Result<Vec<(TaskId, String, u64)>, StoreError> {

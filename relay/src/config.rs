@@ -1,12 +1,16 @@
 //! Configuration of a relay.
 
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mica_service::config::duration;
 use mica_service::listener::BodyPace;
 use mica_service::tls::{ListenTls, PeerTls};
 use serde::Deserialize;
+
+use crate::clients::{ClientsConfig, RateLimit};
+use crate::pool::Mixing;
 
 /// What a relay needs to know. Unknown keys are refused.
 #[derive(Clone, Debug, Deserialize)]
@@ -50,6 +54,46 @@ pub struct Config {
     /// Largest sealed response, in bytes; for larger ones the client is told 502.
     #[serde(default = "largest_size")]
     pub max_response_bytes: usize,
+    /// Lets requests wait for each other, so that neither order nor time tells which is whose. Without it, each leaves as
+    /// it comes.
+    #[serde(default)]
+    pub mixing: Option<Mixing>,
+    /// Serves only those who show a token or a certificate. Without it, everybody.
+    #[serde(default)]
+    pub clients: Option<ClientsConfig>,
+    /// How much one client may ask. Without it, as much as there is room for.
+    #[serde(default)]
+    pub rate_limit: Option<RateLimit>,
+    /// A file with the token that the relay shows to the gateway, if the gateway asks for one.
+    #[serde(default)]
+    pub gateway_token_file: Option<PathBuf>,
+    /// Connections at once; more of them wait.
+    #[serde(default = "a_few_thousand")]
+    pub max_connections: usize,
+    /// Where `/metrics` and `/ready` are, for the operator alone: an address of this machine, or any with TLS and a token.
+    #[serde(default)]
+    pub admin_listen: Option<SocketAddr>,
+    /// A file with the token that must be shown for `/metrics`.
+    #[serde(default)]
+    pub admin_token_file: Option<PathBuf>,
+    /// The same by its SHA-256, in hexadecimal digits.
+    #[serde(default)]
+    pub admin_token_sha256: Option<String>,
+    /// For how long the gateway may be out of reach before the relay says that it is not ready.
+    #[serde(default = "half_a_minute", deserialize_with = "duration")]
+    pub unready_after: Duration,
+    /// Who runs this relay.
+    #[serde(default)]
+    pub operator: Option<String>,
+    /// Who runs the gateway: somebody else.
+    #[serde(default)]
+    pub gateway_operator: Option<String>,
+    /// Who runs the leader: somebody else than the relay.
+    #[serde(default)]
+    pub leader_operator: Option<String>,
+    /// Starts although one operator runs both: for trials, in which nobody is hidden from anybody.
+    #[serde(default)]
+    pub insecure_one_operator: bool,
 }
 
 impl Config {
@@ -58,7 +102,42 @@ impl Config {
     pub fn relative_to(mut self, folder: &Path) -> Self {
         self.tls = self.tls.map(|tls| tls.relative_to(folder));
         self.peer_tls = self.peer_tls.relative_to(folder);
+        self.clients = self.clients.map(|clients| clients.relative_to(folder));
+        for path in [&mut self.gateway_token_file, &mut self.admin_token_file].into_iter().flatten() {
+            *path = folder.join(&path);
+        }
         self
+    }
+
+    /// The first key that differs and cannot change while a relay runs.
+    pub(crate) fn fixed_difference(&self, other: &Self) -> Option<&'static str> {
+        let fixed = [
+            ("listen", self.listen == other.listen),
+            ("gateway_url", self.gateway_url == other.gateway_url),
+            ("path", self.path == other.path),
+            ("gateway_protocol", self.gateway_protocol == other.gateway_protocol),
+            ("tls", self.tls == other.tls),
+            ("peer_tls", self.peer_tls == other.peer_tls),
+            ("insecure", self.insecure == other.insecure),
+            ("insecure_peers", self.insecure_peers == other.insecure_peers),
+            ("timeout", self.timeout == other.timeout),
+            ("max_request_bytes", self.max_request_bytes == other.max_request_bytes),
+            ("max_buffered_bytes", self.max_buffered_bytes == other.max_buffered_bytes),
+            ("bodies", self.bodies == other.bodies),
+            ("max_response_bytes", self.max_response_bytes == other.max_response_bytes),
+            ("max_connections", self.max_connections == other.max_connections),
+            ("admin_listen", self.admin_listen == other.admin_listen),
+            ("admin_token_file", self.admin_token_file == other.admin_token_file),
+            ("admin_token_sha256", self.admin_token_sha256 == other.admin_token_sha256),
+            ("unready_after", self.unready_after == other.unready_after),
+            ("rate_limit.ipv6_prefix", self.ipv6_prefix() == other.ipv6_prefix()),
+        ];
+        fixed.into_iter().find(|(_, same)| !same).map(|(key, _)| key)
+    }
+
+    /// What makes a client of an address of IPv6.
+    pub(crate) fn ipv6_prefix(&self) -> u8 {
+        self.rate_limit.map_or(DEFAULT_PREFIX, |limit| limit.ipv6_prefix)
     }
 
     /// The defaults with a listening address and a gateway.
@@ -77,6 +156,19 @@ impl Config {
             max_buffered_bytes: sixty_four_mebibytes(),
             bodies: BodyPace::default(),
             max_response_bytes: largest_size(),
+            mixing: None,
+            clients: None,
+            rate_limit: None,
+            gateway_token_file: None,
+            max_connections: a_few_thousand(),
+            admin_listen: None,
+            admin_token_file: None,
+            admin_token_sha256: None,
+            unready_after: half_a_minute(),
+            operator: None,
+            gateway_operator: None,
+            leader_operator: None,
+            insecure_one_operator: false,
         }
     }
 }
@@ -108,6 +200,14 @@ fn four_mebibytes() -> usize {
 fn sixty_four_mebibytes() -> usize {
     64 << 20
 }
+
+/// Idle, they take some tens of mebibytes.
+fn a_few_thousand() -> usize {
+    4_096
+}
+
+/// What one customer of a provider gets.
+pub(crate) const DEFAULT_PREFIX: u8 = 64;
 
 /// The largest of the sizes that clients pad to.
 fn largest_size() -> usize {

@@ -28,11 +28,17 @@ pub enum Outcome {
     TooSlow,
     /// Refused: no room for it in memory.
     Full,
+    /// The client went away before the answer.
+    Left,
+    /// Refused: shows nothing that opens this relay.
+    Stranger,
+    /// Refused: this client asks too often.
+    Limited,
 }
 
 impl Outcome {
     /// All outcomes.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Forwarded,
         Self::BadAnswer,
         Self::Unreachable,
@@ -43,6 +49,9 @@ impl Outcome {
         Self::Incomplete,
         Self::TooSlow,
         Self::Full,
+        Self::Left,
+        Self::Stranger,
+        Self::Limited,
     ];
 
     /// A fixed name for logs and metrics.
@@ -58,6 +67,9 @@ impl Outcome {
             Self::Incomplete => "incomplete",
             Self::TooSlow => "too_slow",
             Self::Full => "full",
+            Self::Left => "left",
+            Self::Stranger => "stranger",
+            Self::Limited => "limited",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One request through the relay: check what it is, build a new one, send it once, build a new answer.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
 use axum::{
     Router,
@@ -12,82 +13,113 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use mica_service::{
-    http::{HttpClient, PeerError},
+    http::PeerError,
+    metrics::Times,
+    operations::Operations,
     room::{Place, Refused, Room},
 };
 use tracing::{debug, warn};
 
 use crate::{
-    HEALTH,
+    ABOUT, HEALTH, READY,
+    about::About,
+    clients::Door,
     counters::{Counters, Outcome},
+    pool::Pool,
+    reach::Reach,
     refusal::Refusal,
 };
 
 /// Everything the relay resource needs.
 pub(crate) struct Forwarder {
-    pub(crate) client: HttpClient,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) door: Arc<Door>,
+    pub(crate) reach: Arc<Reach>,
+    pub(crate) times: Arc<Times>,
+    pub(crate) operations: Operations,
     pub(crate) gateway: Uri,
+    /// What the relay shows to the gateway, if anything.
+    pub(crate) token: Arc<RwLock<Option<HeaderValue>>>,
     pub(crate) max_request: usize,
-    pub(crate) room: Room,
+    pub(crate) room: Arc<Room>,
+    pub(crate) about: About,
     pub(crate) counters: Counters,
 }
 
-/// The relay resource at `path`, and the health of the process.
+/// The relay resource at `path`, what it says of itself, and the health of the process.
 pub(crate) fn router(path: &str, forwarder: Forwarder) -> Router {
-    Router::new().route(path, any(relay)).route(HEALTH, get(async || "ok\n")).with_state(Arc::new(forwarder))
+    Router::new()
+        .route(path, any(relay))
+        .route(ABOUT, get(about))
+        .route(HEALTH, get(async || "ok\n"))
+        .route(READY, get(ready))
+        .with_state(Arc::new(forwarder))
+}
+
+async fn about(State(forwarder): State<Arc<Forwarder>>) -> Response {
+    forwarder.about.answer(&forwarder.pool)
+}
+
+async fn ready(State(forwarder): State<Arc<Forwarder>>) -> Response {
+    forwarder.operations.ready()
 }
 
 async fn relay(State(forwarder): State<Arc<Forwarder>>, request: Request<Body>) -> Response {
-    match forwarder.exchange(request).await {
-        Ok(response) => {
-            forwarder.counters.add(Outcome::Forwarded);
-            debug!(outcome = Outcome::Forwarded.label());
-            response
-        }
-        Err(refusal) => {
-            forwarder.counters.add(refusal.0);
-            debug!(outcome = refusal.0.label());
-            refusal.into_response()
-        }
-    }
+    let answered = forwarder.exchange(request).await;
+    let outcome = answered.as_ref().map_or_else(|refusal| refusal.outcome, |_| Outcome::Forwarded);
+    forwarder.counters.add(outcome);
+    forwarder.reach.note(outcome);
+    debug!(outcome = outcome.label());
+    answered.unwrap_or_else(IntoResponse::into_response)
 }
 
 impl Forwarder {
     async fn exchange(&self, request: Request<Body>) -> Result<Response, Refusal> {
-        let (sealed, _taken) = self.accept(request).await?;
-        let answer = self.client.send(self.new_request(sealed)).await.map_err(|error| refuse(&error))?;
-        new_response(answer)
+        let (sealed, place) = self.accept(request).await?;
+        let since = Instant::now();
+        let answered = self.pool.exchange(self.new_request(sealed), place).await;
+        self.times.add(since.elapsed());
+        match answered {
+            Some(Ok(answer)) => new_response(answer),
+            Some(Err(error)) => Err(refuse(&error)),
+            None => Err(Refusal::of(Outcome::Unreachable)),
+        }
     }
 
     /// The sealed block, if the request is one that a relay takes. All else of the request is dropped here.
     async fn accept(&self, request: Request<Body>) -> Result<(Bytes, Place), Refusal> {
         if request.method() != Method::POST {
-            return Err(Refusal(Outcome::Method));
+            return Err(Refusal::of(Outcome::Method));
         }
+        self.door.admit(request.headers(), request.extensions())?;
         if !is_sealed_request(request.headers()) {
-            return Err(Refusal(Outcome::MediaType));
+            return Err(Refusal::of(Outcome::MediaType));
         }
         if declared_length(request.headers()).is_some_and(|length| length > self.max_request as u64) {
-            return Err(Refusal(Outcome::TooLarge));
+            return Err(Refusal::of(Outcome::TooLarge));
         }
         let body = self.room.read(request.into_body(), self.max_request).await;
         let (sealed, place) = body.map_err(|refused| {
-            Refusal(match refused {
+            Refusal::of(match refused {
                 Refused::Full => Outcome::Full,
                 Refused::TooLarge => Outcome::TooLarge,
                 Refused::Incomplete => Outcome::Incomplete,
                 Refused::TooSlow => Outcome::TooSlow,
             })
         })?;
-        if sealed.is_empty() { Err(Refusal(Outcome::Incomplete)) } else { Ok((sealed, place)) }
+        if sealed.is_empty() { Err(Refusal::of(Outcome::Incomplete)) } else { Ok((sealed, place)) }
     }
 
-    /// Method, URI, media type, content: host and length follow from these, and there is nothing else.
+    /// Method, URI, media type, content: host and length follow from these, and there is nothing else but what the relay
+    /// shows of itself, the same in every request.
     fn new_request(&self, sealed: Bytes) -> Request<Bytes> {
         let mut request = Request::new(sealed);
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.gateway.clone();
         request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(OHTTP_REQUEST));
+        if let Some(token) = self.token.read().unwrap_or_else(PoisonError::into_inner).clone() {
+            request.headers_mut().insert(header::AUTHORIZATION, token);
+        }
         request
     }
 }
@@ -100,7 +132,7 @@ fn new_response(answer: http::Response<Bytes>) -> Result<Response, Refusal> {
     if !is_final {
         // A redirect would tell the client of a place that the relay does not go to.
         warn!(status = head.status.as_u16(), "the gateway answered with a status that is not passed on");
-        return Err(Refusal(Outcome::BadAnswer));
+        return Err(Refusal::of(Outcome::BadAnswer));
     }
     let mut response = Response::new(Body::from(sealed));
     *response.status_mut() = head.status;
@@ -114,7 +146,7 @@ fn new_response(answer: http::Response<Bytes>) -> Result<Response, Refusal> {
 
 fn refuse(error: &PeerError) -> Refusal {
     warn!(%error, "no answer from the gateway");
-    Refusal(match error {
+    Refusal::of(match error {
         PeerError::Timeout { .. } => Outcome::Timeout,
         PeerError::TooLarge { .. } => Outcome::BadAnswer,
         PeerError::Unreachable { .. }

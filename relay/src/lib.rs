@@ -6,27 +6,44 @@
 //! block. It must never learn what is inside, which is why it does not even link the code that could open it; and
 //! it must never write down who sent what: its logs and counters say how many, not who.
 //!
-//! It sends every request once. Only a client may send again, under a fresh envelope (RFC 9458 6.5).
+//! It sends every request once. Only a client may send again, under a fresh envelope (RFC 9458 6.5). When it is told to, it
+//! lets requests wait for each other and sends them in an order that is drawn (`pool`), and says so at `/about`.
 
+mod about;
+mod clients;
 mod config;
 mod counters;
 mod forward;
+mod metrics;
+mod operators;
+mod pool;
+mod reach;
 mod refusal;
+mod reload;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use http::Uri;
 use mica_service::{
     http::{HttpClient, HttpOptions, Peer, PeerError},
-    listener::{self, Drained, Limits},
+    listener::{Callers, Drained, Gauge, Limits, Listening},
+    metrics::Times,
+    operations::Operations,
     room::Room,
     shutdown::Shutdown,
+    telemetry,
     tls::{Acceptor, Peers, TlsError},
 };
 use thiserror::Error;
 use tokio::net::TcpListener;
 
+pub use clients::{ClientsConfig, LimitBy, RateLimit};
 pub use config::{Config, Protocol};
 pub use counters::{Counters, Outcome};
+pub use pool::Mixing;
+pub use reload::{Kept, Reload};
 
 /// One relay resource that forwards to one gateway.
 pub struct Relay {
@@ -34,7 +51,13 @@ pub struct Relay {
     limits: Limits,
     counters: Counters,
     client: HttpClient,
+    gateway: Uri,
     tls: Option<Acceptor>,
+    callers: Callers,
+    gauge: Gauge,
+    reach: Arc<reach::Reach>,
+    operations: Operations,
+    reload: Reload,
 }
 
 /// A relay that cannot be built: one sentence with what to do.
@@ -51,39 +74,67 @@ pub enum BuildError {
         "path: `{0}` is not the path of a resource; begin it with a slash and use letters, digits, - _ . and /"
     )]
     Path(String),
+    /// A value that is of no use, or not beside the others.
+    #[error("{key}: {what}")]
+    Value {
+        /// The dotted key.
+        key: &'static str,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+impl From<(&'static str, String)> for BuildError {
+    fn from((key, what): (&'static str, String)) -> Self {
+        Self::Value { key, what }
+    }
 }
 
 impl Relay {
     /// Checks `config` and prepares everything but the socket.
     pub fn build(config: Config) -> Result<Self, BuildError> {
-        Peer::parse(&config.gateway_url)?;
-        let gateway: Uri = config
-            .gateway_url
-            .parse()
-            .map_err(|_| PeerError::BadUrl(format!("`{}` is not a URL", config.gateway_url)))?;
+        let gateway = gateway(&config)?;
         let peers = Peers::load(&config.peer_tls, config.insecure_peers)?;
         peers.allow(&gateway).map_err(PeerError::BadUrl)?;
         let tls = config.tls.as_ref().map(Acceptor::load).transpose()?;
-        if !is_resource_path(&config.path) {
-            return Err(BuildError::Path(config.path));
-        }
+        let settings = reload::Settings::read(&config)?;
         let client = HttpClient::new(HttpOptions {
             h2_prior_knowledge: config.gateway_protocol == Protocol::H2,
             timeout: config.timeout,
             max_response: config.max_response_bytes,
             peers,
         });
-        let counters = Counters::default();
+        let (counters, times, gauge) = (Counters::default(), Arc::<Times>::default(), Gauge::default());
+        let reach = Arc::<reach::Reach>::default();
+        let room = Arc::new(Room::new(MOST_REQUESTS, config.max_buffered_bytes));
+        let callers = Callers::new(config.ipv6_prefix());
+        let limits =
+            Limits { body_pace: config.bodies, max_connections: config.max_connections, ..Limits::default() };
+        let (about, path, patience) = (about::About::new(&config), config.path.clone(), config.unready_after);
+        let max_request = config.max_request_bytes;
+        let reload = Reload::new(config, settings, client.clone(), &room, &counters);
+        let operations = {
+            let (counters, pool, room, times, gauge) =
+                (counters.clone(), reload.pool(), Arc::clone(&room), Arc::clone(&times), gauge.clone());
+            let (accepting, reach) = (gauge.clone(), Arc::clone(&reach));
+            let seen = metrics::Seen { counters, pool, room, times, gauge };
+            Operations::new(move || seen.render(), move || readiness(&accepting, &reach, patience))
+        };
         let forwarder = forward::Forwarder {
-            client: client.clone(),
-            gateway,
-            max_request: config.max_request_bytes,
-            room: Room::new(MOST_REQUESTS, config.max_buffered_bytes),
+            pool: reload.pool(),
+            door: reload.door(),
+            token: reload.token(),
+            reach: Arc::clone(&reach),
+            times,
+            operations: operations.clone(),
+            gateway: gateway.clone(),
+            max_request,
+            room,
+            about,
             counters: counters.clone(),
         };
-        let router = forward::router(&config.path, forwarder);
-        let limits = Limits { body_pace: config.bodies, ..Limits::default() };
-        Ok(Self { router, limits, counters, client, tls })
+        let router = forward::router(&path, forwarder);
+        Ok(Self { router, limits, counters, client, gateway, tls, callers, gauge, reach, operations, reload })
     }
 
     /// Allows other numbers of connections and other deadlines.
@@ -98,20 +149,70 @@ impl Relay {
         self.counters.clone()
     }
 
-    /// Serves until `shutdown`, then finishes what was begun.
+    /// What the relay tells its operator.
+    pub fn operations(&self) -> Operations {
+        self.operations.clone()
+    }
+
+    /// Changes how the relay works while it runs.
+    pub fn reload(&self) -> Reload {
+        self.reload.clone()
+    }
+
+    /// Serves until `shutdown`, then sends off all who wait and finishes what was begun.
     pub async fn run(self, listener: TcpListener, shutdown: Shutdown) -> Drained {
         self.client.watch();
-        listener::serve_over(self.tls, listener, self.router, self.limits, shutdown).await
+        let pool = self.reload.pool();
+        pool.announce();
+        let beside = [
+            telemetry::spawn(pool.keep_time(shutdown.clone())),
+            telemetry::spawn(async move { self.reach.try_again(self.client, self.gateway).await }),
+        ];
+        let listening = Listening {
+            tls: self.tls,
+            router: self.router,
+            limits: self.limits,
+            callers: Some(self.callers),
+            gauge: self.gauge,
+        };
+        let drained = listening.serve(listener, shutdown).await;
+        for task in beside {
+            task.abort();
+        }
+        drained
     }
+}
+
+fn gateway(config: &Config) -> Result<Uri, BuildError> {
+    Peer::parse(&config.gateway_url)?;
+    if !is_resource_path(&config.path) {
+        return Err(BuildError::Path(config.path.clone()));
+    }
+    let url = &config.gateway_url;
+    Ok(url.parse().map_err(|_| PeerError::BadUrl(format!("`{url}` is not a URL")))?)
+}
+
+fn readiness(gauge: &Gauge, reach: &reach::Reach, patience: Duration) -> Result<(), &'static str> {
+    if gauge.is_stalled() {
+        return Err("connections cannot be accepted");
+    }
+    if reach.is_lost_for(patience) {
+        return Err("the gateway cannot be reached");
+    }
+    Ok(())
 }
 
 fn is_resource_path(path: &str) -> bool {
     path.starts_with('/')
-        && path != HEALTH
+        && ![HEALTH, READY, ABOUT].contains(&path)
         && path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte))
 }
 
 /// Where the relay says that it is alive.
 pub(crate) const HEALTH: &str = "/health";
+/// Where it says whether it takes requests.
+pub(crate) const READY: &str = "/ready";
+/// Where it says what it is and what it does to requests.
+pub(crate) const ABOUT: &str = "/about";
 /// Requests that may wait for the gateway at once.
 const MOST_REQUESTS: usize = 10_000;

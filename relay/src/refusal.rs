@@ -7,11 +7,20 @@ use crate::counters::Outcome;
 
 /// Why a request was not forwarded, or its answer not passed on.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Refusal(pub(crate) Outcome);
+pub(crate) struct Refusal {
+    pub(crate) outcome: Outcome,
+    /// Seconds after which it may be otherwise.
+    pub(crate) retry_after: Option<u64>,
+}
 
 impl Refusal {
+    pub(crate) fn of(outcome: Outcome) -> Self {
+        let retry_after = (outcome == Outcome::Full).then_some(1);
+        Self { outcome, retry_after }
+    }
+
     fn status_and_text(self) -> (StatusCode, &'static str) {
-        match self.0 {
+        match self.outcome {
             Outcome::Method => {
                 (StatusCode::METHOD_NOT_ALLOWED, "This is an Oblivious HTTP relay. It takes POST only.\n")
             }
@@ -24,8 +33,12 @@ impl Refusal {
             Outcome::Full => {
                 (StatusCode::SERVICE_UNAVAILABLE, "The relay has its hands full. Try again in a moment.\n")
             }
+            Outcome::Stranger => {
+                (StatusCode::UNAUTHORIZED, "This relay serves those who show a token that it knows.\n")
+            }
+            Outcome::Limited => (StatusCode::TOO_MANY_REQUESTS, "Too many requests. Try again later.\n"),
             Outcome::Timeout => (StatusCode::GATEWAY_TIMEOUT, "The gateway did not answer in time.\n"),
-            Outcome::Forwarded | Outcome::BadAnswer | Outcome::Unreachable => {
+            Outcome::Forwarded | Outcome::BadAnswer | Outcome::Unreachable | Outcome::Left => {
                 (StatusCode::BAD_GATEWAY, "The gateway gave no usable answer.\n")
             }
         }
@@ -40,8 +53,11 @@ impl IntoResponse for Refusal {
         if status == StatusCode::METHOD_NOT_ALLOWED {
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

@@ -10,6 +10,8 @@ pub mod config;
 pub mod http;
 pub mod key_life;
 pub mod listener;
+pub mod metrics;
+pub mod operations;
 mod outgoing;
 pub mod retry_after;
 pub mod room;
@@ -19,6 +21,7 @@ pub mod store;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod token;
 pub mod wake;
 
 pub use mica_tls as tls;

@@ -9,6 +9,7 @@ pub(crate) mod dev;
 pub(crate) mod doctor;
 mod gateway;
 pub(crate) mod keys;
+mod operations;
 pub(crate) mod policy;
 mod relay;
 mod reload;

@@ -1,11 +1,12 @@
 //! `mica relay`: sees addresses, never contents.
 
-use mica_relay::{BuildError, Config, Relay};
-use mica_service::config::Loaded;
+use mica_relay::{BuildError, Config, Relay, Reload};
+use mica_service::config::{Loaded, Provenance};
 use mica_service::telemetry::role_span;
 use tracing::Instrument as _;
 
-use super::server;
+use super::operations::{self, Admin, Place};
+use super::{reload, server};
 use crate::args::{Global, ServerArgs};
 use crate::exit::Failure;
 use crate::settings::{RoleName, Settings};
@@ -13,12 +14,16 @@ use crate::settings::{RoleName, Settings};
 /// Serves until it is told to stop.
 pub(super) async fn run(args: &ServerArgs, global: &Global) -> Result<(), Failure> {
     let settings = Settings::of_server(RoleName::Relay, args)?;
-    let (config, relay) = prepare(&settings)?;
+    let Prepared { listen, relay, admin } = prepare(&settings)?;
     server::log(global)?;
     async {
-        let started = server::bind(&config.listen).await?;
-        started.announce()?;
-        relay.run(started.listener, started.shutdown).await;
+        let started = server::bind(&listen).await?;
+        let (changes, shutdown) = (relay.reload(), started.shutdown);
+        let operating = operations::serve(admin, relay.operations(), shutdown.clone()).await?;
+        let address = started.listener.local_addr()?;
+        tracing::info!(%address, "listening");
+        let following = reload::at_hangup(&shutdown, || take_up(args, &changes));
+        tokio::join!(relay.run(started.listener, shutdown.clone()), operating, following);
         Ok(())
     }
     .instrument(role_span("relay"))
@@ -30,18 +35,49 @@ pub(super) fn check(settings: &Settings) -> Result<(), Failure> {
     prepare(settings).map(drop)
 }
 
-fn prepare(settings: &Settings) -> Result<(Config, Relay), Failure> {
+/// A relay that is ready for a socket.
+struct Prepared {
+    listen: String,
+    relay: Relay,
+    admin: Option<Place>,
+}
+
+fn prepare(settings: &Settings) -> Result<Prepared, Failure> {
+    let Loaded { config, provenance } = load(settings)?;
+    let admin = Admin {
+        listen: config.admin_listen,
+        token_file: config.admin_token_file.as_deref(),
+        token_sha256: config.admin_token_sha256.as_deref(),
+        tls: config.tls.as_ref(),
+    };
+    let (listen, admin) = (config.listen.clone(), admin.read(settings, &provenance)?);
+    let relay = Relay::build(config).map_err(|error| explain(settings, &provenance, &error))?;
+    Ok(Prepared { listen, relay, admin })
+}
+
+fn load(settings: &Settings) -> Result<Loaded<Config>, Failure> {
     let Loaded { config, provenance } = settings.load::<Config>()?;
     let config = config.relative_to(settings.folder());
     let reachable = config.tls.is_some() || config.insecure;
     server::check_listen(settings, &provenance, &config.listen, reachable)?;
-    let relay = Relay::build(config.clone()).map_err(|error| {
-        if let BuildError::Tls(error) = &error {
-            return server::explain_tls(settings, &provenance, error);
-        }
-        let said = error.to_string();
-        let (key, what) = said.split_once(": ").unwrap_or(("listen", &said));
-        settings.wrong(&provenance, key, what, "correct this value")
-    })?;
-    Ok((config, relay))
+    Ok(Loaded { config, provenance })
+}
+
+fn explain(settings: &Settings, provenance: &Provenance, error: &BuildError) -> Failure {
+    if let BuildError::Tls(error) = error {
+        return server::explain_tls(settings, provenance, error);
+    }
+    let said = error.to_string();
+    let (key, what) = said.split_once(": ").unwrap_or(("listen", &said));
+    settings.wrong(provenance, key, what, "correct this value")
+}
+
+/// Reads the file again and works by it, if it does.
+fn take_up(args: &ServerArgs, changes: &Reload) {
+    let config = Settings::of_server(RoleName::Relay, args).and_then(|settings| load(&settings));
+    let done = match config {
+        Ok(loaded) => changes.adopt(loaded.config).map_err(|kept| kept.to_string()),
+        Err(failure) => Err(failure.to_string()),
+    };
+    reload::say(done);
 }

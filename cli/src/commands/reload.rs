@@ -1,4 +1,5 @@
-//! Takes a changed policy up without a restart: SIGHUP has the file read again, with all the checks of a start.
+//! Takes a changed policy or configuration up without a restart: SIGHUP has the file read again, with all the checks of a
+//! start.
 
 use std::path::PathBuf;
 
@@ -22,6 +23,25 @@ pub(super) async fn follow(policy: PolicyFile, reload: PolicyReload, shutdown: S
             () = hangup.next() => take_up(&policy, &reload).await,
             () = shutdown.wait() => return,
         }
+    }
+}
+
+/// Calls `take_up` at every SIGHUP until `shutdown`.
+pub(super) async fn at_hangup(shutdown: &Shutdown, take_up: impl Fn()) {
+    let Some(mut hangup) = Hangup::new() else { return };
+    loop {
+        tokio::select! {
+            () = hangup.next() => take_up(),
+            () = shutdown.wait() => return,
+        }
+    }
+}
+
+/// Says in the log what became of a configuration that was read again.
+pub(super) fn say(done: Result<(), String>) {
+    match done {
+        Ok(()) => tracing::info!("the configuration was read again and is in force"),
+        Err(why) => tracing::error!(why, "the changed configuration does not do; the old one stays in force"),
     }
 }
 

@@ -9,6 +9,7 @@ mod encryption;
 mod keys;
 mod policies;
 mod registry;
+mod relays;
 mod servers;
 mod taskprov;
 mod tasks;

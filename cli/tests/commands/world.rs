@@ -94,6 +94,20 @@ impl Folder {
         server
     }
 
+    /// The same with so few file descriptors.
+    pub(crate) fn serve_with_descriptors(&self, role: &str, most: u32) -> Server {
+        let log = self.path(&format!("{role}.log"));
+        let file = fs::File::create(&log).expect("a file in a folder of our own");
+        let program = self.command(&[role, "--config", &format!("{role}.toml")]);
+        let mut limited = Command::new("sh");
+        limited.current_dir(self.0.path()).stdin(Stdio::null()).stderr(file);
+        limited.args(["-c", &format!("ulimit -n {most} && exec \"$0\" \"$@\"")]);
+        limited.arg(program.get_program()).args(program.get_args());
+        let server = Server(limited.spawn().expect("the program runs"));
+        wait_for(&log, "listening");
+        server
+    }
+
     /// Starts a server, asks it to stop, and returns its exit code.
     pub(crate) fn mica_briefly(&self, role: &str) -> Option<i32> {
         self.serve(role).terminate()
@@ -117,6 +131,19 @@ impl Ran {
 }
 
 impl Server {
+    /// Tells it that its files have changed.
+    pub(crate) fn hang_up(&self) {
+        let told = Command::new("kill").args(["-HUP", &self.0.id().to_string()]).status();
+        assert!(told.expect("there is a kill").success());
+    }
+
+    /// How much of the machine's memory it has, in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     /// Asks it to stop and returns its exit code.
     pub(crate) fn terminate(mut self) -> Option<i32> {
         let asked = Command::new("kill").arg(self.0.id().to_string()).status().expect("there is a kill");

@@ -10,10 +10,11 @@ use axum::{Router, body::Body, extract::State, response::Response};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Uri, Version};
 use http_body_util::BodyExt;
-use mica_relay::{Config, Counters, Relay};
+use mica_relay::{Config, Counters, Relay, Reload};
 use mica_service::{
     http::{HttpClient, HttpOptions},
     listener::{self, Limits},
+    operations::Operations,
     shutdown::Shutdown,
 };
 use tokio::net::TcpListener;
@@ -75,16 +76,20 @@ pub(crate) struct RunningRelay {
     pub(crate) address: SocketAddr,
     pub(crate) counters: Counters,
     pub(crate) shutdown: Shutdown,
+    pub(crate) operations: Operations,
+    pub(crate) reload: Reload,
+    pub(crate) config: Config,
 }
 
 pub(crate) async fn start_relay(gateway: SocketAddr, adjust: impl FnOnce(&mut Config)) -> RunningRelay {
     let mut config = Config::new("127.0.0.1:0", format!("http://{gateway}/.well-known/ohttp-gateway"));
     adjust(&mut config);
-    let relay = Relay::build(config).unwrap();
+    let relay = Relay::build(config.clone()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, counters, shutdown) = (listener.local_addr().unwrap(), relay.counters(), Shutdown::new());
+    let (operations, reload) = (relay.operations(), relay.reload());
     tokio::spawn(relay.run(listener, shutdown.clone()));
-    RunningRelay { address, counters, shutdown }
+    RunningRelay { address, counters, shutdown, operations, reload, config }
 }
 
 impl RunningRelay {

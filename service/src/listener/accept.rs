@@ -1,17 +1,20 @@
 //! The accept loop and the drain at its end.
 
+use std::future::poll_fn;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::Instrument as _;
 
 use super::Drained;
 use super::connection::Server;
+use super::gauge::Gauge;
 
 pub(super) async fn serve(listener: TcpListener, server: Server) -> Drained {
     if let Ok(address) = listener.local_addr() {
@@ -25,18 +28,19 @@ pub(super) async fn serve(listener: TcpListener, server: Server) -> Drained {
         // Dropped connections are collected before the next one is waited for.
         while connections.try_join_next().is_some() {}
         let next = async {
-            let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
-            (accept(&listener).await, place)
+            let place = place(&places, &server.gauge).await;
+            (accept(&listener, &server.gauge).await, place)
         };
-        let (stream, place) = tokio::select! {
+        let ((stream, address), place) = tokio::select! {
             biased;
             () = shutdown.wait() => break,
             accepted = next => accepted,
         };
-        let server = Arc::clone(&server);
+        let (server, entered) = (Arc::clone(&server), server.gauge.enter());
+        let caller = server.callers.as_ref().map(|callers| callers.of(address));
         let connection = async move {
-            server.connection(stream).await;
-            drop(place);
+            server.connection(stream, caller).await;
+            drop((place, entered));
         };
         connections.spawn(connection.in_current_span());
     }
@@ -54,18 +58,37 @@ async fn drain(mut connections: JoinSet<()>, grace: Duration) -> Drained {
     Drained { cut }
 }
 
-/// The next connection, without the address it comes from.
-async fn accept(listener: &TcpListener) -> TcpStream {
+/// A place for one more connection.
+async fn place(places: &Arc<Semaphore>, gauge: &Gauge) -> OwnedSemaphorePermit {
+    if let Ok(place) = Arc::clone(places).try_acquire_owned() {
+        return place;
+    }
+    gauge.stall();
+    Arc::clone(places).acquire_owned().await.expect("the semaphore is never closed")
+}
+
+/// The next connection, and the address it comes from, which is dropped by the caller.
+async fn accept(listener: &TcpListener, gauge: &Gauge) -> (TcpStream, IpAddr) {
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
+        let next = poll_fn(|context| {
+            let polled = listener.poll_accept(context);
+            if polled.is_pending() {
+                // Nobody stands outside.
+                gauge.go();
+            }
+            polled
+        });
+        match next.await {
+            Ok((stream, address)) => {
+                gauge.go();
                 // Small messages go back and forth: none of them should wait for a fuller packet.
                 let _ = stream.set_nodelay(true);
-                return stream;
+                return (stream, address.ip());
             }
             Err(error) if gone(&error) => {}
             Err(error) => {
                 // Out of file descriptors or memory: only connections that end can help.
+                gauge.stall();
                 tracing::error!(%error, "cannot accept connections for a moment");
                 sleep(BACK_OFF).await;
             }

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -20,10 +21,12 @@ use tokio::time::{sleep, timeout};
 use tower::ServiceExt as _;
 use tracing::Instrument as _;
 
-use super::Limits;
+use super::callers::{Caller, Callers};
 use super::farewell::Attended;
+use super::gauge::Gauge;
 use super::pace::TimedBody;
 use super::pulse::Pulse;
+use super::{Limits, Listening};
 use crate::shutdown::Shutdown;
 use crate::tls::{Acceptor, ClientCertificate, reason};
 
@@ -34,10 +37,20 @@ pub(super) struct Server {
     router: Router,
     pub(super) limits: Limits,
     pub(super) shutdown: Shutdown,
+    pub(super) callers: Option<Callers>,
+    pub(super) gauge: Gauge,
+}
+
+/// Who is at the other end, as far as handlers may know.
+#[derive(Clone)]
+struct Peer {
+    certificate: Option<Arc<ClientCertificate>>,
+    caller: Option<Caller>,
 }
 
 impl Server {
-    pub(super) fn new(tls: Option<Acceptor>, router: Router, limits: Limits, shutdown: Shutdown) -> Self {
+    pub(super) fn new(listening: Listening, shutdown: Shutdown) -> Self {
+        let Listening { tls, router, limits, callers, gauge } = listening;
         let mut http = Builder::new(InSpan);
         http.http1()
             .timer(TokioTimer::new())
@@ -52,12 +65,14 @@ impl Server {
             .max_header_list_size(HTTP2_HEADERS)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW);
-        Self { tls, http, router, limits, shutdown }
+        Self { tls, http, router, limits, shutdown, callers, gauge }
     }
 
     /// Serves until the peer leaves, stays silent for too long, or the server drains.
-    pub(super) async fn connection(&self, stream: TcpStream) {
-        let Some(tls) = &self.tls else { return self.talk(stream, None).await };
+    pub(super) async fn connection(&self, stream: TcpStream, caller: Option<Caller>) {
+        let Some(tls) = &self.tls else {
+            return self.talk(stream, Peer { certificate: None, caller }).await;
+        };
         let handshake = timeout(self.limits.handshake_timeout, tls.accept(stream));
         let outcome = tokio::select! {
             outcome = handshake => outcome,
@@ -65,32 +80,44 @@ impl Server {
             () = self.shutdown.wait() => return,
         };
         match outcome {
-            Ok(Ok((stream, client))) => self.talk(stream, client).await,
+            Ok(Ok((stream, certificate))) => self.talk(stream, Peer { certificate, caller }).await,
             Ok(Err(error)) => tracing::debug!(why = ?reason(&error), "a handshake failed"),
             Err(_) => tracing::debug!("a handshake took too long"),
         }
     }
 
-    async fn talk<S>(&self, stream: S, client: Option<Arc<ClientCertificate>>)
+    async fn talk<S>(&self, stream: S, peer: Peer)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let pulse = Pulse::new();
         let service = service_fn(|mut request: Request<Incoming>| {
-            if let Some(client) = &client {
-                request.extensions_mut().insert(Arc::clone(client));
+            if let Some(certificate) = &peer.certificate {
+                request.extensions_mut().insert(Arc::clone(certificate));
+            }
+            if let Some(caller) = peer.caller {
+                request.extensions_mut().insert(caller);
             }
             self.answer(request, &pulse)
         });
         let mut connection = pin!(self.http.serve_connection(TokioIo::new(stream), service));
         let mut first_request = pin!(sleep(self.limits.header_timeout));
+        let mut in_the_way = pin!(self.in_the_way(&pulse));
         let (mut waiting, mut draining, mut closing) = (true, false, false);
+        let mut makes_room = false;
         loop {
             tokio::select! {
                 // Errors of a connection are the peer's affair: it left, or it does not speak HTTP.
                 _ = connection.as_mut() => return,
                 () = self.shutdown.wait(), if !draining => {
                     draining = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = in_the_way.as_mut(), if !makes_room && !draining => {
+                    if !pulse.has_asked() {
+                        return;
+                    }
+                    makes_room = true;
                     connection.as_mut().graceful_shutdown();
                 }
                 () = first_request.as_mut(), if waiting => {
@@ -109,6 +136,17 @@ impl Server {
                     }
                 }
             }
+        }
+    }
+
+    /// Returns when others cannot connect and nothing happens here.
+    async fn in_the_way(&self, pulse: &Pulse) {
+        loop {
+            self.gauge.until_stalled().await;
+            if pulse.is_idle_for(CROWDED_IDLE) {
+                return;
+            }
+            sleep(CROWDED_IDLE).await;
         }
     }
 
@@ -149,6 +187,8 @@ where
     }
 }
 
+/// How long a connection on which nothing happens is kept while others cannot connect.
+const CROWDED_IDLE: Duration = Duration::from_secs(1);
 const HTTP1_BUFFER: usize = 128 * 1024;
 const MAX_HEADERS: usize = 64;
 const HTTP2_HEADERS: u32 = 32 * 1024;

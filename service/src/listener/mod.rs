@@ -5,11 +5,14 @@
 //! descriptors run out, and a drain that finishes what was begun. HTTP/1.1 and HTTP/2 with prior
 //! knowledge share the port; inside TLS the two sides agree on one of them.
 //!
-//! The address of whoever connects is dropped in the line that accepts: no handler and no log ever sees it.
+//! The address of whoever connects is dropped where it is accepted: no handler and no log ever sees it. A server that limits
+//! what one client may ask sees a [`Caller`] in its place.
 
 mod accept;
+mod callers;
 mod connection;
 mod farewell;
+mod gauge;
 mod pace;
 mod pulse;
 
@@ -21,7 +24,9 @@ use axum::Router;
 use thiserror::Error;
 use tokio::net::{TcpListener, ToSocketAddrs};
 
+pub use self::callers::{Caller, Callers};
 use self::connection::Server;
+pub use self::gauge::Gauge;
 pub use self::pace::{BodyPace, TooSlow, is_too_slow};
 use crate::shutdown::Shutdown;
 use crate::tls::{Acceptor, RELOAD_INTERVAL};
@@ -100,11 +105,32 @@ pub async fn serve_over(
     limits: Limits,
     shutdown: Shutdown,
 ) -> Drained {
-    if let Some(tls) = &tls {
-        tls.watch(RELOAD_INTERVAL);
+    let listening = Listening { tls, router, limits, callers: None, gauge: Gauge::default() };
+    listening.serve(listener, shutdown).await
+}
+
+/// A listener that also tells callers apart, or is watched.
+pub struct Listening {
+    /// Who the server is; without it, it speaks plain HTTP.
+    pub tls: Option<Acceptor>,
+    /// What is answered.
+    pub router: Router,
+    /// What is allowed.
+    pub limits: Limits,
+    /// With it, a request carries a [`Caller`] as an extension.
+    pub callers: Option<Callers>,
+    /// Sees whether connections are being accepted.
+    pub gauge: Gauge,
+}
+
+impl Listening {
+    /// Serves until `shutdown`, then finishes the requests that were begun.
+    pub async fn serve(self, listener: TcpListener, shutdown: Shutdown) -> Drained {
+        if let Some(tls) = &self.tls {
+            tls.watch(RELOAD_INTERVAL);
+        }
+        accept::serve(listener, Server::new(self, shutdown)).await
     }
-    let server = Server::new(tls, router, limits, shutdown);
-    accept::serve(listener, server).await
 }
 
 fn explain(error: &io::Error) -> String {

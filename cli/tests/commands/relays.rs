@@ -1,0 +1,259 @@
+//! Relays as processes: what signals do, and what strangers can do to them.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{JoinHandle, spawn};
+use std::time::{Duration, Instant};
+
+use crate::world::{Folder, free_port};
+
+/// A gateway of HTTP/1.1 that answers every request with 1,024 bytes.
+struct Gateway {
+    port: u16,
+    seen: Arc<AtomicUsize>,
+    heads: Arc<Mutex<Vec<String>>>,
+}
+
+impl Gateway {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+        let port = listener.local_addr().expect("it is bound").port();
+        let (seen, heads) = (Arc::<AtomicUsize>::default(), Arc::<Mutex<Vec<String>>>::default());
+        let (count, log) = (Arc::clone(&seen), Arc::clone(&heads));
+        spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (count, log) = (Arc::clone(&count), Arc::clone(&log));
+                spawn(move || answer(stream, &count, &log));
+            }
+        });
+        Self { port, seen, heads }
+    }
+
+    fn seen(&self) -> usize {
+        self.seen.load(Ordering::SeqCst)
+    }
+}
+
+fn answer(mut stream: TcpStream, seen: &AtomicUsize, heads: &Mutex<Vec<String>>) {
+    while let Some((head, _)) = read_message(&mut stream) {
+        heads.lock().expect("nobody panics").push(head);
+        seen.fetch_add(1, Ordering::SeqCst);
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: message/ohttp-res\r\ncontent-length: 1024\r\n\r\n";
+        if stream.write_all(&[head.as_bytes(), &[7; 1024]].concat()).is_err() {
+            return;
+        }
+    }
+}
+
+/// The head and the body of a message with a length.
+fn read_message(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).ok()?;
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    stream.read_exact(&mut body).ok()?;
+    Some((head, body))
+}
+
+/// Sends one sealed block and returns the status and the head of the answer.
+fn send(port: u16) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
+    let head = "POST / HTTP/1.1\r\nhost: x\r\ncontent-type: message/ohttp-req\r\ncontent-length: 512\r\n\r\n";
+    stream.write_all(&[head.as_bytes(), &[5; 512]].concat()).ok()?;
+    status(&mut stream)
+}
+
+fn get(stream: &mut TcpStream, path: &str) -> Option<(u16, String)> {
+    stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").ok()?;
+    let (head, body) = read_message(stream)?;
+    let status = head.split_whitespace().nth(1)?.parse().ok()?;
+    Some((status, String::from_utf8_lossy(&body).into_owned()))
+}
+
+fn status(stream: &mut TcpStream) -> Option<(u16, String)> {
+    let (head, _) = read_message(stream)?;
+    Some((head.split_whitespace().nth(1)?.parse().ok()?, head))
+}
+
+fn config(port: u16, gateway: &Gateway, further: &str) -> String {
+    format!(
+        "role = \"relay\"\nlisten = \"127.0.0.1:{port}\"\ngateway_url = \"http://127.0.0.1:{}/\"\n\
+         gateway_protocol = \"h1\"\n{further}",
+        gateway.port
+    )
+}
+
+fn several(port: u16, many: usize) -> Vec<JoinHandle<Option<(u16, String)>>> {
+    (0..many).map(|_| spawn(move || send(port))).collect()
+}
+
+fn until(what: &str, mut is: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !is() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn ok(answers: Vec<JoinHandle<Option<(u16, String)>>>) {
+    for answer in answers {
+        let answer = answer.join().expect("no panic").expect("an answer");
+        assert_eq!(answer.0, 200, "{}", answer.1);
+    }
+}
+
+#[test]
+fn a_relay_that_is_told_to_stop_sends_off_its_pool_first() {
+    let (folder, gateway, port, admin) = (Folder::new(), Gateway::start(), free_port(), free_port());
+    let further = format!("admin_listen = \"127.0.0.1:{admin}\"\n[mixing]\nrequests = 50\nwait = \"12s\"\n");
+    folder.write("relay.toml", &config(port, &gateway, &further));
+    let server = folder.serve("relay");
+    let clients = several(port, 5);
+    let figures = || get(&mut TcpStream::connect(("127.0.0.1", admin)).ok()?, "/metrics");
+    until("five wait", || figures().is_some_and(|(_, text)| text.contains("\nmica_relay_waiting 5\n")));
+    assert_eq!(gateway.seen(), 0);
+    let since = Instant::now();
+    assert_eq!(server.terminate(), Some(0));
+    ok(clients);
+    assert_eq!(gateway.seen(), 5);
+    assert!(since.elapsed() < Duration::from_secs(10), "nobody waited for the time to pass");
+    assert!(folder.read("relay.log").contains("requests are mixed"), "it is announced");
+}
+
+#[test]
+fn a_changed_file_is_taken_up_at_sighup_and_nobody_is_dropped() {
+    let (folder, gateway, port) = (Folder::new(), Gateway::start(), free_port());
+    folder.write("relay.toml", &config(port, &gateway, "[mixing]\nrequests = 50\nwait = \"12s\"\n"));
+    let server = folder.serve("relay");
+    let clients = several(port, 3);
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(gateway.seen(), 0);
+
+    folder.write("relay.toml", &config(free_port(), &gateway, ""));
+    server.hang_up();
+    until("the refusal is logged", || folder.read("relay.log").contains("`listen` cannot change while"));
+    folder.write("relay.toml", &config(port, &gateway, "[mixing]\nrequests = 1\n"));
+    server.hang_up();
+    until("the refusal is logged", || folder.read("relay.log").contains("mixing.requests: a pool holds"));
+    assert_eq!(gateway.seen(), 0, "the old file is in force");
+
+    let limited = "[rate_limit]\nrequests = 2\nper = \"1h\"\n";
+    folder.write("relay.toml", &config(port, &gateway, limited));
+    server.hang_up();
+    ok(clients);
+    until("it is in force", || folder.read("relay.log").contains("read again and is in force"));
+    ok(several(port, 2));
+    let (status, head) = send(port).expect("an answer");
+    assert!(status == 429 && head.contains("\r\nretry-after: 1800\r\n"), "{head}");
+    assert_eq!(server.terminate(), Some(0));
+}
+
+#[test]
+fn a_relay_without_file_descriptors_is_not_ready_and_recovers() {
+    let (folder, gateway, port) = (Folder::new(), Gateway::start(), free_port());
+    folder.write("relay.toml", &config(port, &gateway, ""));
+    let server = folder.serve_with_descriptors("relay", 40);
+    let mut known = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    assert_eq!(get(&mut known, "/ready").expect("an answer").0, 200);
+    // Whoever holds what was begun is given up for its pace, and only after a while.
+    let head =
+        "POST / HTTP/1.1\r\nhost: x\r\ncontent-type: message/ohttp-req\r\ncontent-length: 9999\r\n\r\n";
+    let mut holders = Vec::new();
+    for _ in 0..80 {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the queue of the system takes it");
+        stream.write_all(head.as_bytes()).expect("the queue of the system takes it");
+        holders.push(stream);
+    }
+    until("it notices", || folder.read("relay.log").contains("cannot accept connections for a moment"));
+    // The own connection stays open only if it asks: silent ones make room.
+    until("it says so", || get(&mut known, "/ready").is_some_and(|(status, _)| status == 503));
+    drop(holders);
+    until("it serves again", || send(port).is_some_and(|(status, _)| status == 200));
+    let mut new = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    until("it is ready again", || get(&mut new, "/ready").is_some_and(|(status, _)| status == 200));
+    assert_eq!(server.terminate(), Some(0));
+}
+
+#[test]
+fn hostile_connections_cost_little_memory_and_honest_clients_are_served() {
+    let (folder, gateway, port) = (Folder::new(), Gateway::start(), free_port());
+    folder.write(
+        "relay.toml",
+        &config(port, &gateway, "max_connections = 300\nmax_buffered_bytes = 4194304\n"),
+    );
+    let server = folder.serve("relay");
+    assert_eq!(send(port).expect("an answer").0, 200);
+    let before = server.resident_kib();
+    let mut hostile = Vec::new();
+    let open = "POST / HTTP/1.1\r\nhost: x\r\ncontent-type: message/ohttp-req\r\n";
+    let huge = format!("{open}x: {}", "a".repeat(100_000));
+    let body = format!("{open}content-length: 4000000\r\n\r\n{}", "b".repeat(50_000));
+    for kind in [open, "P", "", &huge, &body, "GET / HTTP/1.1\r\n"] {
+        for _ in 0..100 {
+            let mut stream =
+                TcpStream::connect(("127.0.0.1", port)).expect("the queue of the system takes it");
+            stream.set_write_timeout(Some(Duration::from_millis(200))).expect("a timeout");
+            drop(stream.write_all(kind.as_bytes()));
+            hostile.push(stream);
+        }
+    }
+    // One byte now and then keeps none of them.
+    let dripping = spawn(move || {
+        for _ in 0..40 {
+            std::thread::sleep(Duration::from_millis(250));
+            for stream in &mut hostile {
+                drop(stream.write_all(b"c"));
+            }
+        }
+    });
+    let mut most = 0;
+    for _ in 0..10 {
+        let (status, head) = send(port).expect("an honest client is answered");
+        assert!(status == 200 || status == 503, "{head}");
+        most = server.resident_kib().max(most);
+    }
+    dripping.join().expect("no panic");
+    until("an honest client is served", || send(port).is_some_and(|(status, _)| status == 200));
+    let grown = most.saturating_sub(before);
+    // 300 connections of at most 128 KiB, and 4 MiB of bodies.
+    assert!(grown < 64 << 10, "{grown} KiB more than before");
+    let heads = gateway.heads.lock().expect("nobody panics");
+    // The request line, three fields, and an empty line.
+    assert!(heads.iter().all(|head| head.lines().count() == 5), "{heads:?}");
+    assert_eq!(server.terminate(), Some(0));
+}
+
+#[test]
+fn what_a_relay_cannot_do_is_said_at_the_key() {
+    let (folder, gateway) = (Folder::new(), Gateway::start());
+    for (further, place, what) in [
+        ("[mixing]\nrequests = 4\nwait = \"30s\"\n", "relay.toml:7:8: C003: ", "shorter than `timeout`"),
+        ("rate_limit = { requests = 1, per = \"2d\" }\n", "relay.toml:5:36: C003: ", "up to a day"),
+        ("gateway_token_file = \"none\"\n", "relay.toml:5:22: C003: ", "cannot read the secret"),
+        (
+            "operator = \"A\"\ngateway_operator = \"a\"\n",
+            "relay.toml:6:20: C003: ",
+            "who would know who sent what",
+        ),
+        ("admin_listen = \"0.0.0.0:1\"\n", "relay.toml:5:16: C003: ", "without TLS or without a token"),
+        (
+            "admin_listen = \"127.0.0.1:1\"\nadmin_token_sha256 = \"00\"\n",
+            "relay.toml:6:22: C003: ",
+            "not the hash",
+        ),
+    ] {
+        folder.write("relay.toml", &config(1, &gateway, further));
+        let ran = folder.mica(&["config", "check", "relay.toml"]);
+        let said = ran.one_line(3);
+        assert!(said.starts_with(place) && said.contains(what), "{said}");
+    }
+}
