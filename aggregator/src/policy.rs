@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use mica_diagnostic::{Diagnostic, Severity};
 use mica_dp::accountant::Span;
-use mica_dp::{ChargedBudget, Policy, PolicyRef};
+use mica_dp::{Budget, ChargedBudget, LedgerEntry, Policy, PolicyRef};
 use mica_service::store::{Store, StoreError, Tx};
 use thiserror::Error;
 
@@ -47,9 +47,28 @@ pub enum PolicyError {
     /// What was promised or spent before does not allow it.
     #[error("{}", lines(.0))]
     Refused(Vec<Diagnostic>),
+    /// What was charged before cannot be compared with this version: each budget with the reason.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Unread(Vec<Unread>),
     /// Tasks would not be served any more: each with the reason.
     #[error("under this policy {} could not be served any more: {}", count(.0), .0.join("; "))]
     Unserved(Vec<String>),
+}
+
+/// A budget whose newest charge names a policy that cannot be read here any more: nobody can tell whether another version
+/// reads the budget as it was charged.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "E052: budget \"{budget}\" was charged under policy {policy} v{version}, and {why}: it cannot be told whether this \
+     version changes what its charges mean; start once with the file of policy {policy} v{version} whose sha256 is \
+     {sha256}, or restore the database from a copy that has it (`mica budget verify` tells which entries name it)"
+)]
+pub struct Unread {
+    budget: String,
+    policy: String,
+    version: u32,
+    sha256: String,
+    why: &'static str,
 }
 
 fn lines(findings: &[Diagnostic]) -> String {
@@ -65,12 +84,13 @@ pub(crate) async fn admit(store: &Store, policy: &Policy, now: u64) -> Result<()
     let findings = store
         .tx("admit_policy", move |mut tx| async move {
             let findings = findings(&mut tx, policy, now).await?;
-            if !findings.iter().any(is_error) {
+            if findings.as_ref().is_ok_and(|findings| !findings.iter().any(is_error)) {
                 policies::insert(&mut tx, &row(policy, now)).await?;
             }
             Ok((tx, findings))
         })
         .await?;
+    let findings = findings.map_err(PolicyError::Unread)?;
     if findings.iter().any(is_error) {
         return Err(PolicyError::Refused(findings.into_iter().filter(is_error).collect()));
     }
@@ -88,31 +108,70 @@ fn is_error(finding: &Diagnostic) -> bool {
 }
 
 /// What was loaded or spent before that stands against this version, or should be known of it.
-async fn findings(tx: &mut Tx, policy: &Policy, now: u64) -> Result<Vec<Diagnostic>, StoreError> {
+async fn findings(
+    tx: &mut Tx,
+    policy: &Policy,
+    now: u64,
+) -> Result<Result<Vec<Diagnostic>, Vec<Unread>>, StoreError> {
     let newest = policies::newest(tx, policy.id()).await?.map(|row| PolicyRef {
         id: row.policy_id,
         version: row.version,
         sha256: row.sha256,
     });
     if let Some(finding) = newest.and_then(|newest| policy.check_version(&newest)) {
-        return Ok(vec![finding]);
+        return Ok(Ok(vec![finding]));
     }
-    Ok([policy.check_history(&charged(tx, now).await?), policy.check_time(now)].concat())
+    let charged = charged(tx, policy, now).await?;
+    Ok(charged.map(|charged| [policy.check_history(&charged), policy.check_time(now)].concat()))
 }
 
-/// Every budget with charges, as the policy had it that its newest charge names.
-async fn charged(tx: &mut Tx, now: u64) -> Result<Vec<ChargedBudget>, StoreError> {
+/// Every budget with charges, as the policy had it that its newest charge names; or those of which nobody can say.
+async fn charged(
+    tx: &mut Tx,
+    policy: &Policy,
+    now: u64,
+) -> Result<Result<Vec<ChargedBudget>, Vec<Unread>>, StoreError> {
     let moment = Span::of_reports(now, now.saturating_add(1)).unwrap_or(Span::ALL);
-    let mut charged = Vec::new();
+    let (mut charged, mut unread) = (Vec::new(), Vec::new());
     for entry in ledger::newest_by_budget(tx).await? {
-        let PolicyRef { id, version, .. } = &entry.policy;
-        let Some(kept) = policies::by_version(tx, id, *version).await? else { continue };
-        let Ok(then) = Policy::parse(&format!("policy {id} v{version}"), &kept.text) else { continue };
-        let Some(budget) = then.budget(&entry.budget_id) else { continue };
+        let kept = policies::by_version(tx, &entry.policy.id, entry.policy.version).await?;
+        let budget = match as_charged(&entry, kept.as_ref(), policy) {
+            Ok(budget) => budget,
+            Err(why) => {
+                let PolicyRef { id, version, sha256 } = entry.policy;
+                let sha256 = hex::encode(sha256);
+                unread.push(Unread { budget: entry.budget_id, policy: id, version, sha256, why });
+                continue;
+            }
+        };
         let uses = ledger_uses::of_budget(tx, &entry.budget_id, Span::ALL.from()).await?;
-        charged.push(ChargedBudget::new(budget, entry.account().fullest(&uses, moment).spent));
+        charged.push(ChargedBudget::new(&budget, entry.account().fullest(&uses, moment).spent));
     }
-    Ok(charged)
+    Ok(if unread.is_empty() { Ok(charged) } else { Err(unread) })
+}
+
+/// The budget as the policy has it that the entry names. `policy` is the one to be taken: it may be the one that is missed.
+fn as_charged(
+    entry: &LedgerEntry,
+    kept: Option<&PolicyRow>,
+    policy: &Policy,
+) -> Result<Budget, &'static str> {
+    let named = &entry.policy;
+    let text = match kept {
+        Some(kept) if kept.sha256 == named.sha256 => &kept.text,
+        Some(_) => return Err("its text that is kept is another"),
+        None if (policy.id(), policy.version(), policy.sha256())
+            == (named.id.as_str(), named.version, named.sha256) =>
+        {
+            policy.text()
+        }
+        None => return Err("its text is not kept"),
+    };
+    let then = Policy::parse("kept", text).map_err(|_| "its text that is kept is no policy")?;
+    if then.sha256() != named.sha256 {
+        return Err("its text that is kept was changed");
+    }
+    then.budget(&entry.budget_id).cloned().ok_or("its text that is kept has no such budget")
 }
 
 fn row(policy: &Policy, now: u64) -> PolicyRow {

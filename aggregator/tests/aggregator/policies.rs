@@ -149,6 +149,50 @@ async fn a_version_that_reads_a_budget_otherwise_is_refused_and_one_that_lowers_
     }
 }
 
+/// What a budget was charged for cannot be looked up any more, so nobody can say whether a version keeps its meaning.
+#[tokio::test]
+async fn a_version_is_refused_while_the_text_that_a_budget_was_charged_under_is_missing_or_another() {
+    for database in databases().await {
+        let task = TestTask::noised();
+        let server = Server::helper(&task, &database).await;
+        let leader = ScriptedLeader::of(&task, &server);
+        let reports = leader.reports(&[1, 2]);
+        leader.aggregate(&reports).await;
+        let reply = leader.post_share(share_request(now(), 1, &ids(&reports)).encoded()).await;
+        assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
+        let second = version(&task, 2, SAME);
+        let cases = [
+            ("UPDATE policies SET text = text || '#'", "its text that is kept was changed"),
+            ("DELETE FROM policies", "its text is not kept"),
+        ];
+        for (change, why) in cases {
+            execute(&server, change).await;
+            let error = server.reload.adopt(parse(&second)).await.expect_err("it is refused");
+            assert!(matches!(&error, PolicyError::Unread(budgets) if budgets.len() == 1), "{error}");
+            let said = format!(
+                "E052: budget \"demo-lifetime\" was charged under policy demo v1, and {why}: it cannot be told"
+            );
+            assert!(error.to_string().starts_with(&said), "{error}");
+            let advice = "start once with the file of policy demo v1 whose sha256 is ";
+            assert!(error.to_string().contains(advice), "{error}");
+            let other = TestTask { policy: second.clone(), ..task.clone() };
+            assert_eq!(Server::refusal(&other, &database).await, error.to_string(), "at a start as well");
+        }
+        server.kill();
+        // As the message says: the old file once, and then the new one.
+        let server = Server::helper(&task, &database).await;
+        server.reload.adopt(parse(&second)).await.expect("the text is kept again");
+    }
+}
+
+async fn execute(server: &Server, statement: &'static str) {
+    let changed = server.store.tx("change", move |mut tx| async move {
+        sqlx::query(statement).execute(tx.connection()).await?;
+        Ok((tx, ()))
+    });
+    changed.await.expect("the database answers");
+}
+
 /// A policy of a later day releases nothing before it.
 #[tokio::test]
 async fn a_policy_that_holds_from_a_later_day_on_releases_nothing_before() {
