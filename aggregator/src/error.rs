@@ -102,8 +102,14 @@ impl Abort {
     /// The problem type if it is one that this program knows. What a peer has made up may say anything, also what no log
     /// may hold.
     pub fn known_type(&self) -> &'static str {
-        let ours =
-            [BUDGET_EXHAUSTED, FIELD_OVERFLOW, EXCEPTION_EXPIRED, POLICY_NOT_IN_FORCE, LEDGER_SET_BACK];
+        let ours = [
+            BUDGET_EXHAUSTED,
+            FIELD_OVERFLOW,
+            EXCEPTION_EXPIRED,
+            POLICY_NOT_IN_FORCE,
+            LEDGER_SET_BACK,
+            STATEMENT_MISMATCH,
+        ];
         Problem::from_urn(&self.0.type_)
             .map(Problem::urn)
             .or_else(|| ours.into_iter().find(|ours| *ours == self.0.type_))
@@ -428,6 +434,22 @@ mod tests {
         let known = |text| Abort::from_json(text).expect("a problem document").known_type();
         assert_eq!(known(r#"{"type":"report AAECAwQFBgcICQoLDA0ODw","status":400}"#), "another problem");
         assert_eq!(known(r#"{"type":"urn:x-mica:problem:anything","status":403}"#), "another problem");
-        assert_eq!(known(r#"{"type":"urn:x-mica:problem:budget-exhausted","status":403}"#), BUDGET_EXHAUSTED);
+    }
+
+    #[test]
+    fn every_refusal_that_a_helper_has_for_a_share_goes_by_its_name() {
+        let refusals = [
+            BUDGET_EXHAUSTED,
+            FIELD_OVERFLOW,
+            EXCEPTION_EXPIRED,
+            POLICY_NOT_IN_FORCE,
+            LEDGER_SET_BACK,
+            STATEMENT_MISMATCH,
+            Problem::BatchMismatch.urn(),
+        ];
+        for name in refusals {
+            let said = Abort::named(name, "no", StatusCode::FORBIDDEN, "no".to_owned()).to_json();
+            assert_eq!(Abort::from_json(&said).expect("a problem document").known_type(), name);
+        }
     }
 }
