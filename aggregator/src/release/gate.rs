@@ -186,12 +186,17 @@ async fn charge_budgets(
         ledger_uses::add(tx, usage).await?;
         ledger::append(tx, entry).await?;
     }
-    for Warned { budget_id, window, spent, limit } in charged.warned() {
-        let (spent, limit) = (format_units(*spent), format_units(*limit));
-        tracing::warn!(budget = budget_id, %window, spent, limit, "a budget is spent as far as its warn_at");
+    for warned in charged.warned().to_vec() {
+        // Not before it is true, and not again for every attempt of the transaction.
+        tx.after_commit(move || warn(&warned));
     }
     let stored = ledger::entries_of(tx, &batch.key()).await?;
     charged.recorded(&stored).map_err(ReleaseError::fault)
+}
+
+fn warn(Warned { budget_id, window, spent, limit }: &Warned) {
+    let (spent, limit) = (format_units(*spent), format_units(*limit));
+    tracing::warn!(budget = budget_id, %window, spent, limit, "a budget is spent as far as its warn_at");
 }
 
 /// What becomes of charges, and how far their ledger had come.

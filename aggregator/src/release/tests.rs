@@ -1,6 +1,7 @@
 //! The gate as the leader passes it: reserve, then commit or refund.
 
 mod honesty;
+mod warnings;
 
 use std::sync::Arc;
 
@@ -38,7 +39,9 @@ pub(crate) fn task() -> Arc<Task> {
 
 /// The leader's file of a task with noise, and its policy.
 fn file_of() -> (TaskFile, Policy) {
-    let policy = Policy::parse("policy.toml", &Policy::for_demo("t", &VDAF, 2, "1/10")).expect("a policy");
+    let text =
+        Policy::for_demo("t", &VDAF, 2, "1/10").replacen("on_exhausted", "warn_at = 0.1\non_exhausted", 1);
+    let policy = Policy::parse("policy.toml", &text).expect("a policy");
     let facts = TaskFacts::new("t", &VDAF, 2);
     let Ok(Decision::Release(plan)) = policy.release_for(&facts) else { panic!("it releases with noise") };
     let task_info = plan.statement().task_info("t").expect("a short label");

@@ -16,6 +16,7 @@ pub struct Tx {
     dialect: Dialect,
     abandoned: bool,
     wakes: Vec<String>,
+    after: Vec<Box<dyn FnOnce() + Send>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -111,7 +112,7 @@ impl Store {
             Access::Read => (&self.readers, self.dialect.begin_reading()),
         };
         let inner = pool.begin_with(begin).await?;
-        Ok(Tx { inner, dialect: self.dialect, abandoned: false, wakes: Vec::new() })
+        Ok(Tx { inner, dialect: self.dialect, abandoned: false, wakes: Vec::new(), after: Vec::new() })
     }
 
     #[cfg_attr(not(feature = "testing"), expect(unused_variables, reason = "only a test watches by name"))]
@@ -131,6 +132,9 @@ impl Store {
         }
         for name in &tx.wakes {
             self.wake.notify(name);
+        }
+        for act in tx.after {
+            act();
         }
         Ok(())
     }
@@ -161,6 +165,12 @@ impl Tx {
     /// Wakes the sleepers of `name` once this transaction is committed.
     pub fn wake(&mut self, name: impl Into<String>) {
         self.wakes.push(name.into());
+    }
+
+    /// Does something brief once this transaction is committed, such as telling of it; never, if it is not. An attempt
+    /// that failed and is made again has done nothing.
+    pub fn after_commit(&mut self, act: impl FnOnce() + Send + 'static) {
+        self.after.push(Box::new(act));
     }
 
     /// Has this transaction rolled back in the end, although its body succeeds with a value: for a

@@ -1,5 +1,7 @@
 //! Transactions that do not reach their end.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mica_service::store::{Dialect, Store, StoreError};
@@ -35,6 +37,36 @@ async fn a_transaction_that_dies_leaves_no_trace() {
         assert!(dying.await.unwrap_err().is_cancelled());
         assert_eq!(available(&store, id).await, 5, "{}", database.kind);
         assert!(spend(&store, id, 1).await.unwrap(), "{}: the writer is free again", database.kind);
+    }
+}
+
+#[tokio::test]
+async fn what_is_left_until_after_the_commit_happens_once_and_only_then() {
+    for database in databases().await {
+        let store = database.open(&MIGRATIONS).await.unwrap();
+        let told = Arc::new(AtomicU64::new(0));
+        let attempts = AtomicU64::new(0);
+        let (tell, tried) = (&told, &attempts);
+        let committed = store.tx("tells", move |mut tx| async move {
+            let told = Arc::clone(tell);
+            tx.after_commit(move || {
+                told.fetch_add(1, Ordering::SeqCst);
+            });
+            assert_eq!(tell.load(Ordering::SeqCst), 0, "nothing is committed yet");
+            if tried.fetch_add(1, Ordering::SeqCst) == 0 { Err(StoreError::Contended) } else { Ok((tx, ())) }
+        });
+        committed.await.unwrap();
+        assert_eq!((attempts.into_inner(), told.load(Ordering::SeqCst)), (2, 1), "{}", database.kind);
+        let abandoned = store.tx("abandons", move |mut tx| async move {
+            let told = Arc::clone(tell);
+            tx.after_commit(move || {
+                told.fetch_add(1, Ordering::SeqCst);
+            });
+            tx.abandon();
+            Ok((tx, ()))
+        });
+        abandoned.await.unwrap();
+        assert_eq!(told.load(Ordering::SeqCst), 1, "{}", database.kind);
     }
 }
 
