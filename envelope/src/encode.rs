@@ -34,11 +34,21 @@ pub fn encode_response_padded(
     overhead: usize,
     least: usize,
 ) -> Result<Vec<u8>, SealError> {
+    pad(encode_response(response)?, overhead, least)
+}
+
+/// Writes a response without padding: the form in which an answer is kept until it is sealed again.
+pub fn encode_response(response: &InnerResponse) -> Result<Vec<u8>, Invalid> {
     let mut out = Vec::with_capacity(capacity(&response.headers, response.body.len()));
     write_varint(KNOWN_LENGTH_RESPONSE, &mut out);
     write_varint(u64::from(validate::status(response.status.into())?), &mut out);
     write_sections(&response.headers, &response.body, &mut out)?;
-    pad(out, overhead, least)
+    Ok(out)
+}
+
+/// Pads what [`encode_response`] wrote, as [`encode_response_padded`] does.
+pub fn pad_response(encoded: &[u8], overhead: usize, least: usize) -> Result<Vec<u8>, SealError> {
+    pad(encoded.to_vec(), overhead, least)
 }
 
 const KNOWN_LENGTH_REQUEST: u64 = 0;
@@ -69,6 +79,7 @@ fn write_sections(headers: &[(String, Vec<u8>)], body: &[u8], out: &mut Vec<u8>)
 fn pad(mut out: Vec<u8>, overhead: usize, least: usize) -> Result<Vec<u8>, SealError> {
     let natural = out.len().saturating_add(overhead).max(least);
     let padded = padded_length(natural).ok_or(SealError::TooLarge)?;
+    out.reserve_exact((padded - overhead).saturating_sub(out.len()));
     out.resize(padded - overhead, 0);
     Ok(out)
 }

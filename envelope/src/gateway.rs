@@ -41,6 +41,11 @@ pub struct Opened {
 pub struct EncDigest([u8; 16]);
 
 impl EncDigest {
+    /// A digest that was kept.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
     /// The digest.
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0

@@ -22,7 +22,7 @@ mod validate;
 
 pub use client::{ClientEnvelope, Opener};
 pub use decode::{Decoded, decode_request, decode_response};
-pub use encode::{encode_request_padded, encode_response_padded};
+pub use encode::{encode_request_padded, encode_response, encode_response_padded, pad_response};
 pub use error::{Invalid, KeyConfigError, OpenError, SealError};
 pub use gateway::{EncDigest, GatewayKey, GatewayKeys, Ikm, Opened, Sealer, Unwrap};
 pub use key_config::{Kem, KeyConfigList, NoKem};

@@ -14,6 +14,8 @@ pub const OHTTP_CHUNKED_RESPONSE: &str = "message/ohttp-chunked-res";
 pub const PROBLEM_JSON: &str = "application/problem+json";
 /// Problem type of a request that was sealed to a key the gateway does not use (RFC 9458 5.3).
 pub const PROBLEM_OHTTP_KEY: &str = "https://iana.org/assignments/http-problem-types#ohttp-key";
+/// Problem type of a request whose date is too far from the gateway's (RFC 9458 6.5.2).
+pub const PROBLEM_DATE: &str = "https://iana.org/assignments/http-problem-types#date";
 
 /// Whether a content-type value names exactly `media`: no parameters, upper and lower case alike.
 ///

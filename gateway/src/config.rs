@@ -16,7 +16,7 @@ use crate::keys::Schedule;
 pub struct Config {
     /// Address to listen on, such as `127.0.0.1:8081`.
     pub listen: String,
-    /// The gateway's own database, `sqlite:PATH` or `postgres://..`. It holds the keys.
+    /// The gateway's own database, `sqlite:PATH` or `postgres://..`. It holds the keys, and for a while the answers.
     pub database: String,
     /// Where inner requests may go. Whatever is not in this table is refused inside the envelope.
     #[serde(default)]
@@ -61,6 +61,10 @@ pub struct Config {
     /// What to do with requests that were not padded to one of the shared sizes.
     #[serde(default)]
     pub padding: Padding,
+    /// Sealed answers leave at the next multiple of this time, so that how long one took says less of what it is. Zero:
+    /// at once.
+    #[serde(default, deserialize_with = "duration")]
+    pub answer_grid: Duration,
     /// How answers are remembered for requests that are sent again.
     #[serde(default)]
     pub replay: ReplayConfig,
@@ -128,9 +132,29 @@ pub struct ReplayConfig {
     /// default allows 500 a second for ever, and a busier gateway needs more.
     #[serde(default = "half_a_million")]
     pub max_requests: usize,
-    /// Most bytes of answers remembered in one window. Beyond, a request sent again is told 409.
+    /// Most bytes of answers remembered in one window. When there are more, new requests are told 503 as well.
     #[serde(default = "half_a_hundred_mebibytes")]
     pub max_bytes: usize,
+    /// What to do with the date that a request may carry inside.
+    #[serde(default)]
+    pub dates: Dates,
+    /// How far such a date may be from the gateway's own time. At most half of `window`: then no request whose date
+    /// does can be older than the memory.
+    #[serde(default = "five_minutes", deserialize_with = "duration")]
+    pub date_window: Duration,
+}
+
+/// What to do with the `date` of an inner request (RFC 9458 6.5.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dates {
+    /// Nothing.
+    Off,
+    /// A date that is too far off is refused, inside the envelope, with the gateway's own. None is no fault.
+    #[default]
+    Check,
+    /// The same, and a request without one is refused too.
+    Require,
 }
 
 impl Default for ReplayConfig {
@@ -139,6 +163,8 @@ impl Default for ReplayConfig {
             window: quarter_of_an_hour(),
             max_requests: half_a_million(),
             max_bytes: half_a_hundred_mebibytes(),
+            dates: Dates::default(),
+            date_window: five_minutes(),
         }
     }
 }
@@ -187,6 +213,7 @@ impl Config {
             max_response_bytes: one_mebibyte(),
             min_response_bytes: one_kibibyte(),
             padding: Padding::default(),
+            answer_grid: Duration::ZERO,
             replay: ReplayConfig::default(),
         }
     }
@@ -219,6 +246,10 @@ fn twenty_seconds() -> Duration {
 
 fn quarter_of_an_hour() -> Duration {
     Duration::from_mins(15)
+}
+
+fn five_minutes() -> Duration {
+    Duration::from_mins(5)
 }
 
 fn half_a_million() -> usize {

@@ -18,9 +18,11 @@ pub enum Outcome {
     Key,
     /// Refused inside: not a message we accept.
     Invalid,
+    /// Refused inside: its date is too far from ours.
+    Date,
     /// Refused inside: not in the route table.
     NoRoute,
-    /// Refused inside: no memory left to remember the answer.
+    /// Told 503 inside: no memory left to remember the answer, or nobody knows yet what became of the same request.
     Full,
     /// Told 502 inside: the target gave no usable answer.
     BadTarget,
@@ -32,12 +34,13 @@ pub enum Outcome {
 
 impl Outcome {
     /// All outcomes.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Forwarded,
         Self::Again,
         Self::NotOpened,
         Self::Key,
         Self::Invalid,
+        Self::Date,
         Self::NoRoute,
         Self::Full,
         Self::BadTarget,
@@ -53,6 +56,7 @@ impl Outcome {
             Self::NotOpened => "not_opened",
             Self::Key => "key",
             Self::Invalid => "invalid",
+            Self::Date => "date",
             Self::NoRoute => "no_route",
             Self::Full => "full",
             Self::BadTarget => "bad_target",

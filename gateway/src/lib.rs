@@ -11,6 +11,7 @@
 mod config;
 mod counters;
 mod forward;
+mod grid;
 pub mod keys;
 mod media_type;
 mod problem;
@@ -36,7 +37,7 @@ use sqlx::migrate::Migrator;
 use thiserror::Error;
 use tokio::net::TcpListener;
 
-pub use config::{Config, Padding, Protocol, ReplayConfig, RouteConfig};
+pub use config::{Config, Dates, Padding, Protocol, ReplayConfig, RouteConfig};
 pub use counters::{Counters, Outcome};
 pub use route::RouteError;
 
@@ -51,6 +52,7 @@ pub struct Gateway {
     keys: Arc<keys::Keys>,
     tls: Option<Acceptor>,
     peers: Peers,
+    store: Store,
 }
 
 /// A gateway that cannot be built: one sentence with what to do.
@@ -68,6 +70,9 @@ pub enum BuildError {
     /// What the configuration says of keys makes no sense.
     #[error("{0}")]
     Keys(String),
+    /// The windows of the memory do not go together.
+    #[error("replay: date_window is more than half of window: an old request could outlive its answer")]
+    DateWindow,
 }
 
 /// What several roles in one process may share.
@@ -96,16 +101,22 @@ impl Gateway {
         let peers = Peers::load(&config.peer_tls, config.insecure_peers)?;
         let tls = config.tls.as_ref().map(Acceptor::load).transpose()?;
         let routes = route::RouteTable::build(&config.routes, &peers)?;
+        if config.replay.date_window.saturating_mul(2) > config.replay.window {
+            return Err(BuildError::DateWindow);
+        }
         let schedule = config.schedule().map_err(BuildError::Keys)?;
         let store = Store::open(&config.database, &MIGRATOR).await?;
-        let keys = keys::Keys::load(store, resources.clock.clone(), schedule).await?;
-        let keys = Arc::new(keys);
+        let clock = resources.clock;
+        let keys = Arc::new(keys::Keys::load(store.clone(), clock.clone(), schedule).await?);
+        let answers = replay::Answers::open(&store, &config.replay, clock.clone(), config.timeout).await?;
         let counters = Counters::default();
         let server = server::Server {
             keys: Arc::clone(&keys),
             routes,
             upstream: forward::Upstream::new(&config, &peers),
-            answers: replay::Answers::new(&config.replay, resources.clock),
+            dates: replay::DateRule::new(&config.replay, answers.promised_from(), clock),
+            answers,
+            grid: grid::Grid::new(config.answer_grid),
             compute: resources.compute,
             counters: counters.clone(),
             padding: config.padding,
@@ -120,6 +131,7 @@ impl Gateway {
             keys,
             tls,
             peers,
+            store,
         })
     }
 
@@ -154,6 +166,7 @@ impl Gateway {
         if let Err(error) = following.await {
             tracing::error!(%error, "the keys were not followed to the end");
         }
+        self.store.close().await;
         drained
     }
 }

@@ -49,9 +49,18 @@ impl Problem {
     /// In the table with less content.
     pub(crate) const INNER_TOO_LARGE: Self =
         Self::plain(413, "content too large", "the target takes less content");
-    /// No room to remember the answer.
-    pub(crate) const FULL: Self =
-        Self::plain(503, "service unavailable", "try again later under a fresh envelope");
+    /// No room to remember the answer, or nobody knows yet what became of the same request.
+    pub(crate) const LATER: Self =
+        Self::plain(503, "service unavailable", "try again after the time that retry-after names");
+    /// The date inside is too far from ours (RFC 9458 6.5.2).
+    pub(crate) const DATE: Self = Self {
+        status: 400,
+        kind: media::PROBLEM_DATE,
+        title: "date in the request is not acceptable",
+        detail: "try again under a fresh envelope, by the date of this answer",
+    };
+    /// No date inside although this gateway insists.
+    pub(crate) const NO_DATE: Self = Self { title: "no date in the request", ..Self::DATE };
     /// Answered before, and the answer is not kept.
     pub(crate) const ANSWERED_BEFORE: Self = Self::plain(
         409,
@@ -85,5 +94,12 @@ impl Problem {
             headers: vec![("content-type".to_owned(), media::PROBLEM_JSON.as_bytes().to_vec())],
             body: self.json().into(),
         }
+    }
+
+    /// The same with the seconds after which to try again.
+    pub(crate) fn inside_after(&self, seconds: u64) -> InnerResponse {
+        let mut answer = self.inside();
+        answer.headers.push(("retry-after".to_owned(), seconds.to_string().into_bytes()));
+        answer
     }
 }

@@ -11,9 +11,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
-use mica_envelope::{
-    EncDigest, InnerRequest, InnerResponse, Invalid, Opened, Sealer, encode_response_padded, media,
-};
+use mica_envelope::{EncDigest, InnerRequest, InnerResponse, Invalid, Opened, Sealer, media, pad_response};
 use mica_service::{
     compute::ComputePool,
     room::{Place, Refused, Room},
@@ -24,9 +22,10 @@ use crate::{
     config::Padding,
     counters::{Counters, Outcome},
     forward::Upstream,
+    grid::Grid,
     keys::Keys,
     problem::Problem,
-    replay::{Answers, Claim},
+    replay::{Answer, Answers, Claim, DateRule, encoded},
     route::{Matched, RouteTable},
 };
 
@@ -36,6 +35,8 @@ pub(crate) struct Server {
     pub(crate) routes: RouteTable,
     pub(crate) upstream: Upstream,
     pub(crate) answers: Answers,
+    pub(crate) dates: DateRule,
+    pub(crate) grid: Grid,
     pub(crate) compute: ComputePool,
     pub(crate) counters: Counters,
     pub(crate) padding: Padding,
@@ -110,12 +111,14 @@ impl Server {
         let Opened { request, padded, enc, sealer } = inside;
         let answer = match self.resolve(request, padded) {
             Ok(matched) => self.answer_once(enc, matched).await,
-            Err((problem, outcome)) => {
+            Err((refusal, outcome)) => {
                 self.counters.add(outcome);
-                Arc::new(problem.inside())
+                encoded(&refusal)
             }
         };
-        self.seal(sealer, &answer).await
+        let sealed = self.seal(sealer, &answer).await;
+        self.grid.wait().await;
+        sealed
     }
 
     /// What is sent on, if the request keeps the rules and is in the table.
@@ -123,49 +126,52 @@ impl Server {
         &self,
         request: Result<InnerRequest, Invalid>,
         padded: bool,
-    ) -> Result<Matched, (Problem, Outcome)> {
+    ) -> Result<Matched, (InnerResponse, Outcome)> {
         if !padded && self.padding != Padding::Off {
             self.counters.add(Outcome::Unpadded);
             if self.padding == Padding::Refuse {
-                return Err((Problem::NOT_PADDED, Outcome::Invalid));
+                return Err((Problem::NOT_PADDED.inside(), Outcome::Invalid));
             }
         }
-        let inner = request.map_err(|Invalid(rule)| (Problem::invalid(rule), Outcome::Invalid))?;
-        self.routes.resolve(inner).map_err(|problem| (problem, Outcome::NoRoute))
+        let invalid = |Invalid(rule)| (Problem::invalid(rule).inside(), Outcome::Invalid);
+        let inner = request.map_err(invalid)?;
+        if let Some(refusal) = self.dates.refusal(&inner) {
+            return Err((refusal, Outcome::Date));
+        }
+        self.routes.resolve(inner).map_err(|problem| (problem.inside(), Outcome::NoRoute))
     }
 
     /// The target's answer, from the target the first time and from memory after that.
-    async fn answer_once(&self, enc: EncDigest, matched: Matched) -> Arc<InnerResponse> {
-        match self.answers.claim(enc) {
-            Claim::Full => {
+    async fn answer_once(&self, enc: EncDigest, matched: Matched) -> Answer {
+        match self.answers.claim(enc).await {
+            Claim::Later(seconds) => {
                 self.counters.add(Outcome::Full);
-                Arc::new(Problem::FULL.inside())
+                encoded(&Problem::LATER.inside_after(seconds))
             }
-            Claim::Again(pending) => {
+            Claim::Again(answer) => {
                 self.counters.add(Outcome::Again);
-                pending.answer().await
+                answer
             }
             Claim::First(ticket) => {
                 let (answer, outcome) = self.upstream.send(matched).await;
                 self.counters.add(outcome);
-                let answer = Arc::new(answer);
-                ticket.leave(&answer);
+                let answer = encoded(&answer);
+                ticket.leave(answer.clone()).await;
                 answer
             }
         }
     }
 
     /// Sealing a short answer takes less time than handing it to another thread.
-    async fn seal(&self, sealer: Sealer, answer: &InnerResponse) -> Result<Vec<u8>, Problem> {
-        let encode =
-            |answer: &InnerResponse| encode_response_padded(answer, sealer.overhead(), self.min_response);
-        let encoded = encode(answer)
-            .or_else(|_| encode(&Problem::BAD_TARGET.inside()))
+    async fn seal(&self, sealer: Sealer, answer: &Answer) -> Result<Vec<u8>, Problem> {
+        let pad = |answer: &Answer| pad_response(answer, sealer.overhead(), self.min_response);
+        let padded = pad(answer)
+            .or_else(|_| pad(&encoded(&Problem::BAD_TARGET.inside())))
             .map_err(|_| Problem::BAD_TARGET)?;
-        let outcome = if encoded.len() <= SHORT {
-            sealer.seal_encoded(&encoded)
+        let outcome = if padded.len() <= SHORT {
+            sealer.seal_encoded(&padded)
         } else {
-            self.compute.run(move || sealer.seal_encoded(&encoded)).await
+            self.compute.run(move || sealer.seal_encoded(&padded)).await
         };
         outcome.map_err(|_| Problem::BAD_TARGET)
     }

@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails may panic anywhere")]
 
 mod crowding;
+mod dates;
 mod journey;
 mod keys;
 mod refusals;
+mod replicas;
 mod resending;
 mod rotation;
 mod targets;

@@ -72,11 +72,13 @@ async fn requests_beyond_the_memory_are_told_503_inside_and_the_remembered_are_k
     let world = World::start_with(target.start().await, |config| config.replay.max_requests = 1).await;
     let (sealed, _) = world.seal(&upload());
     world.post(world.relay, sealed.clone()).await;
-    assert_eq!(world.exchange(&upload()).await.1.status, 503);
+    world.clock.advance(300);
+    let refused = world.exchange(&upload()).await.1;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some(&b"600"[..])));
     world.post(world.relay, sealed).await;
     assert_eq!((world.count(Outcome::Full), world.count(Outcome::Again)), (1, 1));
     assert_eq!(target.seen().len(), 1);
-    world.clock.advance(900);
+    world.clock.advance(600);
     assert_eq!(world.exchange(&upload()).await.1.status, 201);
 }
 

@@ -117,7 +117,7 @@ async fn rotation_under_load_refuses_no_request_of_clients_with_lists_as_old_as_
 #[tokio::test]
 async fn a_retired_key_is_refused_in_clear_with_the_problem_that_says_so() {
     let world = World::start(Target::new(created).start().await).await;
-    let store = world.database.open(&MIGRATOR).await.unwrap();
+    let store = world.database.as_ref().unwrap().open(&MIGRATOR).await.unwrap();
     rotate(&store, &Schedule::default(), &[], world.clock.now()).await.unwrap();
     world.clock.advance(60);
     world.ring.renew().await.unwrap();
@@ -143,7 +143,7 @@ async fn a_retired_key_is_refused_in_clear_with_the_problem_that_says_so() {
 async fn a_running_gateway_takes_up_keys_that_were_rotated_by_hand() {
     let world = World::start(Target::new(created).start().await).await;
     let tag = get(&world.http, world.gateway, "/ohttp-keys").await.headers()["etag"].clone();
-    let store = world.database.open(&MIGRATOR).await.unwrap();
+    let store = world.database.as_ref().unwrap().open(&MIGRATOR).await.unwrap();
     rotate(&store, &Schedule::default(), &[], world.clock.now()).await.unwrap();
     world.clock.advance(60);
     for _ in 0..1_000 {

@@ -92,7 +92,9 @@ pub(crate) struct World {
     pub(crate) counters: Counters,
     pub(crate) clock: Clock,
     pub(crate) http: HttpClient,
-    pub(crate) database: TestDatabase,
+    shutdown: Shutdown,
+    /// Unless it outlives the gateway.
+    pub(crate) database: Option<TestDatabase>,
 }
 
 pub(crate) fn routes(target: SocketAddr) -> Vec<RouteConfig> {
@@ -135,6 +137,11 @@ impl World {
         let (database, clock) = (sqlite(), Clock::manual(1_700_000_000));
         let mut config = Config::new("127.0.0.1:0", database.url.clone(), routes(target));
         adjust(&mut config);
+        Self { database: Some(database), ..Self::over(config, clock).await }
+    }
+
+    /// A gateway over a database that outlives it.
+    pub(crate) async fn over(config: Config, clock: Clock) -> Self {
         let (gateway, kept) = start_gateway(config, clock.clone()).await;
         let config = mica_relay::Config::new("127.0.0.1:0", format!("http://{gateway}/"));
         let relay = Relay::build(config).unwrap();
@@ -149,8 +156,14 @@ impl World {
             counters: kept.counters,
             clock,
             http: HttpClient::new(HttpOptions::default()),
-            database,
+            shutdown: kept.shutdown,
+            database: None,
         }
+    }
+
+    /// Lets the gateway end.
+    pub(crate) fn stop(&self) {
+        self.shutdown.trigger();
     }
 
     pub(crate) fn seal(&self, request: &InnerRequest) -> (Vec<u8>, Opener) {

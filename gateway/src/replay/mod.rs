@@ -1,0 +1,194 @@
+//! Answers that are remembered for requests that are sent again.
+//!
+//! Clients in the wild send the same sealed request again when an answer is lost, and a relay may replay one to watch
+//! what happens. Either way the target must see it once, and the sender gets the first answer under a fresh nonce
+//! (RFC 9458 6.5). A request is remembered only after its seal was good, so garbage fills nothing; and when there is no
+//! room, new requests are refused rather than old ones forgotten.
+//!
+//! Three layers: a map in memory, which answers nearly everything; the gateway's own database, so that answers outlive
+//! the process; and, when that is PostgreSQL, claims in it, so that of several replicas one alone asks the target. What
+//! is kept of a request is a digest of the public head of its ciphertext, and the answer: never who sent it, never what
+//! was asked, never when.
+
+mod date;
+mod memory;
+mod table;
+mod writer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mica_envelope::{EncDigest, InnerResponse, encode_response};
+use mica_service::{
+    clock::Clock,
+    store::{Dialect, Store, StoreError},
+};
+use tracing::warn;
+
+pub(crate) use self::date::DateRule;
+use self::{
+    memory::{Memory, Recalled, Slot},
+    writer::{Standing, Writer},
+};
+use crate::{config::ReplayConfig, problem::Problem};
+
+/// An answer as it is kept and sealed: binary HTTP without padding.
+pub(crate) type Answer = Bytes;
+
+/// The memory. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Answers {
+    memory: Arc<Memory>,
+    writer: Writer,
+    clock: Clock,
+    /// How long whoever asks a target may take.
+    lease: Duration,
+}
+
+/// What to do with a request.
+pub(crate) enum Claim {
+    /// Seen for the first time: process it and leave the answer.
+    First(Ticket),
+    /// Seen before, and this was the answer.
+    Again(Answer),
+    /// Not now: no room to remember it, or nobody knows yet what became of it. After so many seconds, perhaps.
+    Later(u64),
+}
+
+/// The duty to leave an answer.
+pub(crate) struct Ticket {
+    answers: Answers,
+    enc: EncDigest,
+    slot: Slot,
+}
+
+/// The bytes under which an answer is kept. One that cannot be written is a failure of the target.
+pub(crate) fn encoded(answer: &InnerResponse) -> Answer {
+    encode_response(answer)
+        .or_else(|_| encode_response(&Problem::BAD_TARGET.inside()))
+        .expect("a constant answer keeps the rules")
+        .into()
+}
+
+impl Answers {
+    /// The memory as the database has it. A target is given `timeout` to answer.
+    pub(crate) async fn open(
+        store: &Store,
+        limits: &ReplayConfig,
+        clock: Clock,
+        timeout: Duration,
+    ) -> Result<Self, StoreError> {
+        let found = table::open(store, &clock, limits.window).await?;
+        let memory = Arc::new(Memory::new(limits, &found));
+        let lease = timeout.saturating_add(GRACE);
+        let writer = Writer::start(store.clone(), clock.clone(), limits.window);
+        Ok(Self { memory, writer, clock, lease })
+    }
+
+    /// Since when answers are remembered, in seconds since 1970.
+    pub(crate) fn promised_from(&self) -> u64 {
+        self.memory.promised_from
+    }
+
+    /// Asks whether the request called `enc` came before, and waits for its answer if somebody works on it.
+    pub(crate) async fn claim(&self, enc: EncDigest) -> Claim {
+        match self.memory.recall(enc, self.clock.now()) {
+            Recalled::New(slot) => {
+                let ticket = Ticket { answers: self.clone(), enc, slot };
+                match self.writer.stuck() {
+                    None => self.claim_among_replicas(ticket).await,
+                    Some(seconds) => {
+                        ticket.give_up();
+                        Claim::Later(seconds)
+                    }
+                }
+            }
+            Recalled::Kept(answer) => Claim::Again(answer),
+            Recalled::Waiting(pending) => match pending.answer().await {
+                Some(answer) => Claim::Again(answer),
+                None => Claim::Later(1),
+            },
+            Recalled::InStore => {
+                let answer = self.look_up(enc).await;
+                answer.map_or_else(Claim::Later, |answer| {
+                    let gone = || encoded(&Problem::ANSWERED_BEFORE.inside());
+                    Claim::Again(answer.unwrap_or_else(gone))
+                })
+            }
+            // What is full are the places for new ones; a replica may have answered this one.
+            Recalled::Full(seconds) if self.writer.dialect() == Dialect::Postgres => {
+                let answer = self.look_up(enc).await;
+                answer.map_or_else(Claim::Later, |answer| answer.map_or(Claim::Later(seconds), Claim::Again))
+            }
+            Recalled::Full(seconds) => Claim::Later(seconds),
+        }
+    }
+
+    /// The stored answer, or after how many seconds to ask again.
+    async fn look_up(&self, enc: EncDigest) -> Result<Option<Answer>, u64> {
+        self.writer.look_up(enc).await.map_err(|error| {
+            warn!(%error, "the memory of answers cannot be read");
+            1
+        })
+    }
+
+    /// The same among all who share the database. One process alone has asked everybody when it has asked itself.
+    async fn claim_among_replicas(&self, ticket: Ticket) -> Claim {
+        if self.writer.dialect() == Dialect::Sqlite {
+            return Claim::First(ticket);
+        }
+        let patience = tokio::time::Instant::now() + self.lease;
+        loop {
+            match self.writer.claim(ticket.enc, self.lease).await {
+                Ok(Standing::Claimed) => return Claim::First(ticket),
+                Ok(Standing::Answered(answer)) => return Claim::Again(ticket.keep(answer)),
+                Ok(Standing::Claimable { after }) if tokio::time::Instant::now() >= patience => {
+                    ticket.give_up();
+                    return Claim::Later(after);
+                }
+                Ok(Standing::Claimable { .. }) => tokio::time::sleep(POLL).await,
+                Err(error) => {
+                    warn!(%error, "the memory of answers cannot be written");
+                    ticket.give_up();
+                    return Claim::Later(1);
+                }
+            }
+        }
+    }
+}
+
+impl Ticket {
+    /// Leaves the answer for whoever sends the request again, and returns when it would survive the end of the process.
+    /// An answer for which there is no room is replaced by the statement that there was one.
+    pub(crate) async fn leave(self, answer: Answer) {
+        let kept = match self.answers.memory.fit(&answer) {
+            Some(kept) => kept,
+            None => encoded(&Problem::ANSWERED_BEFORE.inside()),
+        };
+        self.answers.writer.leave(self.enc, kept.clone()).await;
+        self.answers.memory.keep(self.enc, &kept);
+        self.slot.send(answer);
+    }
+
+    /// A replica has left the answer: whoever waits for it may have it.
+    fn keep(self, answer: Answer) -> Answer {
+        self.answers.memory.keep(self.enc, &answer);
+        self.slot.send(answer.clone());
+        answer
+    }
+
+    /// Nothing was asked and nothing is known: whoever comes next begins anew.
+    fn give_up(self) {
+        self.answers.memory.forget(self.enc);
+        self.slot.give_up();
+    }
+}
+
+/// What an answer needs beyond the time of its target to be written down.
+const GRACE: Duration = Duration::from_secs(10);
+/// How often an answer is asked for that another replica works on.
+const POLL: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,281 @@
+//! The tables of answers: one statement per function.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use mica_envelope::EncDigest;
+use mica_service::clock::Clock;
+use mica_service::store::{Dialect, Fields, Store, StoreError, Tx, signed};
+use sqlx::AssertSqlSafe;
+
+use super::Answer;
+
+/// What the database remembers when a gateway starts.
+pub(super) struct Found {
+    /// When the current generation began.
+    pub(super) since: u64,
+    /// Since when answers are remembered at all.
+    pub(super) promised_from: u64,
+    /// Requests of the current generation.
+    pub(super) requests: usize,
+    /// Bytes of their answers.
+    pub(super) bytes: usize,
+    /// Digests of the current generation, where nobody else adds any.
+    pub(super) current: Vec<EncDigest>,
+    /// Digests of the one before.
+    pub(super) previous: Vec<EncDigest>,
+}
+
+/// The table of a generation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Table {
+    Even,
+    Odd,
+}
+
+/// What is stored of one request.
+pub(super) struct Row {
+    pub(super) enc: EncDigest,
+    pub(super) answer: Option<Answer>,
+    pub(super) claimed_until: u64,
+}
+
+/// An answer to be stored.
+#[derive(Clone)]
+pub(super) struct Left {
+    pub(super) enc: Vec<u8>,
+    pub(super) answer: Vec<u8>,
+}
+
+struct State {
+    generation: i64,
+    since: u64,
+    promised_from: u64,
+}
+
+/// Reads what is remembered. The first start of all makes a memory that remembers nothing from before.
+pub(super) async fn open(store: &Store, clock: &Clock, window: Duration) -> Result<Found, StoreError> {
+    let now = clock.now();
+    store
+        .tx("open_answers", move |mut tx| async move {
+            begin(&mut tx, now).await?;
+            let current = turn(&mut tx, now, window).await?;
+            let State { since, promised_from, .. } = state(&mut tx).await?;
+            let (requests, bytes) = count(&mut tx, current).await?;
+            let mut found =
+                Found { since, promised_from, requests, bytes, current: Vec::new(), previous: Vec::new() };
+            // Replicas ask each other through the table; one process alone looks into its own map first.
+            if tx.dialect() == Dialect::Sqlite {
+                found.current = digests(&mut tx, current).await?;
+                found.previous = digests(&mut tx, current.other()).await?;
+            }
+            Ok((tx, found))
+        })
+        .await
+}
+
+/// The table that takes new answers. When its time is over, the older one is emptied and takes them from now on.
+pub(super) async fn turn(tx: &mut Tx, now: u64, window: Duration) -> Result<Table, StoreError> {
+    let window = window.as_secs();
+    let before = state(tx).await?;
+    let age = now.saturating_sub(before.since);
+    if age < window || !advance(tx, before.generation, now).await? {
+        return Ok(Table::of(state(tx).await?.generation));
+    }
+    let current = Table::of(before.generation + 1);
+    empty(tx, current).await?;
+    if age >= window.saturating_mul(2) {
+        empty(tx, current.other()).await?;
+    }
+    Ok(current)
+}
+
+/// What is stored of these requests.
+pub(super) async fn look_up(tx: &mut Tx, encs: &[EncDigest]) -> Result<Vec<Row>, StoreError> {
+    let mut found = Vec::new();
+    for chunk in encs.chunks(MOST_AT_ONCE) {
+        // Few lengths, so that statements stay prepared.
+        let places = chunk.len().next_power_of_two();
+        let query = sqlx::query(AssertSqlSafe(look_up_statement(places)));
+        let padded = chunk.iter().chain(std::iter::repeat(chunk.first().unwrap_or(&NOBODY))).take(places);
+        let query = padded.fold(query, |query, enc| query.bind(enc.as_bytes().to_vec()));
+        for row in query.fetch_all(tx.connection()).await? {
+            let fields = Fields::of("gateway_answers", &row);
+            found.push(Row {
+                enc: EncDigest::from_bytes(fields.array("enc")?),
+                answer: fields.optional_bytes("answer")?.map(Answer::from),
+                claimed_until: fields.unsigned("claimed_until")?,
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// Claims requests that nobody has claimed: those of `encs` that are ours now.
+pub(super) async fn claim(
+    tx: &mut Tx,
+    table: Table,
+    encs: &[EncDigest],
+    until: u64,
+) -> Result<Vec<EncDigest>, StoreError> {
+    let until = signed(until)?;
+    let insert = match table {
+        Table::Even => "-- claim\nINSERT INTO gateway_answers_even (enc, claimed_until)",
+        Table::Odd => "-- claim\nINSERT INTO gateway_answers_odd (enc, claimed_until)",
+    };
+    let words = (insert, "ON CONFLICT (enc) DO NOTHING RETURNING enc");
+    let rows = tx
+        .insert_many_returning(words, 2, encs, |query, enc| query.bind(enc.as_bytes().to_vec()).bind(until))
+        .await?;
+    let digest = |row| Ok(EncDigest::from_bytes(Fields::of("gateway_answers", row).array("enc")?));
+    rows.iter().map(digest).collect()
+}
+
+/// Takes over what somebody claimed and never answered. Whether it is ours now.
+pub(super) async fn take_over(
+    tx: &mut Tx,
+    table: Table,
+    enc: EncDigest,
+    now: u64,
+    until: u64,
+) -> Result<bool, StoreError> {
+    let statement = match table {
+        Table::Even => {
+            "-- take_over\nUPDATE gateway_answers_even SET claimed_until = $1 \
+             WHERE enc = $2 AND answer IS NULL AND claimed_until < $3"
+        }
+        Table::Odd => {
+            "-- take_over\nUPDATE gateway_answers_odd SET claimed_until = $1 \
+             WHERE enc = $2 AND answer IS NULL AND claimed_until < $3"
+        }
+    };
+    let query = sqlx::query(statement).bind(signed(until)?).bind(enc.as_bytes().to_vec()).bind(signed(now)?);
+    Ok(query.execute(tx.connection()).await?.rows_affected() == 1)
+}
+
+/// Stores answers. One that is there already stays.
+pub(super) async fn leave(tx: &mut Tx, table: Table, answers: &[Left]) -> Result<(), StoreError> {
+    let words = match table {
+        Table::Even => (
+            "-- leave\nINSERT INTO gateway_answers_even (enc, answer, claimed_until)",
+            "ON CONFLICT (enc) DO UPDATE SET answer = COALESCE(gateway_answers_even.answer, excluded.answer)",
+        ),
+        Table::Odd => (
+            "-- leave\nINSERT INTO gateway_answers_odd (enc, answer, claimed_until)",
+            "ON CONFLICT (enc) DO UPDATE SET answer = COALESCE(gateway_answers_odd.answer, excluded.answer)",
+        ),
+    };
+    tx.insert_many(words, 3, answers, |query, left| {
+        query.bind(left.enc.clone()).bind(left.answer.clone()).bind(0_i64)
+    })
+    .await?;
+    Ok(())
+}
+
+/// A claim that is lost in a crash is a claim nobody works on: it need not wait for the disk.
+pub(super) async fn commit_lightly(tx: &mut Tx) -> Result<(), StoreError> {
+    if tx.dialect() == Dialect::Postgres {
+        sqlx::query("SET LOCAL synchronous_commit = off").execute(tx.connection()).await?;
+    }
+    Ok(())
+}
+
+impl Table {
+    fn of(generation: i64) -> Self {
+        if generation % 2 == 0 { Self::Even } else { Self::Odd }
+    }
+
+    /// The table of the generation before, which is also that of the next.
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::Even => Self::Odd,
+            Self::Odd => Self::Even,
+        }
+    }
+}
+
+async fn begin(tx: &mut Tx, now: u64) -> Result<(), StoreError> {
+    sqlx::query(
+        "-- begin\nINSERT INTO gateway_memory (id, generation, since, promised_from, updated_by) \
+         VALUES (1, 0, $1, $1, 'open_answers') ON CONFLICT (id) DO NOTHING",
+    )
+    .bind(signed(now)?)
+    .execute(tx.connection())
+    .await?;
+    Ok(())
+}
+
+async fn state(tx: &mut Tx) -> Result<State, StoreError> {
+    let query = "-- state\nSELECT generation, since, promised_from FROM gateway_memory WHERE id = 1";
+    let row = sqlx::query(query).fetch_one(tx.connection()).await?;
+    let fields = Fields::of("gateway_memory", &row);
+    Ok(State {
+        generation: fields.integer("generation")?,
+        since: fields.unsigned("since")?,
+        promised_from: fields.unsigned("promised_from")?,
+    })
+}
+
+/// Whether we are the one who begins the next generation.
+async fn advance(tx: &mut Tx, generation: i64, now: u64) -> Result<bool, StoreError> {
+    let query = sqlx::query(
+        "-- advance\nUPDATE gateway_memory SET generation = generation + 1, since = $1, updated_by = 'turn' \
+         WHERE id = 1 AND generation = $2",
+    );
+    let done = query.bind(signed(now)?).bind(generation).execute(tx.connection()).await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Without a condition SQLite gives the pages back without looking at the rows.
+async fn empty(tx: &mut Tx, table: Table) -> Result<(), StoreError> {
+    let statement = match (tx.dialect(), table) {
+        (Dialect::Sqlite, Table::Even) => "-- empty\nDELETE FROM gateway_answers_even",
+        (Dialect::Sqlite, Table::Odd) => "-- empty\nDELETE FROM gateway_answers_odd",
+        (Dialect::Postgres, Table::Even) => "-- empty\nTRUNCATE gateway_answers_even",
+        (Dialect::Postgres, Table::Odd) => "-- empty\nTRUNCATE gateway_answers_odd",
+    };
+    sqlx::query(statement).execute(tx.connection()).await?;
+    Ok(())
+}
+
+async fn count(tx: &mut Tx, table: Table) -> Result<(usize, usize), StoreError> {
+    let statement = match table {
+        Table::Even => {
+            "-- count\nSELECT COUNT(*) AS requests, CAST(COALESCE(SUM(LENGTH(answer)), 0) AS BIGINT) AS bytes \
+             FROM gateway_answers_even"
+        }
+        Table::Odd => {
+            "-- count\nSELECT COUNT(*) AS requests, CAST(COALESCE(SUM(LENGTH(answer)), 0) AS BIGINT) AS bytes \
+             FROM gateway_answers_odd"
+        }
+    };
+    let row = sqlx::query(statement).fetch_one(tx.connection()).await?;
+    let fields = Fields::of("gateway_answers", &row);
+    let number = |name| Ok::<_, StoreError>(usize::try_from(fields.unsigned(name)?).unwrap_or(usize::MAX));
+    Ok((number("requests")?, number("bytes")?))
+}
+
+async fn digests(tx: &mut Tx, table: Table) -> Result<Vec<EncDigest>, StoreError> {
+    let statement = match table {
+        Table::Even => "-- digests\nSELECT enc FROM gateway_answers_even",
+        Table::Odd => "-- digests\nSELECT enc FROM gateway_answers_odd",
+    };
+    let rows = sqlx::query(statement).fetch_all(tx.connection()).await?;
+    let digest = |row| Ok(EncDigest::from_bytes(Fields::of("gateway_answers", row).array("enc")?));
+    rows.iter().map(digest).collect()
+}
+
+fn look_up_statement(places: usize) -> String {
+    let mut list = String::with_capacity(places * 5);
+    for place in 1..=places {
+        let comma = if place == 1 { "" } else { ", " };
+        write!(list, "{comma}${place}").expect("a string can always be written to");
+    }
+    format!(
+        "-- look_up\nSELECT enc, answer, claimed_until FROM gateway_answers_even WHERE enc IN ({list}) \
+         UNION ALL SELECT enc, answer, claimed_until FROM gateway_answers_odd WHERE enc IN ({list})"
+    )
+}
+
+const MOST_AT_ONCE: usize = 256;
+const NOBODY: EncDigest = EncDigest::from_bytes([0; 16]);

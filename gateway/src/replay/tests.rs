@@ -1,0 +1,261 @@
+//! The memory against a real database of each kind.
+
+use std::time::Duration;
+
+use mica_service::testing::{TestDatabase, databases};
+
+use super::*;
+
+/// Digests of different requests.
+fn requests<const N: usize>() -> [EncDigest; N] {
+    let mut number = 0;
+    [(); N].map(|()| {
+        number += 1;
+        EncDigest::from_bytes([number; 16])
+    })
+}
+
+fn limits(max_requests: usize, max_bytes: usize) -> ReplayConfig {
+    ReplayConfig { window: Duration::from_secs(100), max_requests, max_bytes, ..ReplayConfig::default() }
+}
+
+async fn start(database: &TestDatabase, limits: &ReplayConfig, clock: &Clock) -> Answers {
+    let store = database.open(&crate::MIGRATOR).await.unwrap();
+    Answers::open(&store, limits, clock.clone(), Duration::from_secs(20)).await.unwrap()
+}
+
+fn response(body: &'static str) -> Answer {
+    encoded(&InnerResponse { status: 201, headers: vec![], body: body.into() })
+}
+
+fn status(answer: &Answer) -> u16 {
+    mica_envelope::decode_response(answer.clone()).unwrap().message.status
+}
+
+async fn again(answers: &Answers, enc: EncDigest) -> Option<u16> {
+    match answers.claim(enc).await {
+        Claim::Again(answer) => Some(status(&answer)),
+        Claim::First(_) | Claim::Later(_) => None,
+    }
+}
+
+async fn first(answers: &Answers, enc: EncDigest) -> Ticket {
+    match answers.claim(enc).await {
+        Claim::First(ticket) => ticket,
+        Claim::Again(_) | Claim::Later(_) => panic!("it is the first"),
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_kept_for_one_window_at_least_and_two_at_most() {
+    for database in databases().await {
+        let ([a, b], clock) = (requests(), Clock::manual(1_000));
+        let answers = start(&database, &limits(10, 1_000), &clock).await;
+        first(&answers, a).await.leave(response("x")).await;
+        clock.advance(99);
+        assert_eq!(again(&answers, a).await, Some(201));
+        clock.advance(1);
+        first(&answers, b).await.leave(response("x")).await;
+        assert_eq!(again(&answers, a).await, Some(201));
+        clock.advance(100);
+        assert_eq!(again(&answers, b).await, Some(201));
+        first(&answers, a).await.leave(response("x")).await;
+        clock.advance(200);
+        first(&answers, b).await.leave(response("x")).await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_answered_before_the_end_of_the_process_is_answered_after_it() {
+    for database in databases().await {
+        let ([a, b, c], clock) = (requests(), Clock::manual(1_000));
+        let answers = start(&database, &limits(10, 1_000), &clock).await;
+        first(&answers, a).await.leave(response("x")).await;
+        clock.advance(100);
+        first(&answers, b).await.leave(response("y")).await;
+        // Asked of its target, and then the power went.
+        let lost = first(&answers, c).await;
+        let answers = start(&database, &limits(10, 1_000), &clock).await;
+        assert_eq!(again(&answers, a).await, Some(201), "{}", database.kind);
+        assert_eq!(again(&answers, b).await, Some(201), "{}", database.kind);
+        clock.advance(31);
+        first(&answers, c).await.leave(response("z")).await;
+        assert_eq!(again(&answers, c).await, Some(201));
+        clock.advance(69);
+        assert_eq!(again(&answers, b).await, Some(201));
+        clock.advance(200);
+        let answers = start(&database, &limits(10, 1_000), &clock).await;
+        first(&answers, b).await.leave(response("x")).await;
+        drop(lost);
+    }
+}
+
+#[tokio::test]
+async fn a_memory_that_is_full_is_still_full_after_the_end_of_the_process() {
+    for database in databases().await {
+        let ([a, b, c], clock) = (requests(), Clock::manual(1_000));
+        let answers = start(&database, &limits(2, 1_000), &clock).await;
+        first(&answers, a).await.leave(response("x")).await;
+        first(&answers, b).await.leave(response("x")).await;
+        clock.advance(40);
+        for answers in [answers, start(&database, &limits(2, 1_000), &clock).await] {
+            assert!(matches!(answers.claim(c).await, Claim::Later(60)), "{}", database.kind);
+            assert_eq!(again(&answers, a).await, Some(201));
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_comes_early_waits_for_the_answer() {
+    for database in databases().await {
+        let ([a], clock) = (requests(), Clock::manual(1_000));
+        let answers = start(&database, &limits(10, 1_000), &clock).await;
+        let ticket = first(&answers, a).await;
+        let waiting = tokio::spawn({
+            let answers = answers.clone();
+            async move { again(&answers, a).await }
+        });
+        tokio::task::yield_now().await;
+        ticket.leave(response("x")).await;
+        assert_eq!(waiting.await.unwrap(), Some(201));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_never_came_is_a_502_and_not_a_second_attempt() {
+    for database in databases().await {
+        let ([a], clock) = (requests(), Clock::manual(1_000));
+        let answers = start(&database, &limits(10, 1_000), &clock).await;
+        drop(first(&answers, a).await);
+        assert_eq!(again(&answers, a).await, Some(502));
+    }
+}
+
+#[tokio::test]
+async fn answers_that_do_not_fit_are_remembered_as_given_and_nothing_new_is_taken_in() {
+    for database in databases().await {
+        let ([a, b, c], clock) = (requests(), Clock::manual(1_000));
+        let answers = start(&database, &limits(10, 20), &clock).await;
+        first(&answers, a).await.leave(response("short")).await;
+        first(&answers, b).await.leave(response("longer than what is left")).await;
+        assert_eq!(again(&answers, a).await, Some(201));
+        assert_eq!(again(&answers, b).await, Some(409));
+        assert!(matches!(answers.claim(c).await, Claim::Later(100)));
+        clock.advance(100);
+        first(&answers, c).await.leave(response("short")).await;
+    }
+}
+
+/// Of two processes on one database, one asks the target and both have its answer.
+#[tokio::test]
+async fn replicas_share_what_they_were_answered() {
+    let Some(database) = mica_service::testing::postgres().await else { return };
+    let ([a, b, c], clock) = (requests(), Clock::manual(1_000));
+    let one = start(&database, &limits(10, 1_000), &clock).await;
+    let two = start(&database, &limits(10, 1_000), &clock).await;
+    first(&one, a).await.leave(response("x")).await;
+    assert_eq!(again(&two, a).await, Some(201));
+
+    let ticket = first(&one, b).await;
+    let waiting = tokio::spawn({
+        let two = two.clone();
+        async move { again(&two, b).await }
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!waiting.is_finished());
+    ticket.leave(response("x")).await;
+    assert_eq!(waiting.await.unwrap(), Some(201));
+
+    // The generations turn once, whoever of them turns them.
+    clock.advance(100);
+    first(&two, c).await.leave(response("x")).await;
+    let three = start(&database, &limits(10, 1_000), &clock).await;
+    for enc in [a, b, c] {
+        assert_eq!(again(&three, enc).await, Some(201));
+    }
+}
+
+/// What a group shares is one transaction: many who come together need few of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_answers_at_once_share_few_durable_writes() {
+    for database in databases().await {
+        let clock = Clock::manual(1_000);
+        let commits = Arc::new(Commits::default());
+        let store = database.open(&crate::MIGRATOR).await.unwrap().watched_by(commits.clone());
+        let limits = limits(10_000, 1_000_000);
+        let answers = Answers::open(&store, &limits, clock, Duration::from_secs(20)).await.unwrap();
+        commits.0.store(0, std::sync::atomic::Ordering::SeqCst);
+        let all = (0..1_000_u16).map(|number| {
+            let mut enc = [0; 16];
+            enc[..2].copy_from_slice(&number.to_be_bytes());
+            let answers = answers.clone();
+            tokio::spawn(async move {
+                let enc = EncDigest::from_bytes(enc);
+                first(&answers, enc).await.leave(response("x")).await;
+            })
+        });
+        for one in all.collect::<Vec<_>>() {
+            one.await.unwrap();
+        }
+        let commits = commits.0.load(std::sync::atomic::Ordering::SeqCst);
+        println!("{}: {commits} durable writes for 1000 answers", database.kind);
+        assert!(commits <= 100, "{}: {commits}", database.kind);
+    }
+}
+
+/// Counts the transactions that made answers durable.
+#[derive(Default)]
+struct Commits(std::sync::atomic::AtomicUsize);
+
+impl mica_service::store::Watch for Commits {
+    fn reach(
+        &self,
+        name: &'static str,
+        moment: mica_service::store::Moment,
+    ) -> mica_service::store::Verdict<'_> {
+        if (name, moment) == ("leave_answers", mica_service::store::Moment::Committed) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// A database that takes nothing: whoever was served is told so, and nobody else is served until it takes them.
+#[tokio::test]
+async fn a_database_that_takes_nothing_costs_no_answer_and_lets_nothing_new_in() {
+    for database in databases().await {
+        let ([a, b], clock) = (requests(), Clock::manual(1_000));
+        let broken = Arc::new(Broken::default());
+        let store = database.open(&crate::MIGRATOR).await.unwrap().watched_by(broken.clone());
+        let answers =
+            Answers::open(&store, &limits(10, 1_000), clock.clone(), Duration::from_secs(20)).await.unwrap();
+        let ticket = first(&answers, a).await;
+        broken.0.store(true, std::sync::atomic::Ordering::SeqCst);
+        ticket.leave(response("x")).await;
+        assert_eq!(again(&answers, a).await, Some(201));
+        assert!(matches!(answers.claim(b).await, Claim::Later(1)), "{}", database.kind);
+        broken.0.store(false, std::sync::atomic::Ordering::SeqCst);
+        let ticket = loop {
+            match answers.claim(b).await {
+                Claim::First(ticket) => break ticket,
+                Claim::Later(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                Claim::Again(_) => panic!("nobody answered it"),
+            }
+        };
+        ticket.leave(response("x")).await;
+        let answers = start(&database, &limits(10, 1_000), &clock).await;
+        assert_eq!(again(&answers, a).await, Some(201), "{}: written when it could be", database.kind);
+    }
+}
+
+#[derive(Default)]
+struct Broken(std::sync::atomic::AtomicBool);
+
+impl mica_service::store::Watch for Broken {
+    fn reach(&self, name: &'static str, _: mica_service::store::Moment) -> mica_service::store::Verdict<'_> {
+        let broken = name == "leave_answers" && self.0.load(std::sync::atomic::Ordering::SeqCst);
+        Box::pin(async move {
+            if broken { Err(StoreError::Database("a test says so".to_owned())) } else { Ok(()) }
+        })
+    }
+}

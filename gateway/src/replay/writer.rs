@@ -1,0 +1,224 @@
+//! Group commit: while one transaction is on its way the next group gathers, so that a durable write is shared by all
+//! who wait for one.
+//!
+//! Answers go to the disk before they go to anybody. When the database does not take them, they are given all the same,
+//! kept in memory and tried again; and until they are written, no new request is taken in.
+
+use std::{
+    cmp,
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use mica_envelope::EncDigest;
+use mica_service::{
+    clock::Clock,
+    store::{Dialect, Store, StoreError, Tx},
+};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, warn};
+
+use super::{
+    Answer,
+    table::{self, Left},
+};
+
+/// Writes for everybody. Clones share the queues.
+#[derive(Clone)]
+pub(super) struct Writer {
+    store: Store,
+    answers: mpsc::Sender<ToLeave>,
+    claims: mpsc::Sender<ToClaim>,
+    stuck: Arc<AtomicBool>,
+}
+
+/// What the database says of a request that is new to this process.
+#[derive(Clone)]
+pub(super) enum Standing {
+    /// It is ours.
+    Claimed,
+    /// A replica has answered it.
+    Answered(Answer),
+    /// A replica works on it, or did when it ended: it is free after so many seconds.
+    Claimable { after: u64 },
+}
+
+struct ToLeave {
+    left: Left,
+    written: Option<oneshot::Sender<()>>,
+}
+
+struct ToClaim {
+    enc: EncDigest,
+    lease: u64,
+    told: oneshot::Sender<Result<Standing, Unwritable>>,
+}
+
+/// The database did not take it; the log says why.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the database did not take a claim")]
+pub(super) struct Unwritable;
+
+#[derive(Clone)]
+struct Setting {
+    store: Store,
+    clock: Clock,
+    window: Duration,
+    stuck: Arc<AtomicBool>,
+}
+
+impl Writer {
+    /// Starts the two who write.
+    pub(super) fn start(store: Store, clock: Clock, window: Duration) -> Self {
+        let stuck = Arc::new(AtomicBool::new(false));
+        let (answers, to_leave) = mpsc::channel(QUEUE);
+        let (claims, to_claim) = mpsc::channel(QUEUE);
+        let setting = Setting { store: store.clone(), clock, window, stuck: Arc::clone(&stuck) };
+        if store.dialect() == Dialect::Postgres {
+            tokio::spawn(setting.clone().write_claims(to_claim));
+        }
+        tokio::spawn(setting.write_answers(to_leave));
+        Self { store, answers, claims, stuck }
+    }
+
+    pub(super) fn dialect(&self) -> Dialect {
+        self.store.dialect()
+    }
+
+    /// Whether answers cannot be written at the moment, and after how many seconds to ask again.
+    pub(super) fn stuck(&self) -> Option<u64> {
+        self.stuck.load(Ordering::Relaxed).then_some(RETRY.as_secs())
+    }
+
+    /// Returns when the answer would survive the end of the process, or when that takes too long.
+    pub(super) async fn leave(&self, enc: EncDigest, answer: Answer) {
+        let (written, told) = oneshot::channel();
+        let left = Left { enc: enc.as_bytes().to_vec(), answer: answer.to_vec() };
+        let sent = self.answers.send(ToLeave { left, written: Some(written) }).await;
+        if sent.is_err() || tokio::time::timeout(PATIENCE, told).await.is_err() {
+            self.stuck.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Claims a request among all replicas, for so long.
+    pub(super) async fn claim(&self, enc: EncDigest, lease: Duration) -> Result<Standing, Unwritable> {
+        let (told, standing) = oneshot::channel();
+        let lease = lease.as_secs();
+        self.claims.send(ToClaim { enc, lease, told }).await.map_err(|_| Unwritable)?;
+        tokio::time::timeout(PATIENCE, standing).await.map_err(|_| Unwritable)?.map_err(|_| Unwritable)?
+    }
+
+    /// The stored answer.
+    pub(super) async fn look_up(&self, enc: EncDigest) -> Result<Option<Answer>, StoreError> {
+        let found = self.store.read("look_up_answer", move |mut tx| async move {
+            let rows = table::look_up(&mut tx, &[enc]).await?;
+            Ok((tx, rows))
+        });
+        Ok(found.await?.into_iter().find_map(|row| row.answer))
+    }
+}
+
+impl Setting {
+    async fn write_answers(self, mut queue: mpsc::Receiver<ToLeave>) {
+        let mut group: Vec<ToLeave> = Vec::new();
+        loop {
+            let pause = if group.is_empty() { self.window.min(IDLE) } else { RETRY };
+            let more = tokio::time::timeout(pause, queue.recv_many(&mut group, LARGEST)).await;
+            let written = self.write(&group).await;
+            for answer in &mut group {
+                // Nobody waits any longer for the disk than it takes to learn that it does not answer.
+                let _ = answer.written.take().map(|written| written.send(()));
+            }
+            self.stuck.store(written.is_err(), Ordering::Relaxed);
+            match written {
+                Ok(()) => group.clear(),
+                Err(reason) => error!(error = %reason, answers = group.len(), "answers cannot be written"),
+            }
+            if more == Ok(0) {
+                return;
+            }
+        }
+    }
+
+    /// One transaction for all of them, which also lets the older generation go when it is time.
+    async fn write(&self, group: &[ToLeave]) -> Result<(), StoreError> {
+        let mut answers: Vec<Left> = group.iter().map(|it| it.left.clone()).collect();
+        // In one order, so that replicas do not wait for each other in a circle.
+        answers.sort_by(|one, other| one.enc.cmp(&other.enc));
+        answers.dedup_by(|one, other| one.enc == other.enc);
+        let (answers, now, window) = (&answers, self.clock.now(), self.window);
+        self.store
+            .tx("leave_answers", move |mut tx| async move {
+                let table = table::turn(&mut tx, now, window).await?;
+                table::leave(&mut tx, table, answers).await?;
+                Ok((tx, ()))
+            })
+            .await
+    }
+
+    async fn write_claims(self, mut queue: mpsc::Receiver<ToClaim>) {
+        let mut group = Vec::new();
+        while queue.recv_many(&mut group, LARGEST).await > 0 {
+            let mut encs: Vec<EncDigest> = group.iter().map(|it| it.enc).collect();
+            encs.sort_by(|one, other| one.as_bytes().cmp(other.as_bytes()));
+            let lease = group.iter().map(|it| it.lease).fold(0, cmp::max);
+            let (encs, now, window) = (&encs, self.clock.now(), self.window);
+            let claimed = self.store.tx("claim_answers", move |mut tx| async move {
+                let standings = claim_all(&mut tx, encs, now, (window, lease)).await?;
+                Ok((tx, standings))
+            });
+            let standings = claimed.await.inspect_err(|error| warn!(%error, "requests cannot be claimed"));
+            for ToClaim { enc, told, .. } in group.drain(..) {
+                let standing = standings.as_ref().ok().and_then(|all| all.get(&enc).cloned());
+                // Whoever asked may have gone.
+                let _ = told.send(standing.ok_or(Unwritable));
+            }
+        }
+    }
+}
+
+/// Where each of the requests stands; those that are free are ours now.
+async fn claim_all(
+    tx: &mut Tx,
+    encs: &[EncDigest],
+    now: u64,
+    (window, lease): (Duration, u64),
+) -> Result<HashMap<EncDigest, Standing>, StoreError> {
+    table::commit_lightly(tx).await?;
+    let (current, until) = (table::turn(tx, now, window).await?, now + lease);
+    let mut standings = HashMap::with_capacity(encs.len());
+    for row in table::look_up(tx, encs).await? {
+        if let Some(answer) = row.answer {
+            standings.insert(row.enc, Standing::Answered(answer));
+        } else if row.claimed_until >= now {
+            let after = row.claimed_until - now + 1;
+            standings.entry(row.enc).or_insert(Standing::Claimable { after });
+        } else if !standings.contains_key(&row.enc)
+            && (table::take_over(tx, current, row.enc, now, until).await?
+                || table::take_over(tx, current.other(), row.enc, now, until).await?)
+        {
+            standings.insert(row.enc, Standing::Claimed);
+        }
+    }
+    let free: Vec<EncDigest> = encs.iter().filter(|enc| !standings.contains_key(enc)).copied().collect();
+    for enc in table::claim(tx, current, &free, until).await? {
+        standings.insert(enc, Standing::Claimed);
+    }
+    // Somebody was quicker by a moment.
+    for enc in free {
+        standings.entry(enc).or_insert(Standing::Claimable { after: 1 });
+    }
+    Ok(standings)
+}
+
+/// As many as may be on their way at once.
+const QUEUE: usize = 10_000;
+const LARGEST: usize = 512;
+const PATIENCE: Duration = Duration::from_secs(2);
+const RETRY: Duration = Duration::from_secs(1);
+/// How often the older generation is looked after when nothing comes.
+const IDLE: Duration = Duration::from_mins(1);
