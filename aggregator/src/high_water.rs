@@ -10,7 +10,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mica_dp::ChainHead;
+use mica_dp::{ChainHead, LedgerEntry};
 use mica_service::store::{Store, StoreError, Tx};
 use thiserror::Error;
 
@@ -64,6 +64,68 @@ pub enum Setback {
         mark: u64,
     },
 }
+
+impl Setback {
+    /// Every word that [`Self::word`] has.
+    pub const WORDS: [&'static str; 3] = ["unmarked", "older", "other"];
+
+    /// Which of the three it is, for figures.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Unmarked { .. } => "unmarked",
+            Self::Older { .. } => "older",
+            Self::Other { .. } => "other",
+        }
+    }
+
+    /// What an entry of the ledger says of it: the same on every machine.
+    fn in_short(&self) -> String {
+        match self {
+            Self::Unmarked { entries, .. } => {
+                format!("there was no mark, and the ledger ended at entry {entries}")
+            }
+            Self::Older { mark, entries } => {
+                format!("the ledger had come to entry {mark} and ended at entry {entries}")
+            }
+            Self::Other { mark } => format!("entry {mark} of the ledger was another"),
+        }
+    }
+}
+
+/// Who takes on a ledger that was set back, and why: for whoever reads the ledger later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acceptance {
+    by: String,
+    why: String,
+}
+
+/// What nobody could read later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("who accepts a restored ledger and why is said in 1 to {LONGEST} printable characters each")]
+pub struct Unsaid;
+
+impl Acceptance {
+    /// In the words of whoever does it.
+    ///
+    /// # Errors
+    /// When one of them is empty, long, or not printable.
+    pub fn new(by: &str, why: &str) -> Result<Self, Unsaid> {
+        let readable =
+            |text: &str| (1..=LONGEST).contains(&text.chars().count()) && !text.contains(char::is_control);
+        let (by, why) = (by.trim(), why.trim());
+        if !readable(by) || !readable(why) {
+            return Err(Unsaid);
+        }
+        Ok(Self { by: by.to_owned(), why: why.to_owned() })
+    }
+
+    fn note(&self, setback: &Setback) -> String {
+        format!("{}: {} ({})", self.by, self.why, setback.in_short())
+    }
+}
+
+const LONGEST: usize = 200;
 
 const ACCEPT: &str = "see `mica budget accept-restored --help`";
 
@@ -164,21 +226,33 @@ impl HighWater {
         }
     }
 
-    /// Takes a ledger of so many entries for the truth, however far it had come before. What was spent and released since
-    /// the copy was made is not counted any more. Returns where it ends; nothing, and nothing is changed, when it has
-    /// another number of entries.
+    /// Takes a ledger of so many entries for the truth, however far it had come before, and writes into it who did. What
+    /// was spent and released since the copy was made is not counted any more. Returns where it ends then; nothing, and
+    /// nothing is changed, when it has another number of entries.
     ///
     /// # Errors
-    /// When the file cannot be written or the database fails.
-    pub async fn accept(path: &Path, store: &Store, entries: u64) -> Result<Option<ChainHead>, FollowError> {
-        let head = store.read("accept_ledger", move |mut tx| async move {
-            let head = ledger::end(&mut tx).await?;
-            Ok((tx, head))
+    /// When the file cannot be read or written, or the database fails. If it fails after the entry was written, the ledger
+    /// is still set back, and has an entry more.
+    pub async fn accept(
+        path: &Path,
+        store: &Store,
+        entries: u64,
+        by: &Acceptance,
+        now: u64,
+    ) -> Result<Option<ChainHead>, FollowError> {
+        let mark = Self::at(path)?;
+        let mark = &mark;
+        let head = store.tx("accept_ledger", move |mut tx| async move {
+            let head = ledger::head(&mut tx).await?;
+            if head.sequence != entries {
+                return Ok((tx, None));
+            }
+            let Err(setback) = mark.check(&mut tx, head).await? else { return Ok((tx, Some(head))) };
+            let entry = LedgerEntry::accepted_restore(by.note(&setback), now, head);
+            ledger::append(&mut tx, &entry).await?;
+            Ok((tx, Some(entry.head())))
         });
-        let head = head.await?;
-        if head.sequence != entries {
-            return Ok(None);
-        }
+        let Some(head) = head.await? else { return Ok(None) };
         let path = path.to_owned();
         on_disk(move || write(&path, head)).await?;
         Ok(Some(head))

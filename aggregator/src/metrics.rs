@@ -6,6 +6,8 @@ use mica_dap::id::TaskId;
 use mica_service::metrics::Text;
 use mica_service::store::{Fields, Store, StoreError, Tx};
 
+use crate::high_water::Setback;
+
 /// The figures of one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
@@ -24,6 +26,8 @@ pub struct Figures {
     /// Of each budget what is spent in the window of now, in thousandths of its limit, and whether that is as much as
     /// its `warn_at`.
     pub budgets: Vec<(String, u64, bool)>,
+    /// How the ledger was set back, so that nothing is released, if it was: a word of [`Setback::WORDS`].
+    pub set_back: Option<&'static str>,
 }
 
 impl Figures {
@@ -42,6 +46,7 @@ impl Figures {
                     oldest_report_at: oldest(&mut tx).await?,
                     service_times: Vec::new(),
                     budgets: Vec::new(),
+                    set_back: None,
                 };
                 Ok((tx, figures))
             })
@@ -89,6 +94,12 @@ impl Figures {
             text.sample("mica_service_microseconds", &[("work", work)], *microseconds);
         }
         spent(&mut text, &self.budgets);
+        let help = "Whether the ledger of budgets was set back in this way, and nothing is released";
+        text.family("mica_ledger_set_back", "gauge", help);
+        for how in Setback::WORDS {
+            let set_back = self.set_back == Some(how);
+            text.sample("mica_ledger_set_back", &[("how", how)], u64::from(set_back));
+        }
         text.into_string()
     }
 }
@@ -184,6 +195,7 @@ mod tests {
             oldest_report_at: Some(90),
             service_times: vec![("upload", 250)],
             budgets: vec![("weekly".to_owned(), 812, true)],
+            set_back: Some("older"),
         };
         let text = figures.render(100);
         for line in [
@@ -196,6 +208,8 @@ mod tests {
             "mica_service_microseconds{work=\"upload\"} 250",
             "mica_budget_spent_ratio{budget=\"weekly\"} 0.812",
             "mica_budget_warned{budget=\"weekly\"} 1",
+            "mica_ledger_set_back{how=\"older\"} 1",
+            "mica_ledger_set_back{how=\"unmarked\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }

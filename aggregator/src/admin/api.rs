@@ -109,6 +109,7 @@ async fn metrics(State(desk): State<Desk>) -> Result<Response, ServerError> {
     let budgets = budget::status(&desk.store, &desk.policy.get(), desk.clock.now()).await?;
     let figure = |it: &BudgetStatus| (it.account.budget_id.clone(), it.spent_thousandths(), it.warns());
     figures.budgets = budgets.iter().map(figure).collect();
+    figures.set_back = desk.high_water.setback(&desk.store).await?.map(|setback| setback.word());
     let mut response = Response::new(Body::from(figures.render(desk.clock.now())));
     let media = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, media);

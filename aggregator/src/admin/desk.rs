@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use super::view::{Circumstances, TaskDetail, TaskExport, TaskList, TaskSummary};
 use crate::enrol::{EnrolError, Rules, enrol};
+use crate::high_water::HighWater;
 use crate::jobs::Reason;
 use crate::pace::Paces;
 use crate::policy::PolicyInForce;
@@ -37,6 +38,8 @@ pub struct Desk {
     pub min_batch_size_floor: u64,
     /// How the other aggregator is reached.
     pub http: HttpClient,
+    /// How far its ledger had come.
+    pub high_water: HighWater,
     /// How long work takes, where the aggregator runs in this process.
     pub paces: Option<Arc<Paces>>,
 }

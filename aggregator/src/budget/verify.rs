@@ -19,6 +19,8 @@ pub struct Verified {
     pub refunds: usize,
     /// Charges that are final.
     pub commits: usize,
+    /// Restored copies that an operator took on: what was charged before each may be missing.
+    pub accepted_restores: usize,
     /// Texts of policies that they were derived from.
     pub policies: usize,
     /// Where the ledger ends.
@@ -87,6 +89,7 @@ pub async fn verify(store: &Store, mark: &HighWater) -> Result<Result<Verified, 
         charges: count(EntryKind::Charge),
         refunds: count(EntryKind::Refund),
         commits: count(EntryKind::Commit),
+        accepted_restores: count(EntryKind::AcceptedRestore),
         policies: picture.policies.len(),
         head: picture.entries.last().map_or(ChainHead::EMPTY, LedgerEntry::head),
     }))

@@ -48,9 +48,10 @@ pub async fn append(tx: &mut Tx, entry: &LedgerEntry) -> Result<(), StoreError> 
         "-- append_to_ledger
          INSERT INTO ledger (seq, budget_id, task, batch_key, parameter_sha256, kind, units, limit_units, policy_id,
              policy_version, policy_sha256, policy_release, mechanism, prev_hash, entry_hash, created_at,
-             data_from, data_to, budget_window, measure, per_batch, per_window, contribution_window, epsilon_units)
+             note, data_from, data_to, budget_window, measure, per_batch, per_window, contribution_window,
+             epsilon_units)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
-             $23, $24)",
+             $23, $24, $25)",
     )
     .bind(signed(entry.sequence)?)
     .bind(entry.budget_id.as_str())
@@ -67,7 +68,8 @@ pub async fn append(tx: &mut Tx, entry: &LedgerEntry) -> Result<(), StoreError> 
     .bind(entry.mechanism.as_str())
     .bind(entry.prev_hash.as_slice())
     .bind(entry.entry_hash.as_slice())
-    .bind(signed(entry.created_at)?);
+    .bind(signed(entry.created_at)?)
+    .bind(entry.note.as_deref());
     ledger_counted::bind(query, entry.counted.as_ref()).execute(tx.connection()).await?;
     Ok(())
 }
@@ -96,11 +98,12 @@ pub async fn page(tx: &mut Tx, before: u64, most: u32) -> Result<Vec<LedgerEntry
     rows.iter().map(read_entry).collect()
 }
 
-/// The newest entry of each budget.
+/// The newest entry of each budget that has any.
 pub async fn newest_by_budget(tx: &mut Tx) -> Result<Vec<LedgerEntry>, StoreError> {
     let rows = sqlx::query(
         "-- newest_ledger_entries
-         SELECT * FROM ledger WHERE seq IN (SELECT MAX(seq) FROM ledger GROUP BY budget_id)",
+         SELECT * FROM ledger WHERE seq IN (
+             SELECT MAX(seq) FROM ledger WHERE kind <> 'accepted_restore' GROUP BY budget_id)",
     )
     .fetch_all(tx.connection())
     .await?;
@@ -154,6 +157,7 @@ fn read_entry(row: &AnyRow) -> Result<LedgerEntry, StoreError> {
         mechanism: fields.text("mechanism")?,
         counted: ledger_counted::read(&fields)?,
         policy: PolicyRef { id: fields.text("policy_id")?, version, sha256: fields.array("policy_sha256")? },
+        note: fields.column::<Option<String>>("note")?,
         created_at: fields.unsigned("created_at")?,
         prev_hash: fields.array("prev_hash")?,
         entry_hash: fields.array("entry_hash")?,

@@ -7,6 +7,7 @@ use http::{Method, Request, StatusCode, header};
 use mica_aggregator::Role;
 use mica_aggregator::admin::{self, Desk};
 use mica_aggregator::auth::TokenHash;
+use mica_aggregator::high_water::HighWater;
 use mica_dap::report_error::ReportError;
 use mica_dap::task::TaskParameters;
 use mica_dap::vdaf_config::VdafConfig;
@@ -38,6 +39,7 @@ impl Operator {
             policy: task.policy().into(),
             min_batch_size_floor: 2,
             http: HttpClient::new(HttpOptions::default()),
+            high_water: HighWater::default(),
             paces: None,
         };
         let socket = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

@@ -2,14 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
-use http::StatusCode;
+use axum::body::Body;
+use http::{Request, StatusCode};
 use mica_aggregator::Role;
-use mica_aggregator::high_water::{HighWater, Setback};
+use mica_aggregator::admin::{self, Desk};
+use mica_aggregator::auth::TokenHash;
+use mica_aggregator::budget::{Filter, history, verify};
+use mica_aggregator::high_water::{Acceptance, HighWater, Setback};
 use mica_aggregator::shared::Limits;
 use mica_dap::codec::Encode as _;
 use mica_dap::time::Time;
+use mica_dp::EntryKind;
+use mica_service::http::{HttpClient, HttpOptions};
 use mica_service::testing::{TestDatabase, databases};
 use tempfile::TempDir;
+use tower::ServiceExt as _;
 
 use crate::support::leader::{ids, now, share_request};
 use crate::support::{Flaw, ScriptedLeader, Server, TestTask};
@@ -34,6 +41,31 @@ impl Marked {
         let leader = ScriptedLeader::of(&self.task, &server);
         (server, leader)
     }
+}
+
+/// What the admin listener of a server with this mark shows a scraper.
+async fn scrape(server: &Server, task: &TestTask, mark: &Path) -> String {
+    let desk = Desk {
+        store: server.store.clone(),
+        clock: server.clock.clone(),
+        role: Role::Helper,
+        policy: task.policy().into(),
+        min_batch_size_floor: 2,
+        http: HttpClient::new(HttpOptions::default()),
+        high_water: mark_of(mark),
+        paces: None,
+    };
+    let request = Request::get("/metrics").header("authorization", "Bearer scraper");
+    let answer = admin::router(desk, TokenHash::of("scraper"))
+        .oneshot(request.body(Body::empty()).expect("a request"))
+        .await
+        .expect("it answers");
+    let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await.expect("a short text");
+    String::from_utf8(body.to_vec()).expect("figures are text")
+}
+
+fn mark_of(path: &Path) -> HighWater {
+    HighWater::at(path).expect("it can be read")
 }
 
 /// Aggregates the reports of an hour, and what asks for their share.
@@ -72,11 +104,28 @@ async fn nothing_is_released_from_a_restored_database_until_its_operator_accepts
         assert_eq!(setback, Some(Setback::Older { mark: 4, entries: 2 }));
 
         let mark = marked.mark();
-        let accept = |entries| HighWater::accept(&mark, &server.store, entries);
+        let scraped = scrape(&server, &marked.task, &mark).await;
+        assert!(scraped.contains("mica_ledger_set_back{how=\"older\"} 1\n"), "{scraped}");
+        let by = &Acceptance::new("alice", "the disk failed").expect("two short texts");
+        let accept = |entries| HighWater::accept(&mark, &server.store, entries, by, 1_795_000_000);
         assert_eq!(accept(4).await.expect("nothing is written"), None);
         assert_eq!(leader.post_share(later.clone()).await.problem(), "ledger-set-back");
-        assert_eq!(accept(2).await.expect("it can be written").map(|head| head.sequence), Some(2));
+        assert_eq!(accept(2).await.expect("it can be written").map(|head| head.sequence), Some(3));
         assert_eq!(leader.post_share(later).await.status, StatusCode::OK, "without a restart");
+        let scraped = scrape(&server, &marked.task, &mark).await;
+        assert!(scraped.contains("mica_ledger_set_back{how=\"older\"} 0\n"), "{scraped}");
+        assert_eq!(server.spent().await, [(200_000_000_000, 5)], "{}", database.kind);
+        let verified = verify(&server.store, &mark_of(&mark)).await.expect("the database answers");
+        let verified = verified.expect("all of it follows");
+        assert_eq!((verified.charges, verified.accepted_restores, verified.head.sequence), (2, 1, 5));
+        let everything = history(&server.store, &Filter::default(), 10).await.expect("the database answers");
+        let entry = everything.iter().find(|entry| entry.sequence == 3).expect("it is in the ledger");
+        assert_eq!((entry.kind, entry.units), (EntryKind::AcceptedRestore, 0));
+        assert_eq!(entry.created_at, 1_795_000_000);
+        let note = "alice: the disk failed (the ledger had come to entry 4 and ended at entry 2)";
+        assert_eq!(entry.note.as_deref(), Some(note));
+        assert_eq!(accept(5).await.expect("there is nothing to do").map(|head| head.sequence), Some(5));
+        assert_eq!(server.entries().await.len(), 5, "what is not set back is not accepted");
     }
 }
 

@@ -26,9 +26,12 @@ fn the_budgets_of_a_policy_are_shown_before_anything_is_spent() {
     let verified = folder.mica(&["budget", "verify", "--config", "leader.toml", "-o", "json"]);
     let verified: Value = serde_json::from_str(&verified.out).expect("one JSON object");
     assert_eq!((&verified["ok"], &verified["entries"]), (&true.into(), &0.into()), "{verified}");
-    let accepted = folder.mica(&["budget", "accept-restored", "--config", "leader.toml", "--entries", "0"]);
+    let accept = ["budget", "accept-restored", "--config", "leader.toml", "--entries", "0", "--by", "alice"];
+    let accepted = folder.mica(&[&accept[..], &["--why", "a drill"]].concat());
     assert_eq!(accepted.code, 0, "{}", accepted.err);
     assert!(accepted.out.contains("nothing to accept"), "{}", accepted.out);
+    let silent = folder.mica(&[&accept[..], &["--why", " "]].concat());
+    assert!(silent.one_line(2).contains("why is said in 1 to 200 printable characters"), "{}", silent.err);
 }
 
 #[test]

@@ -41,6 +41,16 @@ pub fn verify_chain(entries: &[LedgerEntry]) -> Result<Vec<Book>, BrokenChain> {
         if entry.entry_hash != entry.hash() {
             return Err(broken("its content was changed"));
         }
+        head = entry.head();
+        if entry.kind == EntryKind::AcceptedRestore {
+            if entry.is_bare_note() {
+                continue;
+            }
+            return Err(broken("an accepted restore moves something, or does not say what it is"));
+        }
+        if entry.note.is_some() {
+            return Err(broken("an entry of a release has a note"));
+        }
         let slot = (&entry.key, entry.budget_id.as_str());
         let standing = follow(standings.get(&slot), entry).map_err(broken)?;
         standings.insert(slot, standing);
@@ -48,7 +58,6 @@ pub fn verify_chain(entries: &[LedgerEntry]) -> Result<Vec<Book>, BrokenChain> {
             .entry(&entry.budget_id)
             .or_insert_with(|| Book { account: entry.account(), uses: Vec::new() });
         count(book, entry).map_err(broken)?;
-        head = entry.head();
     }
     Ok(books.into_values().collect())
 }
@@ -68,8 +77,11 @@ fn follow(before: Option<&Standing>, entry: &LedgerEntry) -> Result<Standing, &'
         }
         (EntryKind::Refund, Some(Standing::Charged(_))) => Err("a refund differs from its charge"),
         (EntryKind::Refund, Some(Standing::Committed)) => Err("a committed charge is refunded"),
-        (_, Some(Standing::Committed)) => Err("a charge is committed twice"),
-        (_, None | Some(Standing::Refunded)) => Err("there is no charge to settle"),
+        (EntryKind::Commit, Some(Standing::Committed)) => Err("a charge is committed twice"),
+        (EntryKind::Commit | EntryKind::Refund, None | Some(Standing::Refunded)) => {
+            Err("there is no charge to settle")
+        }
+        (EntryKind::AcceptedRestore, _) => Err("an accepted restore is of no release"),
     }
 }
 
@@ -88,7 +100,7 @@ fn count(book: &mut Book, entry: &LedgerEntry) -> Result<(), &'static str> {
         EntryKind::Refund if !book.take_back(&entry.usage()) => {
             return Err("a refund gives back what was not counted");
         }
-        EntryKind::Refund | EntryKind::Commit => {}
+        EntryKind::Refund | EntryKind::Commit | EntryKind::AcceptedRestore => {}
     }
     book.account = account;
     Ok(())

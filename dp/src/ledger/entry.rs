@@ -51,6 +51,8 @@ pub enum EntryKind {
     Commit,
     /// Gives a charge back.
     Refund,
+    /// An operator took a ledger for the truth that had come farther, or that nobody could vouch for; moves nothing.
+    AcceptedRestore,
 }
 
 impl EntryKind {
@@ -60,12 +62,14 @@ impl EntryKind {
             Self::Charge => "charge",
             Self::Commit => "commit",
             Self::Refund => "refund",
+            Self::AcceptedRestore => "accepted_restore",
         }
     }
 
     /// The kind with that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Charge, Self::Commit, Self::Refund].into_iter().find(|kind| kind.name() == name)
+        let kinds = [Self::Charge, Self::Commit, Self::Refund, Self::AcceptedRestore];
+        kinds.into_iter().find(|kind| kind.name() == name)
     }
 }
 
@@ -112,6 +116,8 @@ pub struct LedgerEntry {
     pub counted: Option<Counted>,
     /// The policy that decided.
     pub policy: PolicyRef,
+    /// Who accepted a restored ledger, why, and what was missing; nothing in entries of other kinds.
+    pub note: Option<String>,
     /// Seconds since 1970.
     pub created_at: u64,
     /// The hash of the entry before.
@@ -138,11 +144,41 @@ impl LedgerEntry {
             mechanism: plan.mechanism().to_string(),
             counted: Some(plan.counted(charge, request.data)),
             policy: plan.policy().clone(),
+            note: None,
             created_at: request.now,
             prev_hash: [0; 32],
             entry_hash: [0; 32],
         }
         .chained(head)
+    }
+
+    /// The entry by which an operator takes on a ledger that ends at `head`, and answers for what is missing. It is of no
+    /// release and of no budget, and is there to be seen.
+    pub fn accepted_restore(note: String, now: u64, head: ChainHead) -> Self {
+        Self {
+            sequence: 0,
+            kind: EntryKind::AcceptedRestore,
+            budget_id: String::new(),
+            units: 0,
+            limit: 0,
+            key: ReleaseKey::from_parts([0; 32], Vec::new(), [0; 32]),
+            release_id: String::new(),
+            mechanism: String::new(),
+            counted: None,
+            policy: PolicyRef { id: String::new(), version: 0, sha256: [0; 32] },
+            note: Some(note),
+            created_at: now,
+            prev_hash: [0; 32],
+            entry_hash: [0; 32],
+        }
+        .chained(head)
+    }
+
+    /// Whether the entry moves nothing, of no release, and says by its note what it is for.
+    pub(super) fn is_bare_note(&self) -> bool {
+        let Some(note) = self.note.clone() else { return false };
+        let head = ChainHead { sequence: self.sequence.saturating_sub(1), hash: self.prev_hash };
+        !note.is_empty() && *self == Self::accepted_restore(note, self.created_at, head)
     }
 
     /// The entry that commits or refunds this charge.
@@ -165,7 +201,11 @@ impl LedgerEntry {
 
     /// SHA-256 of the entry as canonical JSON, without its own hash and with that of the entry before.
     pub(super) fn hash(&self) -> [u8; 32] {
-        let schema = if self.counted.is_some() { "dp-ledger/2" } else { "dp-ledger/1" };
+        let schema = match (&self.note, &self.counted) {
+            (Some(_), _) => "dp-ledger/3",
+            (None, Some(_)) => "dp-ledger/2",
+            (None, None) => "dp-ledger/1",
+        };
         let mut fields = vec![
             ("schema", Canonical::text(schema)),
             ("sequence", Canonical::text(&self.sequence)),
@@ -185,6 +225,7 @@ impl LedgerEntry {
             ("prev_hash", Canonical::text(&hex::encode(self.prev_hash))),
         ];
         fields.extend(self.counted.iter().flat_map(Counted::canonical));
+        fields.extend(self.note.iter().map(|note| ("note", Canonical::text(note))));
         sha256(Canonical::Object(fields).to_json().as_bytes())
     }
 }

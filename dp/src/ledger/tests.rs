@@ -382,3 +382,45 @@ fn entries_from_before_there_were_windows_count_in_full_for_all_time() {
     assert!(store.charge_day(&plan("cheap"), 0).is_ok());
     assert!(store.charge_day(&plan("cheap"), 0).is_err());
 }
+
+/// Who takes on a restored ledger is in it for ever; nothing is spent or given back by it.
+#[test]
+fn an_accepted_restore_is_part_of_the_chain_and_moves_nothing() {
+    let mut store = Store::default();
+    let plan = plan("cheap");
+    drop(store.charge(&plan, "one").expect("the budgets last"));
+    let spent = store.spent();
+    let note = "alice: the disk failed (the ledger had come to entry 5)".to_owned();
+    let accepted = LedgerEntry::accepted_restore(note, DAY, store.head());
+    store.entries.push(accepted.clone());
+    assert_eq!(store.spent(), spent);
+    drop(store.charge(&plan, "two").expect("releases go on from there"));
+    let at = store.entries.iter().position(|entry| *entry == accepted).expect("it is there");
+    verify_chain(&store.entries).expect("the chain is whole");
+    let changes: [fn(&mut LedgerEntry); 6] = [
+        |entry| entry.note = Some("nobody".to_owned()),
+        |entry| entry.note = None,
+        |entry| entry.created_at += 1,
+        |entry| entry.units = -1,
+        |entry| entry.budget_id = "small".to_owned(),
+        |entry| entry.kind = EntryKind::Refund,
+    ];
+    for change in changes {
+        let mut entries = store.entries[..=at].to_vec();
+        change(&mut entries[at]);
+        assert_eq!(verify_chain(&entries).expect_err("it was changed").sequence, accepted.sequence);
+        // Also whoever writes the hash anew cannot have such an entry move anything.
+        entries[at].entry_hash = entries[at].hash();
+        let honest = EntryKind::AcceptedRestore;
+        let moves = |entry: &LedgerEntry| entry.units != 0 || !entry.budget_id.is_empty();
+        if moves(&entries[at]) || entries[at].kind != honest || entries[at].note.is_none() {
+            let broken = verify_chain(&entries).expect_err("it is of no kind that there is");
+            assert_eq!(broken.sequence, accepted.sequence);
+        }
+    }
+    let mut noted = store.entries[0].clone();
+    noted.note = Some("a note".to_owned());
+    noted.entry_hash = noted.hash();
+    let broken = verify_chain(&[noted]).expect_err("a charge has no note");
+    assert_eq!(broken.what, "an entry of a release has a note");
+}

@@ -43,6 +43,17 @@ pub(super) async fn run(args: &Args, global: &Global) -> Result<(), Failure> {
 }
 
 fn row(entry: &LedgerEntry) -> Vec<String> {
+    if let Some(note) = &entry.note {
+        let mut row = vec![String::new(); HEADINGS.len()];
+        let known = [entry.sequence.to_string(), time(entry.created_at), entry.kind.name().to_owned()];
+        for (cell, text) in row.iter_mut().zip(known) {
+            *cell = text;
+        }
+        if let Some(last) = row.last_mut() {
+            last.clone_from(note);
+        }
+        return row;
+    }
     vec![
         entry.sequence.to_string(),
         time(entry.created_at),
@@ -54,10 +65,21 @@ fn row(entry: &LedgerEntry) -> Vec<String> {
         entry.release_id.clone(),
         entry.mechanism.clone(),
         format!("{} v{}", entry.policy.id, entry.policy.version),
+        String::new(),
     ]
 }
 
 fn object(entry: &LedgerEntry) -> Value {
+    if let Some(note) = &entry.note {
+        return json!({
+            "entry": entry.sequence,
+            "at": time(entry.created_at),
+            "kind": entry.kind.name(),
+            "note": note,
+            "prev_hash": hex::encode(entry.prev_hash),
+            "entry_hash": hex::encode(entry.entry_hash),
+        });
+    }
     json!({
         "entry": entry.sequence,
         "at": time(entry.created_at),
@@ -81,5 +103,5 @@ fn data(entry: &LedgerEntry) -> String {
     entry.proposal().span.to_string()
 }
 
-const HEADINGS: [&str; 10] =
-    ["entry", "at", "kind", "budget", "amount", "data", "task", "release", "mechanism", "policy"];
+const HEADINGS: [&str; 11] =
+    ["entry", "at", "kind", "budget", "amount", "data", "task", "release", "mechanism", "policy", "note"];

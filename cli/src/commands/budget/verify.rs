@@ -38,7 +38,7 @@ pub(super) async fn run(args: &Args, global: &Global) -> Result<(), Failure> {
 }
 
 fn print(verified: &Verified, format: Format) -> Result<(), Failure> {
-    let Verified { charges, refunds, commits, policies, head } = verified;
+    let Verified { charges, refunds, commits, accepted_restores, policies, head } = verified;
     let hash = hex::encode(head.hash);
     match format {
         Format::Json => print::json(&json!({
@@ -47,13 +47,26 @@ fn print(verified: &Verified, format: Format) -> Result<(), Failure> {
             "charges": charges,
             "refunds": refunds,
             "commits": commits,
+            "accepted_restores": accepted_restores,
             "policies": policies,
             "head": hash,
         })),
         Format::Table | Format::Csv => print::lines(&format!(
             "ok: {} entries ({charges} charges, {refunds} refunds, {commits} commits) follow from {policies} policy \
-             versions and from each other; the last has hash {hash}",
-            head.sequence
+             versions and from each other; the last has hash {hash}{}",
+            head.sequence,
+            restores(*accepted_restores)
         )),
     }
+}
+
+/// Whoever audits the ledger is not to miss it.
+fn restores(accepted: usize) -> String {
+    if accepted == 0 {
+        return String::new();
+    }
+    format!(
+        "\nnote: {accepted} accepted restores are among them: what was charged and released between the copy and each of \
+         them is missing; `mica budget history` tells who took that on, and why"
+    )
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use mica_aggregator::admin::{Desk, DeskError, Page, TaskDetail, TaskExport, TaskList, TaskSummary};
 use mica_aggregator::auth::Bearer;
+use mica_aggregator::high_water::HighWater;
 use mica_aggregator::{Config, Role, TaskFile};
 use mica_dap::id::TaskId;
 use mica_dap::problem::ProblemDocument;
@@ -87,6 +88,7 @@ async fn desk(config: &std::path::Path) -> Result<Desk, Failure> {
         http: HttpClient::new(HttpOptions { peers, ..HttpOptions::default() }),
         store: Store::open(&config.database, mica_aggregator::store::migrator()).await?,
         clock: Clock::system(),
+        high_water: HighWater::default(),
         paces: None,
     })
 }
