@@ -122,6 +122,7 @@ mod tests {
             source: Some(REGISTRY.into()),
             manifest_path: "/elsewhere/Cargo.toml".into(),
             dependencies: Vec::new(),
+            targets: Vec::new(),
         }
     }
 

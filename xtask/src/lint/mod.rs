@@ -5,6 +5,7 @@
 mod claims;
 mod licences;
 mod migrations;
+mod orphans;
 mod packages;
 mod rules;
 mod sizes;
@@ -35,6 +36,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
     steps.run("file sizes", || sizes::check(&sources));
     steps.run("house rules", || words::check(&sources));
     steps.run("promises and their tests", || claims::check(&sources));
+    steps.run("files that nothing compiles", || orphans::check(root, &sources));
     steps.run("published migrations", || migrations::check(root));
     steps.run("licences, bans and sources", || licences::check(root));
     if process::on_path("cargo-deny") {

@@ -1,6 +1,7 @@
 //! The packages that our binaries are made of, as `cargo metadata` tells of them.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -17,6 +18,14 @@ pub(super) struct Package {
     pub(super) source: Option<String>,
     pub(super) manifest_path: PathBuf,
     pub(super) dependencies: Vec<Dependency>,
+    pub(super) targets: Vec<Target>,
+}
+
+/// A crate of a package.
+#[derive(Deserialize)]
+pub(super) struct Target {
+    /// Its first file.
+    pub(super) src_path: PathBuf,
 }
 
 /// What a package asks for.
@@ -51,6 +60,17 @@ pub(super) fn collect(root: &Path, targets: &[String]) -> Result<Vec<Package>> {
     for target in targets {
         command.args(["--filter-platform", target]);
     }
+    ask(command)
+}
+
+/// The packages of the workspace.
+pub(super) fn own(root: &Path) -> Result<Vec<Package>> {
+    let mut command = process::cargo(root, "metadata");
+    command.args(["--format-version", "1", "--locked", "--no-deps"]);
+    ask(command)
+}
+
+fn ask(mut command: Command) -> Result<Vec<Package>> {
     let output = command.output().context("cannot start cargo")?;
     if !output.status.success() {
         bail!("cargo metadata ended with {}:\n{}", output.status, String::from_utf8_lossy(&output.stderr));
