@@ -178,6 +178,16 @@ impl Aggregator {
         Ok(self)
     }
 
+    /// Draws its noise in a way that a test can hold up.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn with_sampler(mut self, sampler: fn(&mica_dp::Mechanism, usize) -> mica_dp::Noise) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.noise = NoiseReserve::with_sampler(shared.compute.clone(), sampler);
+        }
+        self
+    }
+
     /// Listens inside TLS.
     #[must_use]
     pub fn with_tls(mut self, tls: Option<Acceptor>) -> Self {
@@ -207,6 +217,7 @@ impl Aggregator {
             policy: shared.tasks.policy().clone(),
             min_batch_size_floor: shared.limits.min_batch_size_floor,
             http: shared.http.clone(),
+            high_water: shared.high_water.clone(),
             paces: Some(Arc::clone(&shared.paces)),
         };
         admin::router(desk, token)

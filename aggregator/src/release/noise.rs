@@ -43,7 +43,8 @@ impl NoiseReserve {
         Self::with_sampler(compute, |mechanism, length| Noise::draw(mechanism, length, &mut rand::rng()))
     }
 
-    fn with_sampler(compute: ComputePool, sampler: fn(&Mechanism, usize) -> Noise) -> Self {
+    /// The same with another way to draw.
+    pub(crate) fn with_sampler(compute: ComputePool, sampler: fn(&Mechanism, usize) -> Noise) -> Self {
         Self(Arc::new(Inner { shelves: Mutex::default(), compute, sampler }))
     }
 

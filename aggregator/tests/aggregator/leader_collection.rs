@@ -69,6 +69,28 @@ async fn a_helper_that_refuses_a_share_fails_the_collection_with_its_own_problem
     }
 }
 
+/// The policy of the helper holds from a later day on: the leader's half costs nothing until then, and is drawn for once.
+#[tokio::test]
+async fn a_helper_whose_policy_is_not_in_force_yet_costs_nothing_and_may_be_asked_again() {
+    for database in databases().await {
+        let world = World::noised(&database).await;
+        assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
+        world.settled().await;
+        world.helper.will([Act::refuse("urn:x-mica:problem:policy-not-in-force")]);
+        let refused = world.collected().await;
+        assert_eq!(refused.problem(), "policy-not-in-force", "{}", database.kind);
+        assert_eq!(world.helper.posted(SHARES).len(), 1, "it is a word that is not doubted");
+        assert_eq!(world.leader.entries().await, [Charge, Refund]);
+        assert_eq!(world.leader.spent().await, [(0, 2)]);
+        assert_eq!(world.leader.releases().await, ["refunded"]);
+        let drawn = world.leader.sealed_share().await;
+        assert_eq!(world.total(&world.collected().await).0, 2, "the day has come");
+        assert_eq!(world.leader.sealed_share().await, drawn, "{}", database.kind);
+        assert_eq!(world.leader.entries().await, [Charge, Refund, Charge, Commit]);
+        assert_eq!(world.leader.spent().await, [(LOSS, 4)]);
+    }
+}
+
 #[tokio::test]
 async fn after_a_refund_the_batch_takes_reports_and_is_drawn_for_anew() {
     let database = sqlite();

@@ -1,5 +1,8 @@
 //! Budgets and the ledger, charged with the real state machine.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Command, Stdio};
+
 use mica_dap::vdaf_config::VdafConfig;
 use mica_dp::accountant::Span;
 use mica_dp::ledger::{self as machine, ChargeError, verify_chain};
@@ -148,3 +151,63 @@ async fn an_entry_has_one_successor() {
         assert_eq!(commit!(store, |tx| ledger::newest_by_budget(tx)), entries[1..]);
     }
 }
+
+/// Two programs, as two replicas are, or a server and a command beside it.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_that_charge_at_once_spend_what_there_is_and_write_one_chain() {
+    for (database, store) in stores().await {
+        let mut children: Vec<Child> = (1..=2).map(|number| charging(number, &database.url)).collect();
+        // Both are there before either begins.
+        let mut said: Vec<_> = children
+            .iter_mut()
+            .map(|child| BufReader::new(child.stdout.take().expect("it is a pipe")).lines())
+            .collect();
+        for lines in &mut said {
+            assert!(lines.any(|line| line.is_ok_and(|line| line.contains(READY))), "{}", database.kind);
+        }
+        for child in &mut children {
+            child.stdin.take().expect("it is a pipe").write_all(b"go\n").expect("it waits");
+        }
+        let mut granted = Vec::new();
+        for (child, lines) in children.iter_mut().zip(&mut said) {
+            let told = lines.find_map(|line| line.ok()?.strip_prefix(GRANTED)?.parse::<u32>().ok());
+            granted.push(told.expect("it tells how many it was granted"));
+            assert!(child.wait().expect("it ends").success(), "{}", database.kind);
+        }
+        assert_eq!(granted.iter().sum::<u32>(), 10, "{}: {granted:?}", database.kind);
+        let (entries, books) = verified!(store);
+        assert_eq!(entries.len(), 10, "{}", database.kind);
+        assert_eq!(books[0].fullest().spent, 1_000_000_000_000);
+    }
+}
+
+fn charging(number: u32, url: &str) -> Child {
+    Command::new(std::env::current_exe().expect("this is a program"))
+        .args(["--exact", "store::contract_tests::budgets::charges_in_a_process_of_its_own", "--nocapture"])
+        .env(CHARGER, format!("{number} {url}"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it runs")
+}
+
+/// One of the processes of the test above; by itself it has nothing to do.
+#[tokio::test]
+async fn charges_in_a_process_of_its_own() {
+    let Ok(told) = std::env::var(CHARGER) else { return };
+    let (number, url) = told.split_once(' ').expect("a number and a URL");
+    let number: u32 = number.parse().expect("a number");
+    let store = crate::store::Store::open(url, crate::store::migrator()).await.expect("it is there");
+    let plan = &plan("lifetime");
+    println!("{READY}");
+    std::io::stdin().read_line(&mut String::new()).expect("the other end waits for us");
+    let mut granted = 0;
+    for batch in 0..10 {
+        granted += u32::from(commit!(store, |tx| charge(tx, plan, number * 100 + batch)));
+    }
+    println!("\n{GRANTED}{granted}");
+}
+
+const CHARGER: &str = "MICA_TEST_CHARGER";
+const READY: &str = "ready to charge";
+const GRANTED: &str = "granted ";

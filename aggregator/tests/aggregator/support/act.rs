@@ -59,6 +59,13 @@ impl Act {
         Self::Say(Answer::problem(problem))
     }
 
+    /// A refusal by a name that DAP does not have.
+    pub(crate) fn refuse(name: &str) -> Self {
+        let body = format!(r#"{{"type":"{name}","status":403,"detail":"the helper says no"}}"#).into_bytes();
+        let media = Some("application/problem+json".to_owned());
+        Self::Say(Answer { status: 403, media, body, ..Answer::default() })
+    }
+
     pub(crate) fn change(change: impl FnOnce(&mut Answer) + Send + 'static) -> Self {
         Self::Change(Box::new(|mut answer| {
             change(&mut answer);

@@ -11,6 +11,7 @@ use mica_aggregator::store::{self, migrator};
 use mica_aggregator::{Aggregator, Role};
 use mica_dap::time::{Duration, Interval, Time};
 use mica_dp::ledger::verify_chain;
+use mica_dp::{Mechanism, Noise};
 use mica_service::clock::Clock;
 use mica_service::compute::ComputePool;
 use mica_service::http::{HttpClient, HttpOptions};
@@ -29,7 +30,11 @@ struct Extras {
     mark: Option<PathBuf>,
     /// Who watches the transactions.
     watch: Option<Arc<dyn Watch>>,
+    /// How it draws its noise.
+    sampler: Option<Sampler>,
 }
+
+type Sampler = fn(&Mechanism, usize) -> Noise;
 
 pub(crate) struct Server {
     /// Where it answers, up to and without the first slash of the path.
@@ -92,12 +97,23 @@ impl Server {
         Self::with(role, task, database, limits, extras).await
     }
 
+    /// One that draws its noise in a way of the test.
+    pub(crate) async fn drawing(
+        role: Role,
+        task: &TestTask,
+        database: &TestDatabase,
+        sampler: Sampler,
+    ) -> Self {
+        let extras = Extras { sampler: Some(sampler), ..Extras::default() };
+        Self::with(role, task, database, Limits::default(), extras).await
+    }
+
     async fn with(
         role: Role,
         task: &TestTask,
         database: &TestDatabase,
         limits: Limits,
-        Extras { mark, watch }: Extras,
+        Extras { mark, watch, sampler }: Extras,
     ) -> Self {
         let runtime = Runtime::new().expect("threads for a server");
         let clock = Clock::manual(NOW);
@@ -123,6 +139,10 @@ impl Server {
                     Aggregator::build(Options { store, ..options }).await.expect("the task can be served");
                 let server = match mark {
                     Some(mark) => server.with_high_water_mark(&mark).await.expect("a folder of our own"),
+                    None => server,
+                };
+                let server = match sampler {
+                    Some(sampler) => server.with_sampler(sampler),
                     None => server,
                 };
                 let (hpke_configs, reload) = (server.hpke_configs(), server.policy_reload());
