@@ -1,6 +1,7 @@
 //! SIGKILL at named moments of a release, with real processes and real databases: one charge, one draw, one answer.
 //!
-//! `MICA_TEST_KILLS` is how often each moment is tried; twice when nothing is said.
+//! `MICA_TEST_KILLS` is how often each moment is tried on each database; twice on files and once on PostgreSQL when nothing
+//! is said.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,15 +16,19 @@ use mica_tests::{Database, Parties, Plan, eventually, now};
 /// Built by cargo with these tests.
 const MORTAL: &str = env!("CARGO_BIN_EXE_mortal-aggregator");
 
-fn kills() -> u64 {
-    std::env::var("MICA_TEST_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(2)
+fn kills(unless_told: u64) -> u64 {
+    std::env::var("MICA_TEST_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(unless_told)
 }
 
-/// A pair with a budget that does not end, and two reports in each of so many hours before this one.
-async fn parties(hours: u64) -> (Parties, Vec<Interval>) {
+/// What both are to be: with a budget that does not end.
+fn plan() -> Plan {
     let mut plan = Plan::with_noise(VdafConfig::Count, "1/10");
     plan.policy = plan.policy.replace("\nepsilon = \"1\"", "\nepsilon = \"1000\"");
-    let parties = Parties::start(&plan).await;
+    plan
+}
+
+/// Two reports in each of so many hours before this one.
+async fn batches(parties: &Parties, hours: u64) -> Vec<Interval> {
     let builder = parties.task.builder().await;
     let mut batches = Vec::new();
     for hour in 1..=hours {
@@ -33,7 +38,7 @@ async fn parties(hours: u64) -> (Parties, Vec<Interval>) {
         parties.upload(&reports).await;
         batches.push(Interval::unit(reports[0].metadata.time).expect("an hour"));
     }
-    (parties, batches)
+    batches
 }
 
 async fn shares(mut database: Database) -> Vec<Vec<u8>> {
@@ -49,10 +54,24 @@ async fn settled(database: &Database, batches: usize, what: &str) {
     assert_eq!(ledger.len(), 2 * batches, "{what}");
 }
 
-/// Kills `role` at this moment while a batch is being released, again and again.
+/// Kills `role` at this moment while a batch is being released, again and again, on each kind of database.
 async fn kill_at(role: &str, transaction: &str, moment: &str) {
     let what = format!("{role} killed at {transaction} {moment}");
-    let (mut parties, batches) = parties(kills()).await;
+    let parties = Parties::start(&plan()).await;
+    kill_again_and_again(parties, kills(2), (role, transaction, moment), &format!("{what}, on files")).await;
+    if let Some(parties) = Parties::start_on_postgres(&plan()).await {
+        let what = format!("{what}, on PostgreSQL");
+        kill_again_and_again(parties, kills(1), (role, transaction, moment), &what).await;
+    }
+}
+
+async fn kill_again_and_again(
+    mut parties: Parties,
+    kills: u64,
+    (role, transaction, moment): (&str, &str, &str),
+    what: &str,
+) {
+    let batches = batches(&parties, kills).await;
     let collector = parties.task.collector();
     for (at, batch) in batches.iter().enumerate() {
         parties.kill(role);
@@ -60,7 +79,7 @@ async fn kill_at(role: &str, transaction: &str, moment: &str) {
         // Who asks may lose the connection when the leader dies.
         let asked = collector.collect(*batch).await;
         let died = || std::future::ready(parties.has_ended(role).then_some(()));
-        eventually(&what, Duration::from_mins(1), died).await;
+        eventually(what, Duration::from_mins(1), died).await;
         drop(asked);
         let drawn =
             [shares(parties.leader_database().await).await, shares(parties.helper_database().await).await];
@@ -83,7 +102,7 @@ async fn kill_at(role: &str, transaction: &str, moment: &str) {
             assert_eq!(sent.len(), at + 1, "{what}");
         }
         for database in [parties.leader_database().await, parties.helper_database().await] {
-            settled(&database, at + 1, &what).await;
+            settled(&database, at + 1, what).await;
         }
     }
 }

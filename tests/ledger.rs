@@ -11,6 +11,7 @@ use mica_dap::problem::ProblemDocument;
 use mica_dap::time::Interval;
 use mica_dap::vdaf::Measurement;
 use mica_dap::vdaf_config::VdafConfig;
+use mica_dp::EntryKind;
 use mica_tests::{Parties, Plan, Wire, eventually, mica, now};
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -188,14 +189,21 @@ async fn a_leader_on_an_older_copy_of_its_database_takes_reports_and_releases_no
     assert!(parties.log_text("leader").contains(said), "{}", parties.log_text("leader"));
     let verified = budget(parties.folder(), &["verify", "--config", "leader.toml"]);
     assert_eq!((verified.code, verified.err.contains(said)), (Some(4), true), "{}", verified.err);
-    let accept = ["accept-restored", "--config", "leader.toml", "--entries"];
+    let by = ["--by", "alice", "--why", "the disk failed"];
+    let accept = [&["accept-restored", "--config", "leader.toml"], &by[..], &["--entries"]].concat();
     let other = budget(parties.folder(), &[&accept[..], &["4"]].concat());
     assert_eq!(other.code, Some(4), "{}", other.out);
     refused(&parties, batches[2]).await;
     let accepted = budget(parties.folder(), &[&accept[..], &["2"]].concat());
     assert_eq!(accepted.code, Some(0), "{}", accepted.err);
     collect(&parties, batches[2]).await.expect("its operator took it on");
-    assert_eq!(budget(parties.folder(), &["verify", "--config", "leader.toml"]).code, Some(0));
+    let verified = budget(parties.folder(), &["verify", "--config", "leader.toml"]);
+    assert_eq!(verified.code, Some(0), "{}", verified.err);
+    assert!(verified.out.contains("1 accepted restores are among them"), "{}", verified.out);
+    let history = budget(parties.folder(), &["history", "--config", "leader.toml", "-o", "csv"]);
+    let noted = "alice: the disk failed (the ledger had come to entry";
+    let entry = history.out.lines().find(|line| line.contains(noted)).expect("an auditor sees it");
+    assert!(entry.starts_with("3,") && entry.contains(",accepted_restore,,"), "{entry}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -220,6 +228,44 @@ async fn a_policy_file_that_changed_is_taken_up_at_a_hangup_or_refused_with_its_
     told("the policy was read again and is in force").await;
     let detail = refused(&parties, batches[2]).await.detail.expect("a sentence");
     assert!(detail.contains("0 of 0.2 left"), "{detail}");
+}
+
+/// A release ends under the policy that it began with, however long the helper takes; the next one begins under the new.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_changes_at_a_hangup_while_a_collection_is_open_leaves_that_release_as_it_began() {
+    let (mut parties, batches) = parties(2).await;
+    let patience = Duration::from_mins(1);
+    let aggregated = async || (parties.leader_database().await.tally("aggregated").await == 4).then_some(());
+    eventually("all reports to be counted", patience, aggregated).await;
+    parties.kill_helper();
+    let collector = parties.task.collector();
+    let open = collector.collect(batches[0]).await.expect("the leader takes it");
+    let reserved = async || {
+        let entries = "SELECT COUNT(*) FROM ledger";
+        (parties.leader_database().await.number(entries).await == 1).then_some(())
+    };
+    eventually("the leader to charge", patience, reserved).await;
+    let file = parties.folder().join("policy.toml");
+    let first = std::fs::read_to_string(&file).expect("it was written");
+    let second =
+        first.replace("version = 1 ", "version = 2 ").replace("\nepsilon = \"1\"", "\nepsilon = \"1/2\"");
+    std::fs::write(&file, second).expect("a folder of our own");
+    parties.signal("leader", "HUP");
+    let taken = async || {
+        parties.log_text("leader").contains("the policy was read again and is in force").then_some(())
+    };
+    eventually("the leader to take the policy", patience, taken).await;
+    parties.start_helper().await;
+    assert_eq!(collector.wait(&open, || ()).await.expect("it is released").report_count, 2);
+    collect(&parties, batches[1]).await.expect("half of the budget is enough");
+    let ledger = parties.leader_database().await.verified_ledger().await;
+    let entries: Vec<_> =
+        ledger.iter().map(|entry| (entry.kind, entry.policy.version, entry.limit)).collect();
+    let (full, half) = (1_000_000_000_000, 500_000_000_000);
+    let (charge, commit) = (EntryKind::Charge, EntryKind::Commit);
+    assert_eq!(entries, [(charge, 1, full), (commit, 1, full), (charge, 2, half), (commit, 2, half)]);
+    let verified = budget(parties.folder(), &["verify", "--config", "leader.toml"]);
+    assert_eq!(verified.code, Some(0), "{}", verified.err);
 }
 
 /// The same request fifty times at once, after a power cut and after a DELETE: one job, one draw, one charge on each side.

@@ -14,6 +14,7 @@ use mica_dap::media::Media;
 use mica_dap::report::{Report, UploadRequest};
 use mica_dap::vdaf_config::VdafConfig;
 use mica_dp::Policy;
+use mica_service::testing;
 use tempfile::TempDir;
 
 use crate::task::LABEL;
@@ -69,20 +70,38 @@ pub struct Parties {
     helper: Option<Process>,
     leader_port: u16,
     helper_port: u16,
+    /// The URLs of the databases of the leader and the helper.
+    databases: [String; 2],
     folder: TempDir,
 }
 
 impl Parties {
     /// Writes what both need, and starts both.
     pub async fn start(plan: &Plan) -> Self {
+        Self::start_on(plan, None).await
+    }
+
+    /// The same on databases of a server, if the run has one.
+    pub async fn start_on_postgres(plan: &Plan) -> Option<Self> {
+        let databases = [testing::postgres().await?.url, testing::postgres().await?.url];
+        Some(Self::start_on(plan, Some(databases)).await)
+    }
+
+    /// Without databases of a server, each has a file.
+    async fn start_on(plan: &Plan, on_server: Option<[String; 2]>) -> Self {
         let folder = tempfile::tempdir().expect("tests need a place for temporary files");
         let (leader_port, helper_port, proxy_port) = (free_port(), free_port(), free_port());
         let url = |port| format!("http://127.0.0.1:{port}/");
         let (task, leader, helper) = Task::make(plan, &url(leader_port), &url(proxy_port));
-        write_party(folder.path(), plan, leader_port, &leader);
-        write_party(folder.path(), plan, helper_port, &helper);
+        let [of_leader, of_helper] = on_server.clone().map_or([None, None], |urls| urls.map(Some));
+        write_party(folder.path(), plan, (leader_port, of_leader), &leader);
+        write_party(folder.path(), plan, (helper_port, of_helper), &helper);
+        let files =
+            || ["leader", "helper"].map(|role| format!("sqlite:{}/{role}.db", folder.path().display()));
+        let databases = on_server.unwrap_or_else(files);
         let proxy = Proxy::start(proxy_port, helper_port).await;
-        let mut parties = Self { task, proxy, leader: None, helper: None, leader_port, helper_port, folder };
+        let (leader, helper) = (None, None);
+        let mut parties = Self { task, proxy, leader, helper, leader_port, helper_port, databases, folder };
         parties.start_helper().await;
         parties.start_leader().await;
         parties
@@ -164,12 +183,12 @@ impl Parties {
 
     /// The leader's database.
     pub async fn leader_database(&self) -> Database {
-        self.database("leader").await
+        Database::open(&self.databases[0]).await
     }
 
     /// The helper's database.
     pub async fn helper_database(&self) -> Database {
-        self.database("helper").await
+        Database::open(&self.databases[1]).await
     }
 
     /// Uploads to the leader, in one request that must be taken whole.
@@ -190,10 +209,6 @@ impl Parties {
         measurements.iter().map(|measurement| builder.report(measurement, time).expect("a report")).collect()
     }
 
-    async fn database(&self, role: &str) -> Database {
-        Database::open(&format!("sqlite:{}", self.folder.path().join(format!("{role}.db")).display())).await
-    }
-
     fn run(&self, role: &str) -> Process {
         let config = format!("{role}.toml");
         Process::start(role, self.folder.path(), [role, "--log", "debug", "--config", config.as_str()])
@@ -201,12 +216,16 @@ impl Parties {
 }
 
 /// One folder for both keeps a test small; neither reads what is the other's.
-fn write_party(folder: &Path, plan: &Plan, port: u16, task: &TaskFile) {
+fn write_party(folder: &Path, plan: &Plan, (port, on_server): (u16, Option<String>), task: &TaskFile) {
     let role = task.role;
+    // Beside a file there is a place for the mark; a server has none.
+    let mark = on_server.as_ref().map_or("", |_| "[ledger]\nhigh_water_mark = \"ROLE.mark\"\n");
+    let mark = mark.replace("ROLE", &role.to_string());
+    let database = on_server.unwrap_or_else(|| format!("sqlite:{role}.db"));
     let config = format!(
-        "role = \"{role}\"\nlisten = \"127.0.0.1:{port}\"\ndatabase = \"sqlite:{role}.db\"\n\
+        "role = \"{role}\"\nlisten = \"127.0.0.1:{port}\"\ndatabase = \"{database}\"\n\
          policy = \"policy.toml\"\npolicy_allow = [\"W032\"]\ntasks = [\"{role}.task.toml\"]\nmax_job_reports = {}\n\
-         limits = {{ min_batch_size_floor = 1, for_tests = true }}\n",
+         limits = {{ min_batch_size_floor = 1, for_tests = true }}\n{mark}",
         plan.max_job_reports
     );
     write(&folder.join(format!("{role}.toml")), &config);
