@@ -14,7 +14,10 @@ use thiserror::Error;
 
 use crate::shared::Shared;
 use crate::store::policies::{self, PolicyRow};
+use crate::store::tasks::{self, TaskRow};
 use crate::store::{ledger, ledger_uses};
+use crate::task::Task;
+use crate::task_file::TaskFile;
 
 /// The policy in force. Clones follow each other.
 #[derive(Clone)]
@@ -83,7 +86,8 @@ fn count(tasks: &[String]) -> String {
 pub(crate) async fn admit(store: &Store, policy: &Policy, now: u64) -> Result<(), PolicyError> {
     let findings = store
         .tx("admit_policy", move |mut tx| async move {
-            let findings = findings(&mut tx, policy, now).await?;
+            let newest = policies::newest(&mut tx, policy.id()).await?;
+            let findings = findings(&mut tx, policy, newest.as_ref(), now).await?;
             if findings.as_ref().is_ok_and(|findings| !findings.iter().any(is_error)) {
                 policies::insert(&mut tx, &row(policy, now)).await?;
             }
@@ -111,18 +115,52 @@ fn is_error(finding: &Diagnostic) -> bool {
 async fn findings(
     tx: &mut Tx,
     policy: &Policy,
+    newest: Option<&PolicyRow>,
     now: u64,
 ) -> Result<Result<Vec<Diagnostic>, Vec<Unread>>, StoreError> {
-    let newest = policies::newest(tx, policy.id()).await?.map(|row| PolicyRef {
-        id: row.policy_id,
-        version: row.version,
-        sha256: row.sha256,
-    });
+    let newest =
+        newest.map(|row| PolicyRef { id: row.policy_id.clone(), version: row.version, sha256: row.sha256 });
     if let Some(finding) = newest.and_then(|newest| policy.check_version(&newest)) {
         return Ok(Ok(vec![finding]));
     }
     let charged = charged(tx, policy, now).await?;
     Ok(charged.map(|charged| [policy.check_history(&charged), policy.check_time(now)].concat()))
+}
+
+/// What stands against a policy at one aggregator, before it is loaded there.
+#[derive(Clone, Debug, Default)]
+pub struct Objections {
+    /// From the versions that were loaded and the budgets that were charged: E050, E052, W051, and E042 by the date.
+    pub findings: Vec<Diagnostic>,
+    /// The budgets of which nobody can say any more what their charges meant.
+    pub unread: Vec<Unread>,
+    /// The tasks that take reports now and could not be served any more, each with the reason.
+    pub unserved: Vec<String>,
+}
+
+/// What a start or a reload with `policy` would be told. Nothing is written, and nobody waits.
+///
+/// # Errors
+/// When the database fails.
+pub async fn objections(store: &Store, policy: &Policy, now: u64) -> Result<Objections, StoreError> {
+    let (findings, newest, rows) = store
+        .read("policy_objections", move |mut tx| async move {
+            let newest = policies::newest_now(&mut tx, policy.id()).await?;
+            let findings = findings(&mut tx, policy, newest.as_ref(), now).await?;
+            let rows = tasks::all_tasks(&mut tx).await?;
+            Ok((tx, (findings, newest, rows)))
+        })
+        .await?;
+    let before = newest.and_then(|row| Policy::parse("the policy before", &row.text).ok());
+    let lost = |row: TaskRow| {
+        let (key, file) = (row.key, TaskFile::from_row(row.task).ok()?);
+        let why = Task::resolve(key, file.clone(), policy).err()?;
+        let was_served = before.as_ref().is_none_or(|before| Task::resolve(key, file, before).is_ok());
+        was_served.then(|| why.to_string())
+    };
+    let serving = rows.into_iter().filter(|row| row.retired_at.is_none());
+    let (findings, unread) = findings.map_or_else(|unread| (Vec::new(), unread), |found| (found, Vec::new()));
+    Ok(Objections { findings, unread, unserved: serving.filter_map(lost).collect() })
 }
 
 /// Every budget with charges, as the policy had it that its newest charge names; or those of which nobody can say.

@@ -173,6 +173,7 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let exit = match &error {
             StoreError::NewerSchema { .. }
+            | StoreError::OlderSchema { .. }
             | StoreError::AlteredSchema { .. }
             | StoreError::Unwritable(_)
             | StoreError::BadUrl(_) => Exit::Invalid,

@@ -26,6 +26,11 @@ pub struct PolicyRow {
 /// The highest version of a policy. Nobody else adds one until the transaction ends.
 pub async fn newest(tx: &mut Tx, policy_id: &str) -> Result<Option<PolicyRow>, StoreError> {
     locks::exclusive(tx, Lock::Ledger).await?;
+    newest_now(tx, policy_id).await
+}
+
+/// The same for those who only look: it waits for nobody.
+pub async fn newest_now(tx: &mut Tx, policy_id: &str) -> Result<Option<PolicyRow>, StoreError> {
     let row = sqlx::query(
         "-- newest_policy
          SELECT * FROM policies WHERE policy_id = $1 ORDER BY version DESC LIMIT 1",

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use mica_aggregator::budget;
-use mica_aggregator::policy::PolicyError;
+use mica_aggregator::policy::{Objections, PolicyError, objections};
 use mica_aggregator::store::{ledger, policies};
 use mica_dap::codec::Encode as _;
 use mica_dap::time::Time;
@@ -136,10 +136,23 @@ async fn a_version_that_reads_a_budget_otherwise_is_refused_and_one_that_lowers_
         assert_eq!(leader.post_share(requests[1].clone()).await.problem(), "budget-exhausted");
         server.reload.adopt(parse(&version(&task, 3, SAME))).await.expect("a higher limit");
         assert_eq!(leader.post_share(requests[1].clone()).await.status, StatusCode::OK);
+        // A check beside the server finds what a start would, and loads nothing.
+        let check = async |text: &str| {
+            let found = objections(&server.store, &parse(text), server.clock.now()).await;
+            let Objections { findings, unserved, .. } = found.expect("the database answers");
+            (findings.into_iter().map(|it| (it.code, it.what)).collect::<Vec<_>>(), unserved.len())
+        };
+        let window = ("{ kind = \"lifetime\" }", "{ kind = \"calendar\", unit = \"month\" }");
+        let found = check(&version(&task, 9, window)).await;
+        assert!(matches!(&found.0[..], [(code, _)] if code == "E052"), "{found:?}");
+        assert_eq!(found.1, 1, "the window is in the statement that the task is bound to");
+        let found = check(&version(&task, 9, lowered)).await;
+        let spent = "budget \"demo-lifetime\": 0.2 is already spent of the new limit 0.1";
+        assert!(matches!(&found.0[..], [(code, what)] if code == "W051" && what == spent), "{found:?}");
+        assert_eq!(check(&version(&task, 3, SAME)).await, (vec![], 0));
         // Lower than what is spent: a warning, and no error.
         server.reload.adopt(parse(&version(&task, 4, lowered))).await.expect("it is allowed");
         server.kill();
-        let window = ("{ kind = \"lifetime\" }", "{ kind = \"calendar\", unit = \"month\" }");
         let other = TestTask { policy: version(&task, 5, window), ..task.clone() };
         let refused = Server::refusal(&other, &database).await;
         assert!(

@@ -40,7 +40,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Config(command) => config::run(command, &global).await,
         Command::Task(command) => task::run(command, &global).await,
         Command::Keys(command) => keys::run(command, &global).await,
-        Command::Policy(command) => policy::run(&command, &global),
+        Command::Policy(command) => policy::run(&command, &global).await,
         Command::Budget(command) => budget::run(command, &global).await,
         Command::Report(args) => report::run(&args, &global).await,
         Command::Collect(args) => collect::run(&args, &global).await,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::world::{Folder, POLICY};
+use crate::world::{Folder, POLICY, free_port};
 
 #[test]
 fn a_right_policy_is_ok_and_explained_in_words() {
@@ -87,6 +87,66 @@ fn a_new_version_that_promises_less_ends_with_4_and_says_what() {
     let ran = folder.mica(&["policy", "diff", "weaker.toml", "old.toml", "-o", "json"]);
     let read: Value = serde_json::from_str(&ran.out).expect("it is JSON");
     assert_eq!((ran.code, &read["weaker"], &read["changes"][0]["weakens"]), (0, &json!(0), &json!(false)));
+}
+
+#[test]
+fn a_policy_is_checked_against_the_ledger_and_the_tasks_of_a_server_that_runs() {
+    let folder = Folder::with_task(free_port(), free_port());
+    let check =
+        |more: &[&str]| folder.mica(&[&["policy", "check", "--config", "leader.toml"][..], more].concat());
+    let before = check(&[]);
+    assert_eq!(before.code, 0, "{}", before.err);
+    assert!(!folder.path("leader.db").exists(), "a check makes no database");
+    let second = POLICY.replace("version = 1", "version = 2");
+    folder.write("policy.toml", &second);
+    let _leader = folder.serve("leader");
+    assert_eq!(check(&[]).code, 0, "the same text again changes nothing");
+    for (text, what) in [
+        (POLICY.to_owned(), "E050: policy counter v2 is loaded already, and versions only grow"),
+        (format!("{second}# other\n"), "E050: policy counter v2 is already loaded with another sha256"),
+    ] {
+        folder.write("other.toml", &text);
+        let refused = check(&["other.toml"]);
+        let line = refused.one_line(3);
+        assert!(line.starts_with("other.toml:5:11: ") && line.contains(what), "{line}");
+    }
+    let told: Value = serde_json::from_str(&check(&["other.toml", "-o", "json"]).out).expect("it is JSON");
+    assert_eq!((&told["ok"], &told["findings"][0]["code"]), (&json!(false), &json!("E050")), "{told}");
+    let dearer = second.replace("version = 2", "version = 3").replace("per_release = 1", "per_release = 2");
+    folder.write("policy.toml", &dearer);
+    let unserved = check(&[]);
+    let line = unserved.one_line(3);
+    assert!(line.contains("a task could not be served any more: ") && line.contains("bound to"), "{line}");
+    let told: Value = serde_json::from_str(&check(&["-o", "json"]).out).expect("it is JSON");
+    assert_eq!(told["unserved"].as_array().map(Vec::len), Some(1), "{told}");
+    folder.write("policy.toml", &second.replace("version = 2", "version = 4"));
+    for _ in 0..2 {
+        assert_eq!(check(&[]).code, 0, "a check loads nothing, so that it may be done again");
+    }
+    folder.write("policy.toml", &second.replace("version = 2", "version = 3"));
+    assert_eq!(check(&[]).code, 0, "version 4 was never loaded");
+}
+
+#[test]
+fn a_check_allows_what_the_configuration_does_and_asks_who_has_a_policy() {
+    let folder = Folder::with_task(1, 2);
+    let clients = POLICY.replace("privacy_unit = \"report\"", "privacy_unit = \"client\"").replace(
+        "charge = [",
+        "contribution = { max_reports_per_batch = 1, max_reports_per_window = 9, enforced_by = \"client\" }\ncharge = [",
+    );
+    folder.write("policy.toml", &clients);
+    let ran = folder.mica(&["policy", "check", "--config", "leader.toml"]);
+    assert!(ran.one_line(3).contains(": W032: "), "{}", ran.err);
+    folder.write("leader.toml", &format!("policy_allow = [\"W032\"]\n{}", folder.read("leader.toml")));
+    let ran = folder.mica(&["policy", "check", "--config", "leader.toml"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    folder.write(
+        "relay.toml",
+        "role = \"relay\"\nlisten = \"127.0.0.1:0\"\ngateway_url = \"http://127.0.0.1:1/\"\n",
+    );
+    let ran = folder.mica(&["policy", "check", "--config", "relay.toml"]);
+    assert!(ran.one_line(2).contains("relay, which has no policy"), "{}", ran.err);
+    assert_eq!(folder.mica(&["policy", "check"]).code, 2);
 }
 
 #[test]

@@ -29,6 +29,17 @@ pub enum StoreError {
         /// The newest version this program knows.
         supported: i64,
     },
+    /// The database was written by an older version of this program, and may not be migrated by who asks.
+    #[error(
+        "the database has schema version {found}, and this program knows version {supported}; ask with the program \
+         that serves it, or start this one once: a server migrates its database"
+    )]
+    OlderSchema {
+        /// The version found in the database.
+        found: i64,
+        /// The version this program knows.
+        supported: i64,
+    },
     /// A migration that was applied is not the one this program carries.
     #[error(
         "schema version {version} of the database is not the one this program knows; \

@@ -71,6 +71,12 @@ impl Store {
         open::open(url, migrator, options).await
     }
 
+    /// Opens the database at `url` as it is, for those who only look: creates nothing and migrates nothing, so that it
+    /// may be used beside a server of another version. Nothing when there is no database yet.
+    pub async fn open_to_read(url: &str, migrator: &Migrator) -> Result<Option<Self>, StoreError> {
+        open::open_to_read(url, migrator, &StoreOptions::default()).await
+    }
+
     /// Which database answers.
     pub fn dialect(&self) -> Dialect {
         self.dialect

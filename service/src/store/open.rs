@@ -19,13 +19,54 @@ pub(super) async fn open(
 ) -> Result<Store, StoreError> {
     sqlx::any::install_default_drivers();
     let (dialect, connect) = parse(url)?;
+    create(url)?;
     let schema_version = migrate(dialect, &connect, migrator).await?;
+    Ok(connected(dialect, connect, schema_version, options))
+}
+
+/// The database as it is: nothing is created and nothing migrated. Nothing when there is none yet.
+pub(super) async fn open_to_read(
+    url: &str,
+    migrator: &Migrator,
+    options: &StoreOptions,
+) -> Result<Option<Store>, StoreError> {
+    sqlx::any::install_default_drivers();
+    let (dialect, connect) = parse(url)?;
+    if sqlite_path(url).is_some_and(|path| !path.is_file()) {
+        return Ok(None);
+    }
+    let mut connection = connect.connect().await?;
+    let found = sqlx::query_scalar::<_, i64>("SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations")
+        .fetch_one(&mut connection)
+        .await;
+    connection.close().await?;
+    let supported = migrator.iter().map(|migration| migration.version).max().unwrap_or(0);
+    match found {
+        Ok(found) if found == supported => Ok(Some(connected(dialect, connect, found, options))),
+        Ok(found) if found > supported => Err(StoreError::NewerSchema { found, supported }),
+        Ok(found) => Err(StoreError::OlderSchema { found, supported }),
+        Err(sqlx::Error::Database(error)) if is_missing_table(error.as_ref()) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// No migration was ever applied.
+fn is_missing_table(error: &dyn sqlx::error::DatabaseError) -> bool {
+    error.code().is_some_and(|code| code == "42P01") || error.message().starts_with("no such table")
+}
+
+fn connected(
+    dialect: Dialect,
+    connect: AnyConnectOptions,
+    schema_version: i64,
+    options: &StoreOptions,
+) -> Store {
     let writers = pool(dialect, connect.clone(), options, true);
     let readers = match dialect {
         Dialect::Sqlite => pool(dialect, connect, options, false),
         Dialect::Postgres => writers.clone(),
     };
-    Ok(Store {
+    Store {
         dialect,
         writers,
         readers,
@@ -33,7 +74,7 @@ pub(super) async fn open(
         schema_version,
         #[cfg(feature = "testing")]
         fuse: super::fuse::Fuse::default(),
-    })
+    }
 }
 
 fn parse(url: &str) -> Result<(Dialect, AnyConnectOptions), StoreError> {
@@ -55,7 +96,13 @@ fn parse(url: &str) -> Result<(Dialect, AnyConnectOptions), StoreError> {
     Ok((dialect, options.disable_statement_logging()))
 }
 
-/// Makes sure that the file is there and can be written, and spells its path as sqlx reads it.
+/// The file of an SQLite database.
+fn sqlite_path(url: &str) -> Option<PathBuf> {
+    let path = url.strip_prefix("sqlite:")?;
+    Some(PathBuf::from(path.strip_prefix("//").unwrap_or(path)))
+}
+
+/// Spells the path of a file as sqlx reads it.
 fn sqlite_url(path: &str) -> Result<String, StoreError> {
     let path = path.strip_prefix("//").unwrap_or(path);
     if path.is_empty() || path.contains(":memory:") || path.contains('?') {
@@ -66,23 +113,25 @@ fn sqlite_url(path: &str) -> Result<String, StoreError> {
         ));
     }
     let path = std::path::absolute(path).map_err(|error| unwritable(Path::new(path), &error.to_string()))?;
-    create(&path)?;
     let text = path.to_str().ok_or_else(|| unwritable(&path, "its path is not UTF-8"))?;
     Ok(format!("sqlite://{}?mode=rw", percent_encode(text)))
 }
 
-fn create(path: &PathBuf) -> Result<(), StoreError> {
+/// Makes sure that the file of an SQLite database is there and can be written.
+fn create(url: &str) -> Result<(), StoreError> {
+    let Some(path) = sqlite_path(url) else { return Ok(()) };
+    let path = std::path::absolute(&path).map_err(|error| unwritable(&path, &error.to_string()))?;
     let folder = path.parent().unwrap_or(Path::new("/"));
     if !folder.is_dir() {
         let why = format!("there is no folder {}; create it or choose another path", folder.display());
-        return Err(unwritable(path, &why));
+        return Err(unwritable(&path, &why));
     }
     let mut options = OpenOptions::new();
     options.append(true).create(true);
     // The file holds keys: nobody but its owner may read it.
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map_err(|error| unwritable(path, &error.to_string()))?;
+    options.open(&path).map_err(|error| unwritable(&path, &error.to_string()))?;
     Ok(())
 }
 

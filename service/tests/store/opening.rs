@@ -64,6 +64,27 @@ async fn an_older_database_is_brought_up_to_date() {
     }
 }
 
+#[tokio::test]
+async fn who_only_looks_creates_nothing_and_migrates_nothing() {
+    for database in databases().await {
+        let look = || Store::open_to_read(&database.url, &MIGRATIONS);
+        assert!(look().await.unwrap().is_none(), "{}: there is no database yet", database.kind);
+        open_older(&database).await;
+        let refused = look().await.unwrap_err();
+        assert_eq!(refused, StoreError::OlderSchema { found: 1, supported: 2 }, "{}", database.kind);
+        let server = database.open(&MIGRATIONS).await.unwrap();
+        let id = grant(&server, "seen", 3).await.unwrap();
+        let store = look().await.unwrap().expect("there is a database now");
+        assert_eq!(available(&store, id).await, 3, "{}: beside a server", database.kind);
+        store.close().await;
+        assert!(spend(&server, id, 1).await.unwrap(), "{}", database.kind);
+        let newer = Store::open_to_read(&database.url, &older()).await.unwrap_err();
+        assert_eq!(newer, StoreError::NewerSchema { found: 2, supported: 1 }, "{}", database.kind);
+    }
+    let none = Store::open_to_read("sqlite:/nowhere/at/all/test.db", &MIGRATIONS).await;
+    assert!(none.unwrap().is_none() && !std::path::Path::new("/nowhere").exists());
+}
+
 async fn open_older(database: &TestDatabase) -> i64 {
     let store = database.open(&older()).await.unwrap();
     let id = grant(&store, "older", 1).await.unwrap();

@@ -37,9 +37,9 @@ pub(crate) enum Command {
 }
 
 /// Does what the command line says.
-pub(super) fn run(command: &Command, global: &Global) -> Result<(), Failure> {
+pub(super) async fn run(command: &Command, global: &Global) -> Result<(), Failure> {
     match command {
-        Command::Check(args) => check::run(args, global.output),
+        Command::Check(args) => check::run(args, global.output).await,
         Command::Plan(args) => plan::run(args, global),
         Command::Explain { file } => explain::run(&files::policy(file)?, global.output),
         Command::Diff { old, new } => diff::run(&files::policy(old)?, &files::policy(new)?, global.output),
