@@ -111,6 +111,40 @@ async fn an_operator_sees_every_charge_and_whatever_was_tampered_with() {
     tamper(&parties).await;
 }
 
+/// What a budget has spent in its part `warn_at` of the policy, marked wherever an operator looks.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_is_warned_from_the_part_of_a_budget_that_the_policy_names() {
+    let (parties, batches) = parties(2).await;
+    let policy = parties.folder().join("policy.toml");
+    let text = std::fs::read_to_string(&policy).expect("the policy of both");
+    std::fs::write(&policy, text.replacen("on_exhausted", "warn_at = 0.2\non_exhausted", 1))
+        .expect("a policy");
+    let shown = || {
+        let table = budget(parties.folder(), &["show", "--config", "leader.toml"]).out;
+        let line = table.lines().find(|line| line.starts_with("demo-lifetime")).expect("its line").to_owned();
+        let mut doctor = Command::new(mica());
+        doctor.args(["doctor", "--config", "leader.toml"]).current_dir(parties.folder());
+        let told = doctor.output().expect("it runs");
+        let told = String::from_utf8_lossy(&told.stdout).into_owned();
+        let told = told.lines().find(|line| line.contains("  budgets ")).expect("its line").to_owned();
+        let json =
+            json(parties.folder(), &["show", "--config", "leader.toml"])["budgets"][0]["warns"].clone();
+        (line, told, json)
+    };
+    collect(&parties, batches[0]).await.expect("a tenth");
+    let (line, told, json) = shown();
+    assert!(!line.ends_with('!') && json == false, "{line}");
+    assert!(told.starts_with("ok  "), "{told}");
+    collect(&parties, batches[1]).await.expect("another tenth");
+    let (line, told, json) = shown();
+    assert!(line.ends_with(" !") && json == true, "{line}");
+    assert!(
+        told.starts_with("warn  budgets   0.2 of 1 is spent of budget \"demo-lifetime\"; it does not renew;")
+            && told.ends_with("`mica budget show` tells more"),
+        "{told}"
+    );
+}
+
 /// A release that nothing in the ledger paid for.
 const UNPAID: &str = "INSERT INTO releases (task, batch_key, request, state, report_count, checksum, interval_start, \
     interval_duration, sealed_share, policy_id, policy_version, policy_sha256, mechanism, created_at) \

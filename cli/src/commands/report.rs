@@ -37,7 +37,7 @@ pub(crate) struct Args {
 pub(super) async fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     let bundle = TaskBundle::from_json(&files::read(&args.bundle, "task bundle")?)?;
     let bundle = match &args.pin {
-        Some(hash) => bundle.pinned(hash).map_err(|error| Failure::new(Exit::Refused, error))?,
+        Some(hash) => pinned(bundle, hash)?,
         None => bundle,
     };
     let typed = match args.value.as_str() {
@@ -67,6 +67,24 @@ pub(super) async fn run(args: &Args, global: &Global) -> Result<(), Failure> {
             format!("the leader refused the report: {label}{}", remark(refused)),
         )),
     }
+}
+
+/// The bundle, if it promises what was reviewed. Nobody has been asked anything yet.
+fn pinned(bundle: TaskBundle, hash: &[u8; 32]) -> Result<TaskBundle, Failure> {
+    let leader = bundle.configuration.leader_url().trim_end_matches('/');
+    let todo = format!(
+        "read what the task promises at {leader}/dp/statement/{}: if you agree, pin the SHA-256 of that text; if not, \
+         do not report to this task",
+        bundle.task_id
+    );
+    bundle.pinned(hash).map_err(|error| {
+        let todo = if error.found.is_some() {
+            todo
+        } else {
+            "its totals leave without noise: report without --pin if you agree".to_owned()
+        };
+        Failure::new(Exit::Refused, format!("{error}; {todo}"))
+    })
 }
 
 fn statement_hash(text: &str) -> Result<[u8; 32], String> {

@@ -1,8 +1,11 @@
 //! Reporting and collecting: each way to fail has its number.
 
+use std::io::Read as _;
+use std::net::TcpListener;
+
 use mica_envelope::{GatewayKey, GatewayKeys, Kem};
 
-use crate::world::{Folder, Ran, free_port};
+use crate::world::{Folder, POLICY, Ran, free_port};
 
 /// The published keys of some gateway, in hexadecimal digits.
 pub(crate) fn gateway_keys() -> String {
@@ -12,8 +15,13 @@ pub(crate) fn gateway_keys() -> String {
 
 /// A folder with a bundle whose relay does not exist.
 fn with_bundle() -> Folder {
+    bundle_to(free_port())
+}
+
+/// A folder with a bundle whose relay is at this port.
+fn bundle_to(relay: u16) -> Folder {
     let folder = Folder::with_task(1, 2);
-    let relay = format!("http://127.0.0.1:{}/", free_port());
+    let relay = format!("http://127.0.0.1:{relay}/");
     let ran = folder.mica(&["task", "export", "task", "--relay", &relay, "--ohttp-keys", &gateway_keys()]);
     folder.write("app.mica", &ran.out);
     folder
@@ -29,6 +37,68 @@ fn a_measurement_that_is_none_of_the_tasks_is_a_usage_error() {
 fn a_relay_that_does_not_answer_is_unreachable() {
     let ran = with_bundle().mica(&["report", "app.mica", "true"]);
     assert!(ran.one_line(6).starts_with("cannot reach http://127.0.0.1:"), "{}", ran.err);
+}
+
+/// A place for a relay that answers nobody, and whether anybody came.
+fn silent_relay() -> (u16, impl Fn() -> bool) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+    listener.set_nonblocking(true).expect("it can be asked without waiting");
+    let port = listener.local_addr().expect("it is bound").port();
+    // What is accepted is closed at once.
+    (port, move || listener.accept().is_ok())
+}
+
+#[test]
+fn under_another_statement_than_the_pinned_one_nothing_is_sent() {
+    let (relay, somebody_came) = silent_relay();
+    let folder = bundle_to(relay);
+    let other = "ab".repeat(32);
+    let ran = folder.mica(&["report", "app.mica", "true", "--pin", &other]);
+    let line = ran.one_line(4);
+    assert!(line.contains(&format!("{other} is pinned; nothing is reported; read what the task promises at http://127.0.0.1:1/dp/statement/")), "{line}");
+    assert!(ran.out.is_empty() && !somebody_came(), "{}", ran.out);
+    let ran = folder.mica(&["report", "app.mica", "true", "--pin", "abc"]);
+    assert_eq!(ran.code, 2, "{}", ran.err);
+    assert!(ran.err.contains("64 hexadecimal digits") && !somebody_came(), "{}", ran.err);
+}
+
+#[test]
+fn a_task_without_noise_meets_no_pin() {
+    let (relay, somebody_came) = silent_relay();
+    let folder = bundle_to(relay);
+    let open = "action = \"release_without_dp\"\njustification = \"open data\"\nexpires = 2199-12-31";
+    let policy =
+        POLICY.replace("label = \"counter\"", "label = \"none\"").replace("action = \"refuse\"", open);
+    folder.write("policy.toml", &policy);
+    let made =
+        folder.new_task("plain", &["--leader", "http://127.0.0.1:1/", "--helper", "http://127.0.0.1:2/"]);
+    assert_eq!(made.code, 0, "{}", made.err);
+    let relay = format!("http://127.0.0.1:{relay}/");
+    let ran = folder.mica(&["task", "export", "plain", "--relay", &relay, "--ohttp-keys", &gateway_keys()]);
+    folder.write("plain.mica", &ran.out);
+    let ran = folder.mica(&["report", "plain.mica", "true", "--pin", &"ab".repeat(32)]);
+    let line = ran.one_line(4);
+    assert!(line.contains("bound to no release statement") && line.contains("leave without noise"), "{line}");
+    assert!(!somebody_came());
+}
+
+#[test]
+fn under_the_pinned_statement_the_report_goes_to_the_relay() {
+    let relay = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+    let folder = bundle_to(relay.local_addr().expect("it is bound").port());
+    let shown = folder.mica(&["task", "show", "task", "-o", "json"]);
+    let shown: serde_json::Value = serde_json::from_str(&shown.out).expect("it is JSON");
+    let hash = shown["statement_sha256"].as_str().expect("the task has noise").to_owned();
+    let asked = std::thread::spawn(move || {
+        let (mut stream, _) = relay.accept().expect("somebody comes");
+        let mut first = [0; 64];
+        let read = stream.read(&mut first).expect("something was sent");
+        String::from_utf8_lossy(&first[..read]).into_owned()
+    });
+    let ran = folder.mica(&["report", "app.mica", "true", "--pin", &hash]);
+    // This relay hangs up, which is what the command has to say of it; it was asked, and that is the point.
+    assert_eq!(ran.code, 6, "{}", ran.err);
+    assert!(asked.join().expect("the relay").starts_with("POST / HTTP/1.1"));
 }
 
 #[test]

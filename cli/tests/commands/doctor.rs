@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::world::{Folder, free_port};
+use crate::world::{Folder, POLICY, free_port};
 
 #[test]
 fn a_leader_and_a_helper_that_are_well_are_found_well_and_a_helper_that_is_gone_is_missed() {
@@ -50,4 +50,22 @@ fn a_configuration_that_is_wrong_is_found_wrong_and_nothing_else_is_looked_at() 
     assert_eq!(wrong.code, 3, "{}", wrong.out);
     assert!(wrong.out.contains("fail  config ") && wrong.out.contains("nonsense"), "{}", wrong.out);
     assert!(!wrong.out.lines().any(|line| line.contains("  database  ")), "{}", wrong.out);
+}
+
+#[test]
+fn a_policy_of_a_later_day_and_what_is_left_of_the_budgets_are_told() {
+    let folder = Folder::with_task(free_port(), free_port());
+    assert_eq!(folder.mica_briefly("leader"), Some(0));
+    let lines = || folder.mica(&["doctor", "--config", "leader.toml"]).out;
+    let told = lines();
+    let well = "ok    budgets   no budget is spent as far as its warn_at";
+    assert!(told.lines().any(|line| line == well), "{told}");
+    assert!(!told.contains("  policy  "), "{told}");
+    let later = POLICY.replace("version = 1\n", "version = 2\neffective_from = 2199-01-01T00:00:00Z\n");
+    folder.write("policy.toml", &later);
+    let told = lines();
+    let policy = told.lines().find(|line| line.starts_with("warn  policy ")).expect("a line of the policy");
+    for said in ["2199-01-01T00:00:00Z", "; wait, or load a version that holds now"] {
+        assert!(policy.contains(said), "{policy}");
+    }
 }
