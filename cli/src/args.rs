@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use mica_dap::task::BatchMode;
 use mica_service::tls::{PeerTls, Peers};
 use serde::{Deserialize, Serialize};
@@ -22,13 +22,23 @@ pub(crate) struct Cli {
     pub(crate) global: GlobalArgs,
 }
 
+impl Cli {
+    /// What was typed. Whether help and errors have colour is decided before they are: by `--no-color` anywhere on the
+    /// line, else by the environment and the terminal.
+    pub(crate) fn from_command_line() -> Result<Self, clap::Error> {
+        let plain = std::env::args_os().any(|argument| argument == "--no-color");
+        let colour = if plain { ColorChoice::Never } else { ColorChoice::Auto };
+        Self::from_arg_matches(&Self::command().color(colour).try_get_matches()?)
+    }
+}
+
 /// What every command understands, as it is written.
 #[derive(Args)]
 pub(crate) struct GlobalArgs {
     /// How results are printed; only `mica policy plan` draws
     #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
     output: Output,
-    /// Print without colour
+    /// Print without colour, as with `NO_COLOR` in the environment: only help and usage errors on a terminal have any
     #[arg(long, global = true)]
     no_color: bool,
     /// Log level on stderr, or levels by module such as `mica_relay=debug,info`

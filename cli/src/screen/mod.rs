@@ -1,7 +1,7 @@
 //! What people see: charts with their uncertainty, plain tables, progress.
 //!
 //! Everything here takes finished numbers and returns text; it decides nothing. Colour is not used, so nothing can
-//! depend on it, and where the locale does not say UTF-8 every sign is ASCII.
+//! depend on it (help and usage errors have it from their library, but for `--no-color` and `NO_COLOR`), and where the locale does not say UTF-8 every sign is ASCII.
 
 mod chart;
 mod number;

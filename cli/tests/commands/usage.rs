@@ -68,3 +68,21 @@ fn what_is_wrong_with_a_flag_is_said_about_the_flag() {
     let ran = folder.mica(&["dev", "--min-batch-size", "0"]);
     assert!(ran.code == 2 && !ran.err.contains("policy.toml:"), "{}", ran.err);
 }
+
+#[test]
+fn colour_is_left_out_by_the_flag_and_by_the_environment() {
+    let folder = Folder::new();
+    let forced = ("CLICOLOR_FORCE", "1");
+    let escapes = |args: &[&str], variables: &[(&str, &str)]| {
+        let ran = folder.mica_with(args, variables);
+        format!("{}{}", ran.out, ran.err).contains('\u{1b}')
+    };
+    for said in [&["--help"][..], &["budget", "shwo"]] {
+        assert!(escapes(said, &[forced]), "{said:?} has colour where a terminal would");
+        assert!(!escapes(said, &[forced, ("NO_COLOR", "1")]), "{said:?}");
+        assert!(!escapes(&[said, &["--no-color"]].concat(), &[forced]), "{said:?}");
+        assert!(!escapes(said, &[]), "{said:?}: nobody sees it here");
+    }
+    let result = ["policy", "schema"];
+    assert!(!escapes(&result, &[forced]), "results have none");
+}
