@@ -1,11 +1,10 @@
 //! The guarantee in plain English, from the same numbers that set the noise.
 
-use std::fmt::Write as _;
-
 use crate::conversion::epsilon_of_zcdp;
 use crate::mechanism::NoiseOf;
 use crate::plan::{ReleasePlan, WithoutDp};
 use crate::policy::{Budget, Limit, PrivacyUnit, Variant};
+use crate::promise::{Promise, Sentence};
 use crate::rational::Rational;
 use crate::sensitivity::NeighboringRelation;
 use crate::statement::Enforcer;
@@ -14,27 +13,38 @@ use crate::units::{format_units, units_to_rational};
 impl ReleasePlan {
     /// What is promised, what it rests on and what it leaves out.
     pub fn explain(&self) -> String {
-        let lines = [
-            vec![self.what(), self.whom(), self.loss(), self.over_time(), self.noise()],
-            self.budgets().iter().map(|budget| self.budget_line(budget)).collect(),
-            vec![NOT_PROTECTED.to_owned(), self.why()],
-        ];
-        lines.concat().join("\n")
+        let line = |line: Vec<Sentence>| {
+            line.into_iter().map(|sentence| sentence.text).collect::<Vec<_>>().join(" ")
+        };
+        self.lines().into_iter().map(line).collect::<Vec<_>>().join("\n")
     }
 
-    fn what(&self) -> String {
+    /// The same, sentence by sentence.
+    pub fn sentences(&self) -> Vec<Sentence> {
+        self.lines().concat()
+    }
+
+    fn lines(&self) -> Vec<Vec<Sentence>> {
+        let first =
+            vec![vec![self.what()], self.whom(), vec![self.loss()], vec![self.over_time()], self.noise()];
+        let budgets = self.budgets().iter().map(|budget| vec![self.budget_line(budget)]);
+        let last = [vec![Promise::NotProtected.says(NOT_PROTECTED)], vec![self.why()]];
+        first.into_iter().chain(budgets).chain(last).collect()
+    }
+
+    fn what(&self) -> Sentence {
         let terms = self.terms();
-        format!(
+        Promise::Totals.says(format!(
             "Release \"{}\" of policy \"{}\" version {}: totals of {} over batches of at least {} reports.",
             self.release_id(),
             self.policy().id,
             self.policy().version,
             terms.shape,
             terms.min_batch_size
-        )
+        ))
     }
 
-    fn whom(&self) -> String {
+    fn whom(&self) -> Vec<Sentence> {
         let terms = self.terms();
         let change = match terms.relation {
             NeighboringRelation::ReplaceOne => "replaced by anything else",
@@ -42,18 +52,29 @@ impl ReleasePlan {
         };
         let caps = &terms.contribution;
         match terms.unit {
-            PrivacyUnit::Report => format!(
+            PrivacyUnit::Report => vec![Promise::HidesReport.says(format!(
                 "It hides one report: were its content {change}, the result would be nearly as likely. A person who \
                  sends several reports is protected less."
-            ),
-            PrivacyUnit::Client => format!(
-                "It hides one client: were all its reports in a batch {change}, the result would be nearly as likely. \
-                 A client sends at most {} per batch and {} in {}; {}",
-                reports(caps.max_reports_per_batch.get()),
-                reports(caps.max_reports_per_window.get()),
-                caps.window,
-                self.enforcement(),
-            ),
+            ))],
+            PrivacyUnit::Client => {
+                let by = match caps.enforced_by {
+                    Enforcer::PrivacyPass => Promise::CapsByTokens,
+                    Enforcer::Client | Enforcer::None => Promise::CapsByClient,
+                };
+                vec![
+                    Promise::HidesClient.says(format!(
+                        "It hides one client: were all its reports in a batch {change}, the result would be nearly as \
+                         likely."
+                    )),
+                    by.says(format!(
+                        "A client sends at most {} per batch and {} in {}; {}",
+                        reports(caps.max_reports_per_batch.get()),
+                        reports(caps.max_reports_per_window.get()),
+                        caps.window,
+                        self.enforcement(),
+                    )),
+                ]
+            }
         }
     }
 
@@ -61,27 +82,30 @@ impl ReleasePlan {
     pub(crate) fn enforcement(&self) -> &'static str {
         match self.terms().contribution.enforced_by {
             Enforcer::Client => "its own software counts, and a client that sends more is protected less.",
-            Enforcer::PrivacyPass => "one-time tokens enforce it.",
+            Enforcer::PrivacyPass => {
+                "one-time tokens are to enforce it, and whoever hands them out and takes them back answers for that: \
+                 mica does not check them."
+            }
             Enforcer::None => "nobody enforces it.",
         }
     }
 
-    fn loss(&self) -> String {
+    fn loss(&self) -> Sentence {
         let loss = &self.terms().loss;
         match loss.variant {
-            Variant::Pure => format!(
+            Variant::Pure => Promise::LossEpsilon.says(format!(
                 "Each release is epsilon-differentially private with epsilon = {}: it changes the odds of any result \
                  by a factor of at most {:.3}.",
                 loss.amount.decimal(),
                 loss.amount.approximate_up().exp()
-            ),
-            Variant::Zcdp => format!(
+            )),
+            Variant::Zcdp => Promise::LossRho.says(format!(
                 "Each release is rho-zero-concentrated differentially private with rho = {}.{}",
                 loss.amount.decimal(),
                 self.implied(&loss.amount).map_or_else(String::new, |(epsilon, delta)| format!(
                     " That implies epsilon = {epsilon} at delta = {delta}."
                 ))
-            ),
+            )),
         }
     }
 
@@ -92,7 +116,7 @@ impl ReleasePlan {
     }
 
     /// What all releases of this kind together cost one unit, as far as its caps go.
-    fn over_time(&self) -> String {
+    fn over_time(&self) -> Sentence {
         let terms = self.terms();
         let lost = self.loss_in_a_window();
         let amount = format!("{} = {}", terms.loss.variant.amount(), lost.decimal());
@@ -104,13 +128,13 @@ impl ReleasePlan {
             format!(", epsilon = {epsilon} at delta = {delta},")
         });
         match terms.unit {
-            PrivacyUnit::Report => format!(
+            PrivacyUnit::Report => Promise::AllOfAReport.says(format!(
                 "A report is in one batch, so {amount}{implied} is all that it loses, however many batches are released."
-            ),
-            PrivacyUnit::Client => format!(
+            )),
+            PrivacyUnit::Client => Promise::AllOfAClient.says(format!(
                 "In {} a client within its caps loses {amount}{implied} at most, however many batches are released.",
                 terms.contribution.window
-            ),
+            )),
         }
     }
 
@@ -139,27 +163,31 @@ impl ReleasePlan {
             .then(|| (caps.max_reports_per_batch.get(), caps.max_reports_per_window.get()))
     }
 
-    fn noise(&self) -> String {
+    fn noise(&self) -> Vec<Sentence> {
         let mechanism = self.mechanism();
-        format!(
-            "Noise: {} (standard deviation {:.2}). The guarantee counts the noise of one honest aggregator: what the \
-             other one adds is not verified. With both, the result has standard deviation {:.2} and is within ±{} of \
-             the truth in 95 of 100 cases.",
-            mechanism.describe(),
-            mechanism.variance(NoiseOf::OneAggregator).sqrt(),
-            mechanism.variance(NoiseOf::BothAggregators).sqrt(),
-            mechanism.half_width(0.95, NoiseOf::BothAggregators)
-        )
+        vec![
+            Promise::Noise.says(format!(
+                "Noise: {} (standard deviation {:.2}).",
+                mechanism.describe(),
+                mechanism.variance(NoiseOf::OneAggregator).sqrt(),
+            )),
+            Promise::PeerNoise.says(PEER_NOISE),
+            Promise::Accuracy.says(format!(
+                "With both, the result has standard deviation {:.2} and is within ±{} of the truth in 95 of 100 cases.",
+                mechanism.variance(NoiseOf::BothAggregators).sqrt(),
+                mechanism.half_width(0.95, NoiseOf::BothAggregators)
+            )),
+        ]
     }
 
     /// What a budget allows and how long it lasts.
-    fn budget_line(&self, budget: &Budget) -> String {
+    fn budget_line(&self, budget: &Budget) -> Sentence {
         let units = self
             .charges()
             .iter()
             .find(|charge| charge.budget_id == budget.id())
             .map_or(0, |charge| charge.units);
-        let mut line = format!(
+        let line = format!(
             "Budget \"{}\" allows {} in {} and pays {} for a release",
             budget.id(),
             limit(budget.limit()),
@@ -172,24 +200,30 @@ impl ReleasePlan {
         let worst = self.loss_in_a_window().divided_by(&self.terms().loss.amount).filter(|_| !share);
         let worst = worst.map(|releases| units_to_rational(units).times(&releases));
         let is_enough = worst.is_some_and(|worst| worst <= units_to_rational(budget.limit_units()));
-        // Writing to a String does not fail.
-        let _ = match (budget.window() == caps.window || caps_are_for_ever(self), is_enough) {
-            (true, true) => write!(line, "; releases of this kind alone never exhaust it."),
-            (true, false) => write!(line, ": {in_full} in full, then releases are refused."),
-            (false, _) => {
-                write!(line, ": {in_full} in full, and fewer reports in each window make it last longer.")
+        match (budget.window() == caps.window || caps_are_for_ever(self), is_enough) {
+            (true, true) => {
+                Promise::BudgetLasts.says(format!("{line}; releases of this kind alone never exhaust it."))
             }
-        };
-        line
-    }
-
-    fn why(&self) -> String {
-        match self.owner() {
-            Some(owner) => format!("Why: {} ({owner}).", self.justification()),
-            None => format!("Why: {}.", self.justification()),
+            (true, false) => {
+                Promise::BudgetEnds.says(format!("{line}: {in_full} in full, then releases are refused."))
+            }
+            (false, _) => Promise::BudgetLonger.says(format!(
+                "{line}: {in_full} in full, and fewer reports in each window make it last longer."
+            )),
         }
     }
+
+    fn why(&self) -> Sentence {
+        Promise::Why.says(match self.owner() {
+            Some(owner) => format!("Why: {} ({owner}).", self.justification()),
+            None => format!("Why: {}.", self.justification()),
+        })
+    }
 }
+
+/// Whose noise is counted.
+pub(crate) const PEER_NOISE: &str = "The guarantee counts the noise of one honest aggregator; peer noise not verified: \
+     that the other one adds its own cannot be seen from outside.";
 
 /// What no noise covers.
 pub(crate) const NOT_PROTECTED: &str = "Not protected: how many reports a batch has (report_count) and the time span they come from (interval), which DAP \
@@ -222,12 +256,17 @@ fn limit(limit: &Limit) -> String {
 impl WithoutDp {
     /// The exception in plain English.
     pub fn explain(&self) -> String {
-        format!(
+        self.sentence().text
+    }
+
+    /// The same, by its name.
+    pub fn sentence(&self) -> Sentence {
+        Promise::WithoutNoise.says(format!(
             "NOT differentially private: by policy \"{}\" version {} totals leave without noise ({}).",
             self.policy().id,
             self.policy().version,
             self.justification()
-        )
+        ))
     }
 }
 

@@ -99,10 +99,9 @@ impl ReleasePlan {
             Variant::Pure => "Pure DP",
             Variant::Zcdp => "Zero-concentrated DP",
         };
-        json!({
+        let mut deployment = json!({
             "basic": {
                 "name": self.release_id(),
-                "data_curators": self.owner().map(|owner| vec![owner]).unwrap_or_default(),
                 "intended_use": self.justification(),
                 "data_product_type": "Summary statistics",
             },
@@ -120,7 +119,8 @@ impl ReleasePlan {
             "deployment_model": {
                 "model_name_details":
                     "Two aggregators of different operators hold secret shares of every report (DAP); each adds all of \
-                     the noise to its share, so the guarantee holds if one of them is honest.",
+                     the noise to its share, so the guarantee holds if one of them is honest. Peer noise not verified: that \
+                     the other one adds its own cannot be seen from outside.",
                 "release_type": "Many releases",
                 "data_source_type": "Dynamic",
                 "access_type": "Non-interactive",
@@ -136,7 +136,12 @@ impl ReleasePlan {
                      system.",
                 "justification": self.justification(),
             },
-        })
+        });
+        // Who publishes is for whoever registers it to say, where the policy names nobody.
+        if let Some(owner) = self.owner() {
+            deployment["basic"]["data_curators"] = json!([owner]);
+        }
+        deployment
     }
 
     fn unit_in_words(&self) -> String {

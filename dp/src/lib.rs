@@ -27,6 +27,7 @@ mod noise;
 mod plan;
 pub mod planner;
 mod policy;
+mod promise;
 mod rational;
 mod release;
 mod sensitivity;
@@ -46,6 +47,7 @@ pub use policy::{
     Budget, CeilingException, Change, ChargedBudget, Decision, Limit, Policy, PrivacyUnit, Refusal,
     TaskFacts, Variant, json_schema,
 };
+pub use promise::{Promise, Sentence};
 pub use rational::{NotExact, Rational};
 pub use release::{Expired, Grant, NoException, Noised, PerturbError, Protection, perturb};
 pub use sensitivity::{NeighboringRelation, Sensitivity};

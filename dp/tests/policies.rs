@@ -145,7 +145,7 @@ fn explanations_say_what_is_promised_and_what_is_not() {
         "report_count",
         "interval",
         "A report is in one batch",
-        "what the other one adds is not verified",
+        "peer noise not verified",
         "never exhaust it",
     ] {
         assert!(counter.contains(said), "{said}: {counter}");

@@ -14,4 +14,5 @@ mod servers;
 mod taskprov;
 mod tasks;
 mod usage;
+mod words;
 mod world;

@@ -11,8 +11,9 @@ impl Policy {
     /// `epsilon` is spent by every release, and the budget lasts for ten of them. What is put in must be valid:
     /// the text is meant to be read by [`Policy::parse`], which says what is not.
     pub fn for_demo(label: &str, vdaf: &VdafConfig, min_batch_size: u64, epsilon: &str) -> String {
+        let whom = "What one report may lose, ever. It is in one batch, so that releases do not add up, and this lasts for ever.";
         let unit = r#"privacy_unit = "report"            # the guarantee is about single reports"#;
-        demo(label, vdaf, min_batch_size, epsilon, (unit, ""))
+        demo(label, vdaf, min_batch_size, epsilon, (whom, unit, ""))
     }
 
     /// The same about clients that each may be in every batch, so that every release costs anew: the budget lasts for ten.
@@ -24,7 +25,8 @@ impl Policy {
     ) -> String {
         let unit = r#"privacy_unit = "client"            # the guarantee is about all reports of a client"#;
         let caps = "contribution = { max_reports_per_batch = 1, max_reports_per_window = 1000, enforced_by = \"client\" }\n";
-        demo(label, vdaf, min_batch_size, epsilon, (unit, caps))
+        let whom = "What one client may lose, ever. It may be in every batch, so that releases add up, and the tenth is the last.";
+        demo(label, vdaf, min_batch_size, epsilon, (whom, unit, caps))
     }
 
     /// The text of a policy that releases every task without noise until the end of a day (`YYYY-MM-DD`).
@@ -48,13 +50,13 @@ expires = {expires}
     }
 }
 
-/// One budget and one release; `unit` and `caps` are lines of their own.
+/// One budget and one release; `whom` is a comment, `unit` and `caps` are lines of their own.
 fn demo(
     label: &str,
     vdaf: &VdafConfig,
     min_batch_size: u64,
     epsilon: &str,
-    (unit, caps): (&str, &str),
+    (whom, unit, caps): (&str, &str, &str),
 ) -> String {
     let budget = epsilon.parse::<crate::rational::Rational>().map_or_else(
         |_| epsilon.to_owned(),
@@ -72,7 +74,7 @@ id = "demo"
 version = 1                        # every ledger entry names the version it was charged under
 justification = "a demonstration with invented clients"
 
-# What one report may lose, ever.
+# {whom}
 [[budget]]
 id = "demo-lifetime"
 {unit}

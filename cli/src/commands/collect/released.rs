@@ -291,7 +291,7 @@ mod tests {
             "epsilon 0.5 at delta 0, for this release",
             &plan.statement().sha256_hex(),
             "Not protected:",
-            "is not verified",
+            "peer noise not verified",
         ] {
             assert!(text.contains(said), "{said}: {text}");
         }
