@@ -42,6 +42,9 @@ pub fn router(desk: Desk, token: TokenHash) -> Router {
         .route("/admin/v1/tasks/{task}", get(show))
         .route("/admin/v1/tasks/{task}/retire", post(retire))
         .route("/admin/v1/tasks/{task}/export", get(export))
+        .route("/admin/v1/policies", get(policies))
+        .route("/admin/v1/policies/{policy}", get(policy))
+        .route("/admin/v1/budgets", get(budgets))
         .route("/admin/v1/openapi.json", get(document))
         .route("/metrics", get(metrics))
         .fallback(async || Abort::plain(StatusCode::NOT_FOUND, "there is nothing here"))
@@ -91,6 +94,23 @@ async fn export(
     json(StatusCode::OK, &desk.export(&named(&task)?, with_secrets).await?)
 }
 
+async fn policies(State(desk): State<Desk>) -> Result<Response, ServerError> {
+    json(StatusCode::OK, &desk.policies().await?)
+}
+
+async fn policy(
+    State(desk): State<Desk>,
+    Path(policy): Path<String>,
+    uri: Uri,
+) -> Result<Response, ServerError> {
+    let version = Query::of(&uri, &["version"])?.optional("version")?;
+    json(StatusCode::OK, &desk.policy(&policy, version).await?)
+}
+
+async fn budgets(State(desk): State<Desk>) -> Result<Response, ServerError> {
+    json(StatusCode::OK, &desk.budgets().await?)
+}
+
 async fn document() -> Result<Response, ServerError> {
     json(StatusCode::OK, &openapi::document())
 }
@@ -138,8 +158,13 @@ impl Query {
     }
 
     fn number<T: std::str::FromStr>(&self, name: &str, otherwise: T) -> Result<T, Abort> {
-        let Some((_, value)) = self.0.iter().find(|(given, _)| given == name) else { return Ok(otherwise) };
-        value.parse().map_err(|_| Abort::plain(StatusCode::BAD_REQUEST, format!("{name} is not a number")))
+        Ok(self.optional(name)?.unwrap_or(otherwise))
+    }
+
+    fn optional<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, Abort> {
+        let Some((_, value)) = self.0.iter().find(|(given, _)| given == name) else { return Ok(None) };
+        let wrong = |_| Abort::plain(StatusCode::BAD_REQUEST, format!("{name} is not a number"));
+        value.parse().map(Some).map_err(wrong)
     }
 
     fn is_true(&self, name: &str) -> Result<bool, Abort> {
@@ -182,7 +207,9 @@ impl From<DeskError> for ServerError {
         let detail = error.to_string();
         match error {
             DeskError::Store(error) | DeskError::Enrol(EnrolError::Store(error)) => error.into(),
-            DeskError::Unknown(_) => Abort::plain(StatusCode::NOT_FOUND, detail).into(),
+            DeskError::Unknown(_) | DeskError::UnknownPolicy(_) => {
+                Abort::plain(StatusCode::NOT_FOUND, detail).into()
+            }
             DeskError::Enrol(EnrolError::Changed(_)) => {
                 Abort::named(TASK_CONFLICT, "Another task has this name.", StatusCode::CONFLICT, detail)
                     .into()

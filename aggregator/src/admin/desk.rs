@@ -62,6 +62,9 @@ pub enum DeskError {
     /// There is none.
     #[error("there is no task {0} here; see `mica task list`")]
     Unknown(TaskId),
+    /// No version of such a policy was ever in force.
+    #[error("no such version of a policy {0} was ever loaded here")]
+    UnknownPolicy(String),
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -5,7 +5,9 @@
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
 
+use super::policies::{PolicyDetail, PolicyList};
 use super::view::{TaskDetail, TaskExport, TaskList};
+use crate::budget::BudgetList;
 use crate::task_file::TaskText;
 
 /// The document.
@@ -25,7 +27,7 @@ pub fn document() -> Value {
             "title": "mica admin API",
             "version": "1",
             "license": { "name": "MPL-2.0", "identifier": "MPL-2.0" },
-            "description": "The tasks of one leader or helper, for its operator. On a listener of its own \
+            "description": "The tasks, policies and budgets of one leader or helper, for its operator. On a listener of its own \
                             (`admin_listen`), for the holder of the admin token.",
         },
         "security": [{ "admin": [] }],
@@ -42,7 +44,6 @@ fn paths(generator: &mut SchemaGenerator) -> Value {
                        "description": "The identifier of the task, base64url." });
     let secrets = json!({ "name": "secrets", "in": "query", "schema": { "type": "boolean", "default": false },
                           "description": "Whether the answer may hold secrets." });
-    let number = |name: &str, what: &str| json!({ "name": name, "in": "query", "schema": { "type": "integer", "minimum": 0 }, "description": what });
     let body = generator.subschema_for::<TaskText>();
     let mut list = operation("List tasks", &[200], &schema::<TaskList>(generator), &[]);
     list["parameters"] = json!([
@@ -68,6 +69,7 @@ fn paths(generator: &mut SchemaGenerator) -> Value {
     retire["parameters"] = json!([task]);
     let mut export = operation("Take a task elsewhere", &[200], &schema::<TaskExport>(generator), &[404]);
     export["parameters"] = json!([task, secrets]);
+    let [policies, policy, budgets] = promises(generator);
     let this = operation("This document", &[200], &json!({ "type": "object" }), &[]);
     let mut metrics = operation("What the server counts, as Prometheus reads it", &[], &Value::Null, &[]);
     metrics["responses"]["200"] = json!({
@@ -79,8 +81,43 @@ fn paths(generator: &mut SchemaGenerator) -> Value {
         "/admin/v1/tasks/{task}": { "get": show },
         "/admin/v1/tasks/{task}/retire": { "post": retire },
         "/admin/v1/tasks/{task}/export": { "get": export },
+        "/admin/v1/policies": { "get": policies },
+        "/admin/v1/policies/{policy}": { "get": policy },
+        "/admin/v1/budgets": { "get": budgets },
         "/admin/v1/openapi.json": { "get": this },
     })
+}
+
+/// What is told of policies and budgets.
+fn promises(generator: &mut SchemaGenerator) -> [Value; 3] {
+    let policies = operation(
+        "List every version of every policy that was ever in force",
+        &[200],
+        &schema::<PolicyList>(generator),
+        &[],
+    );
+    let mut policy = operation(
+        "Show a policy word for word, with what is spent and left of its budgets",
+        &[200],
+        &schema::<PolicyDetail>(generator),
+        &[404],
+    );
+    policy["parameters"] = json!([
+        { "name": "policy", "in": "path", "required": true, "schema": { "type": "string" },
+          "description": "The policy's own name." },
+        number("version", "Which version; that in force when left out, else the newest."),
+    ]);
+    let budgets = operation(
+        "What is spent and left of all budgets, as `mica budget show -o json` prints it",
+        &[200],
+        &schema::<BudgetList>(generator),
+        &[],
+    );
+    [policies, policy, budgets]
+}
+
+fn number(name: &str, what: &str) -> Value {
+    json!({ "name": name, "in": "query", "schema": { "type": "integer", "minimum": 0 }, "description": what })
 }
 
 fn schema<T: schemars::JsonSchema>(generator: &mut SchemaGenerator) -> Value {

@@ -7,7 +7,9 @@
 mod history;
 mod status;
 mod verify;
+mod view;
 
 pub use self::history::{Filter, history};
 pub use self::status::{BudgetStatus, status};
 pub use self::verify::{Unsound, Verified, verify};
+pub use self::view::{BudgetList, BudgetView, WindowView};

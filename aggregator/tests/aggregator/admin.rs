@@ -8,9 +8,11 @@ use mica_aggregator::Role;
 use mica_aggregator::admin::{self, Desk};
 use mica_aggregator::auth::TokenHash;
 use mica_aggregator::high_water::HighWater;
+use mica_dap::codec::Encode as _;
 use mica_dap::report_error::ReportError;
 use mica_dap::task::TaskParameters;
 use mica_dap::vdaf_config::VdafConfig;
+use mica_dp::Policy;
 use mica_service::http::{HttpClient, HttpOptions};
 use mica_service::listener;
 use mica_service::shutdown::Shutdown;
@@ -18,6 +20,7 @@ use mica_service::testing::{databases, sqlite};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use crate::support::leader::{ids, now, share_request};
 use crate::support::task::Kind;
 use crate::support::{Flaw, ScriptedLeader, Server, TestTask, World};
 
@@ -284,4 +287,64 @@ async fn a_helper_refuses_new_reports_of_a_retired_task_and_answers_old_jobs_as_
 
 fn get(url: &str) -> Request<Bytes> {
     Request::get(url).body(Bytes::new()).expect("a request")
+}
+
+/// A policy is shown word for word, with what is left of its budgets; the budgets are those that `mica budget show` prints.
+#[tokio::test]
+async fn policies_are_shown_with_what_is_left_of_their_budgets() {
+    for database in databases().await {
+        let task = TestTask::noised();
+        let server = Server::helper(&task, &database).await;
+        let second = task
+            .policy
+            .replace("version = 1 ", "version = 2 ")
+            .replace("\nepsilon = \"1\"", "\nepsilon = \"2\"");
+        let leader = ScriptedLeader::of(&task, &server);
+        let reports = leader.reports(&[1, 2]);
+        leader.aggregate(&reports).await;
+        let share = share_request(now(), 1, &ids(&reports)).encoded();
+        assert_eq!(leader.post_share(share).await.status, StatusCode::OK, "a tenth is spent");
+        let parsed = Policy::parse("policy.toml", &second).expect("a policy");
+        server.reload.adopt(parsed.clone()).await.expect("a higher limit");
+        let operator =
+            Operator::of(&server, &TestTask { policy: second.clone(), ..task.clone() }, Role::Helper).await;
+
+        let (status, list) = operator.get("policies").await;
+        assert_eq!(status, StatusCode::OK, "{list}");
+        let versions: Vec<_> = list["policies"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|it| (&it["id"], &it["version"], &it["in_force"]))
+            .collect();
+        assert_eq!(
+            versions,
+            [(&json!("demo"), &json!(1), &json!(false)), (&json!("demo"), &json!(2), &json!(true))]
+        );
+        assert_eq!(list["policies"][1]["sha256"], hex::encode(parsed.sha256()));
+        for (query, text, limit, left, in_force) in
+            [("", &second, "2", "1.9", true), ("?version=1", &task.policy, "1", "0.9", false)]
+        {
+            let (status, shown) = operator.get(&format!("policies/demo{query}")).await;
+            assert_eq!((status, &shown["text"]), (StatusCode::OK, &json!(text)), "{shown}");
+            let budget = &shown["budgets"][0];
+            assert_eq!(
+                (&budget["now"]["spent"], &budget["limit"], &budget["remaining"]),
+                (&json!("0.1"), &json!(limit), &json!(left))
+            );
+            assert_eq!(
+                (&shown["summary"]["in_force"], &budget["in_force"]),
+                (&json!(in_force), &json!(in_force))
+            );
+        }
+        let (_, all) = operator.get("budgets").await;
+        assert_eq!(all["budgets"], operator.get("policies/demo").await.1["budgets"]);
+        for (wrong, status) in
+            [("policies/other", 404), ("policies/demo?version=3", 404), ("policies/demo?version=x", 400)]
+        {
+            assert_eq!(operator.get(wrong).await.0.as_u16(), status, "{wrong}");
+        }
+        let (status, _) = operator.send(Method::GET, "budgets", "another", Vec::new()).await;
+        assert_eq!(status, StatusCode::FORBIDDEN);
+    }
 }

@@ -156,3 +156,29 @@ fn a_task_command_wants_to_know_whose_tasks() {
     );
     assert!(folder.mica(&["task", "list", "--config", "relay.toml"]).one_line(3).contains("has no tasks"));
 }
+
+#[test]
+fn the_budgets_behind_the_admin_listener_are_those_in_the_database() {
+    let (folder, admin) = leader_without_tasks();
+    let _leader = folder.serve("leader");
+    let show = |at: &[&str], format: &str| {
+        let ran = folder.mica(&[&["budget", "show"][..], at, &["-o", format]].concat());
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        ran.out
+    };
+    let (here, there) =
+        (["--config", "leader.toml"], ["--admin", admin.as_str(), "--token-file", "admin.token"]);
+    for format in ["json", "csv", "table"] {
+        assert_eq!(show(&here, format), show(&there, format));
+    }
+    let shown: Value = serde_json::from_str(&show(&there, "json")).expect("it is JSON");
+    assert_eq!(
+        (&shown["budgets"][0]["budget"], &shown["budgets"][0]["remaining"]),
+        (&"lifetime".into(), &"10".into())
+    );
+    let nobody = folder.mica(&["budget", "show"]);
+    assert!(nobody.one_line(2).contains("whose budgets? add --config FILE"), "{}", nobody.err);
+    folder.write("wrong.token", "another\n");
+    let wrong = folder.mica(&["budget", "show", "--admin", &admin, "--token-file", "wrong.token"]);
+    assert_eq!(wrong.code, 7, "{}", wrong.err);
+}

@@ -22,7 +22,7 @@ use crate::settings::{RoleName, Settings};
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// How much of each budget is spent, and when it renews
-    Show(Of),
+    Show(show::Args),
     /// What happened to the budgets, the newest first
     History(history::Args),
     /// Check the whole ledger, and derive every charge again from the policy that it names
@@ -42,16 +42,15 @@ pub(crate) struct Of {
 /// Does what the command line says.
 pub(super) async fn run(command: Command, global: &Global) -> Result<(), Failure> {
     match command {
-        Command::Show(of) => show::run(&of, global).await,
+        Command::Show(args) => show::run(&args, global).await,
         Command::History(args) => history::run(&args, global).await,
         Command::Verify(args) => verify::run(&args, global).await,
         Command::AcceptRestored(args) => accept::run(&args).await,
     }
 }
 
-/// A configuration, its database, and the file that remembers how far the ledger had come.
+/// A database, and the file that remembers how far the ledger had come.
 struct Opened {
-    config: Config,
     store: Store,
     mark: PathBuf,
 }
@@ -70,7 +69,7 @@ async fn open(path: &Path) -> Result<Opened, Failure> {
     server::check_database(&settings, &provenance, &config.database)?;
     let mark = server::high_water_mark(&settings, &provenance, &config)?;
     let store = Store::open(&config.database, mica_aggregator::store::migrator()).await?;
-    Ok(Opened { config, store, mark })
+    Ok(Opened { store, mark })
 }
 
 /// Seconds since 1970 as people write them.

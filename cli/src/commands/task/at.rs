@@ -1,12 +1,13 @@
 //! Where the tasks are that a command is about: in the database that a configuration names, or behind the admin API of a
 //! running aggregator. Either way it is the same [`Desk`] that answers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use mica_aggregator::admin::{Desk, DeskError, Page, TaskDetail, TaskExport, TaskList, TaskSummary};
 use mica_aggregator::auth::Bearer;
+use mica_aggregator::budget::BudgetList;
 use mica_aggregator::high_water::HighWater;
 use mica_aggregator::{Config, Role, TaskFile};
 use mica_dap::id::TaskId;
@@ -39,19 +40,24 @@ pub(crate) struct At {
 }
 
 /// An aggregator whose tasks can be asked about.
-pub(super) enum Tasks {
+pub(crate) enum Tasks {
     Database(Box<Desk>),
     Api { origin: String, token: Bearer, http: Box<HttpClient> },
 }
 
 impl At {
     /// Whether the command line names an aggregator.
-    pub(super) fn is_given(&self) -> bool {
+    pub(crate) fn is_given(&self) -> bool {
         self.config.is_some() || self.admin.is_some()
     }
 
+    /// The configuration that the command line names.
+    pub(crate) fn config(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+
     /// The aggregator that the command line names.
-    pub(super) async fn open(&self) -> Result<Tasks, Failure> {
+    pub(crate) async fn open(&self) -> Result<Tasks, Failure> {
         match (&self.config, &self.admin, &self.token_file) {
             (Some(config), ..) => Ok(Tasks::Database(Box::new(desk(config).await?))),
             (None, Some(url), Some(file)) => {
@@ -68,7 +74,7 @@ impl At {
     }
 }
 
-async fn desk(config: &std::path::Path) -> Result<Desk, Failure> {
+async fn desk(config: &Path) -> Result<Desk, Failure> {
     let settings = Settings::read(config)?;
     let role = match settings.role() {
         RoleName::Leader => Role::Leader,
@@ -102,7 +108,7 @@ impl Tasks {
             let page: TaskList = match self {
                 Self::Database(desk) => desk.list(Page { after, most: PAGE }).await?,
                 Self::Api { .. } => {
-                    self.ask(Method::GET, &format!("?after={after}&limit={PAGE}"), None).await?
+                    self.ask(Method::GET, &format!("tasks?after={after}&limit={PAGE}"), None).await?
                 }
             };
             all.extend(page.tasks);
@@ -133,10 +139,18 @@ impl Tasks {
         }
     }
 
+    /// What is spent and left of its budgets.
+    pub(crate) async fn budgets(&self) -> Result<BudgetList, Failure> {
+        match self {
+            Self::Database(desk) => Ok(desk.budgets().await?),
+            Self::Api { .. } => self.ask(Method::GET, "budgets", None).await,
+        }
+    }
+
     pub(super) async fn show(&self, task: &TaskId, secrets: bool) -> Result<TaskDetail, Failure> {
         match self {
             Self::Database(desk) => Ok(desk.show(task, secrets).await?),
-            Self::Api { .. } => self.ask(Method::GET, &format!("/{task}?secrets={secrets}"), None).await,
+            Self::Api { .. } => self.ask(Method::GET, &format!("tasks/{task}?secrets={secrets}"), None).await,
         }
     }
 
@@ -145,7 +159,7 @@ impl Tasks {
             Self::Database(desk) => Ok(desk.create(file).await?.0),
             Self::Api { .. } => {
                 let body = serde_json::to_vec(&file.to_text()).map_err(Failure::unexpected)?;
-                self.ask(Method::POST, "", Some(body)).await
+                self.ask(Method::POST, "tasks", Some(body)).await
             }
         }
     }
@@ -153,7 +167,7 @@ impl Tasks {
     pub(super) async fn retire(&self, task: &TaskId) -> Result<TaskDetail, Failure> {
         match self {
             Self::Database(desk) => Ok(desk.retire(task).await?),
-            Self::Api { .. } => self.ask(Method::POST, &format!("/{task}/retire"), None).await,
+            Self::Api { .. } => self.ask(Method::POST, &format!("tasks/{task}/retire"), None).await,
         }
     }
 
@@ -161,12 +175,12 @@ impl Tasks {
         match self {
             Self::Database(desk) => Ok(desk.export(task, secrets).await?),
             Self::Api { .. } => {
-                self.ask(Method::GET, &format!("/{task}/export?secrets={secrets}"), None).await
+                self.ask(Method::GET, &format!("tasks/{task}/export?secrets={secrets}"), None).await
             }
         }
     }
 
-    /// One request to the admin API; `rest` is what follows `/admin/v1/tasks`.
+    /// One request to the admin API; `rest` is what follows `/admin/v1/`.
     async fn ask<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -176,7 +190,7 @@ impl Tasks {
         let Self::Api { origin, token, http } = self else {
             return Err(Failure::unexpected("a database is not asked over HTTP"));
         };
-        let url = format!("{origin}/admin/v1/tasks{rest}");
+        let url = format!("{origin}/admin/v1/{rest}");
         let mut request =
             Request::builder().method(method).uri(&url).header(header::AUTHORIZATION, token.header());
         if body.is_some() {
@@ -212,7 +226,7 @@ impl From<DeskError> for Failure {
     fn from(error: DeskError) -> Self {
         match error {
             DeskError::Store(error) => error.into(),
-            DeskError::Unknown(_) => Self::invalid(error),
+            DeskError::Unknown(_) | DeskError::UnknownPolicy(_) => Self::invalid(error),
             DeskError::Enrol(error) => error.into(),
         }
     }

@@ -12,6 +12,7 @@ mod vdaf;
 
 use clap::Subcommand;
 
+pub(crate) use self::at::At;
 pub(crate) use self::known::Known;
 use crate::args::Global;
 use crate::exit::Failure;
