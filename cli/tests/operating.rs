@@ -73,6 +73,10 @@ fn the_walk_with_five_processes_by_hand_does_what_the_page_says() {
     assert_eq!(again["values"][0].to_string(), first, "the same batch again is the same answer");
     assert!(out.contains("refused with exit code 4") && err.contains("batchOverlap"), "{out}\n{err}");
 
+    for role in ["leader", "helper"] {
+        let log = fs::read_to_string(folder.path().join(role).join(format!("{role}.log"))).expect("its log");
+        assert!(log.contains("the policy was read again and is in force"), "the release for one task: {log}");
+    }
     for port in ports {
         let free = TcpListener::bind(("127.0.0.1", port));
         assert!(free.is_ok(), "everything is stopped: {free:?}\n{}", logs(folder.path()));
