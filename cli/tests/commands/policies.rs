@@ -200,6 +200,7 @@ fn a_plan_says_how_accurate_how_often_and_for_how_long() {
     assert_eq!(release["now"]["half_width"], 55);
     let epsilon = release["budgets"][0]["days"][59]["epsilon"].as_f64().expect("a number");
     assert!((2.17..2.19).contains(&epsilon), "{epsilon}");
+    assert!(release["comparison"]["epsilon"].is_number(), "{release}");
     let ran = folder.mica(&["policy", "plan", policy, "--release", "page-load-histogram", "-o", "svg"]);
     assert!(ran.out.starts_with("<svg") && ran.out.trim_end().ends_with("</svg>"), "{}", ran.out);
     let ran = folder.mica(&["policy", "explain", policy, "-o", "svg"]);

@@ -247,7 +247,7 @@ fn as_json(one: &Planned) -> Value {
     let comparison = one.comparison.as_ref().map(|comparison| {
         json!({
             "releases": comparison.releases,
-            "epsilon": printed_epsilon(comparison.epsilon.approximate()),
+            "epsilon": printed_epsilon(comparison.epsilon.approximate()).parse::<f64>().ok(),
             "laplace": comparison.laplace.as_ref().map(choice_json),
             "gaussian": comparison.gaussian.as_ref().map(choice_json),
             "better": comparison.better().map(|choice| choice.mechanism.name()),
