@@ -10,6 +10,7 @@ use mica_service::tls::{ListenTls, PeerTls};
 use serde::Deserialize;
 
 use crate::clients::{ClientsConfig, RateLimit};
+use crate::mirror::MirrorConfig;
 use crate::pool::Mixing;
 
 /// What a relay needs to know. Unknown keys are refused.
@@ -94,6 +95,9 @@ pub struct Config {
     /// Starts although one operator runs both: for trials, in which nobody is hidden from anybody.
     #[serde(default)]
     pub insecure_one_operator: bool,
+    /// Shows the gateway's key configurations to everybody, as the relay sees them; without it, it does not.
+    #[serde(default)]
+    pub mirror: Option<MirrorConfig>,
 }
 
 impl Config {
@@ -130,6 +134,7 @@ impl Config {
             ("admin_token_file", self.admin_token_file == other.admin_token_file),
             ("admin_token_sha256", self.admin_token_sha256 == other.admin_token_sha256),
             ("unready_after", self.unready_after == other.unready_after),
+            ("mirror", self.mirror == other.mirror),
             ("rate_limit.ipv6_prefix", self.ipv6_prefix() == other.ipv6_prefix()),
         ];
         fixed.into_iter().find(|(_, same)| !same).map(|(key, _)| key)
@@ -169,6 +174,7 @@ impl Config {
             gateway_operator: None,
             leader_operator: None,
             insecure_one_operator: false,
+            mirror: None,
         }
     }
 }

@@ -15,6 +15,7 @@ mod config;
 mod counters;
 mod forward;
 mod metrics;
+mod mirror;
 mod operators;
 mod pool;
 mod reach;
@@ -39,9 +40,12 @@ use mica_service::{
 use thiserror::Error;
 use tokio::net::TcpListener;
 
+use mirror::Mirror;
+
 pub use clients::{ClientsConfig, LimitBy, RateLimit};
 pub use config::{Config, Protocol};
 pub use counters::{Counters, Outcome};
+pub use mirror::MirrorConfig;
 pub use pool::Mixing;
 pub use reload::{Kept, Reload};
 
@@ -58,6 +62,7 @@ pub struct Relay {
     reach: Arc<reach::Reach>,
     operations: Operations,
     reload: Reload,
+    mirror: Option<Arc<Mirror>>,
 }
 
 /// A relay that cannot be built: one sentence with what to do.
@@ -69,6 +74,9 @@ pub enum BuildError {
     /// A file of TLS does not do.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The mirror cannot be.
+    #[error("{0}")]
+    Mirror(String),
     /// The path of the relay resource is not one.
     #[error(
         "path: `{0}` is not the path of a resource; begin it with a slash and use letters, digits, - _ . and /"
@@ -98,6 +106,7 @@ impl Relay {
         peers.allow(&gateway).map_err(PeerError::BadUrl)?;
         let tls = config.tls.as_ref().map(Acceptor::load).transpose()?;
         let settings = reload::Settings::read(&config)?;
+        let mirror = mirror::build(&config, &peers).map_err(BuildError::Mirror)?;
         let client = HttpClient::new(HttpOptions {
             h2_prior_knowledge: config.gateway_protocol == Protocol::H2,
             timeout: config.timeout,
@@ -134,7 +143,21 @@ impl Relay {
             counters: counters.clone(),
         };
         let router = forward::router(&path, forwarder);
-        Ok(Self { router, limits, counters, client, gateway, tls, callers, gauge, reach, operations, reload })
+        let router = mirror.iter().fold(router, |router, mirror| router.merge(mirror.router()));
+        Ok(Self {
+            router,
+            limits,
+            counters,
+            client,
+            gateway,
+            tls,
+            callers,
+            gauge,
+            reach,
+            operations,
+            reload,
+            mirror,
+        })
     }
 
     /// Allows other numbers of connections and other deadlines.
@@ -162,6 +185,10 @@ impl Relay {
     /// Serves until `shutdown`, then sends off all who wait and finishes what was begun.
     pub async fn run(self, listener: TcpListener, shutdown: Shutdown) -> Drained {
         self.client.watch();
+        if let Some(mirror) = self.mirror {
+            let until = shutdown.clone();
+            telemetry::spawn(async move { mirror.follow(until).await });
+        }
         let pool = self.reload.pool();
         pool.announce();
         let beside = [

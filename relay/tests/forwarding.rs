@@ -4,6 +4,7 @@
 
 mod clients;
 mod crowding;
+mod mirroring;
 mod mixing;
 mod operations;
 mod world;

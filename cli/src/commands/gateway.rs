@@ -55,6 +55,10 @@ fn explain(settings: &Settings, provenance: &Provenance, error: BuildError) -> F
             };
             settings.wrong_entry("routes", route, &error.to_string(), "correct this route")
         }
+        BuildError::Keys(why) => {
+            let (key, what) = why.split_once(": ").unwrap_or(("keys", &why));
+            settings.wrong(provenance, key, what, "correct this value")
+        }
         other => other.into(),
     }
 }

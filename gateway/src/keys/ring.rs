@@ -78,4 +78,4 @@ impl Ring {
 }
 
 /// It only grows: a copy that is behind is not wrong.
-const HISTORY_MAX_AGE: Duration = Duration::from_mins(5);
+const HISTORY_MAX_AGE: Duration = Duration::from_hours(1);
