@@ -179,6 +179,7 @@ impl Run<'_> {
             configuration: task.configuration.clone(),
             relay: String::new(),
             ohttp_keys,
+            history_key: None,
         }
     }
 

@@ -23,6 +23,9 @@ pub struct TaskBundle {
     pub relay: String,
     /// The gateway's key configurations.
     pub ohttp_keys: KeyConfigList,
+    /// The public key that the gateway signs the history of its configurations with, if it keeps one: what an audit holds
+    /// the gateway to.
+    pub history_key: Option<[u8; 32]>,
 }
 
 /// Why a text is not a task bundle.
@@ -56,6 +59,8 @@ struct Text {
     draft: String,
     relay: String,
     ohttp_keys: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    history_key: Option<String>,
     /// SHA-256 of the release statement, for people to compare; the configuration says the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     statement_sha256: Option<String>,
@@ -99,12 +104,17 @@ impl TaskBundle {
         let ohttp_keys = from_base64url(&raw.ohttp_keys)
             .and_then(|bytes| KeyConfigList::parse(bytes).ok())
             .ok_or_else(|| wrong("ohttp_keys"))?;
+        let digits = |text: String| {
+            let mut key = [0; 32];
+            hex::decode_to_slice(text, &mut key).map(|()| key).map_err(|_| wrong("history_key"))
+        };
         let bundle = Self {
             task_id: raw.task_id.parse().map_err(|_| wrong("task_id"))?,
             draft,
             configuration,
             relay: raw.relay,
             ohttp_keys,
+            history_key: raw.history_key.map(digits).transpose()?,
         };
         if raw.statement_sha256.is_some_and(|said| bundle.statement_sha256().map(hex::encode) != Some(said)) {
             return Err(BundleError("its statement_sha256 is not that of its task_config".to_owned()));
@@ -125,6 +135,7 @@ impl TaskBundle {
             draft: self.draft.to_string(),
             relay: self.relay.clone(),
             ohttp_keys: to_base64url(self.ohttp_keys.encoded()),
+            history_key: self.history_key.map(hex::encode),
             statement_sha256: self.statement_sha256().map(hex::encode),
         };
         serde_json::to_string_pretty(&text).expect("strings and numbers are always JSON")
@@ -164,6 +175,7 @@ mod tests {
             configuration: parameters.build(Draft::V18).expect("a configuration"),
             relay: "https://relay.example/".to_owned(),
             ohttp_keys: KeyConfigList::parse(keys.config_list().to_vec()).expect("its own list"),
+            history_key: None,
         }
     }
 
@@ -190,5 +202,17 @@ mod tests {
         };
         assert!(error.to_string().contains("statement_sha256"), "{error}");
         assert!(!bundle(b"opened").to_json().contains("statement_sha256"), "nothing is promised");
+    }
+
+    #[test]
+    fn a_bundle_keeps_the_key_that_the_gateways_history_is_signed_with() {
+        let signed = TaskBundle { history_key: Some([9; 32]), ..bundle(b"opened") };
+        let text = signed.to_json();
+        assert_eq!(TaskBundle::from_json(&text).expect("its own text").history_key, Some([9; 32]));
+        let Err(error) = TaskBundle::from_json(&text.replace(&"09".repeat(32), "09")) else {
+            panic!("too short")
+        };
+        assert!(error.to_string().contains("history_key"), "{error}");
+        assert!(!bundle(b"opened").to_json().contains("history_key"), "of a gateway without one");
     }
 }

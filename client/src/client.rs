@@ -12,6 +12,7 @@ use mica_dap::report_error::ReportError;
 use mica_dap::resource::Resource;
 use mica_dap::taskprov;
 use mica_dap::vdaf::Measurement;
+use mica_envelope::history::{self, History, HistoryError};
 use mica_envelope::{ClientEnvelope, InnerRequest, InnerResponse, KeyConfigList, media};
 use mica_tls::Peers;
 
@@ -176,6 +177,26 @@ pub async fn fetch_ohttp_keys(url: &str, peers: &Peers) -> Result<KeyConfigList,
         return Err(ClientError::Answer(format!("the gateway answered {}", response.status())));
     }
     KeyConfigList::parse(response.into_body()).map_err(|error| ClientError::Answer(error.to_string()))
+}
+
+/// Fetches the history of the configurations that a gateway has published, checked; nothing where it keeps none. Not hidden
+/// either.
+///
+/// # Errors
+/// When it cannot be fetched or read, or does not hold.
+pub async fn fetch_history(url: &str, peers: &Peers) -> Result<Option<History>, ClientError> {
+    let uri: Uri = url.parse().unwrap_or_default();
+    let origin = (uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", |host| host.as_str()));
+    let url = format!("{}://{}{}", origin.0, origin.1, history::PATH);
+    let response = Transport::new(peers).get(&url, "application/json").await?;
+    if !response.status().is_success() {
+        return Ok(None);
+    }
+    let wrong =
+        |error: HistoryError| ClientError::Answer(format!("the history of the gateway's keys: {error}"));
+    let history = History::from_json(response.body()).map_err(wrong)?;
+    history.verify().map_err(wrong)?;
+    Ok(Some(history))
 }
 
 fn inner(

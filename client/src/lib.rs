@@ -15,6 +15,6 @@ mod report;
 mod transport;
 
 pub use bundle::{BundleError, PinError, TaskBundle};
-pub use client::{Client, UploadOutcome, fetch_ohttp_keys};
+pub use client::{Client, UploadOutcome, fetch_history, fetch_ohttp_keys};
 pub use error::ClientError;
 pub use report::ReportBuilder;

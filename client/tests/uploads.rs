@@ -95,6 +95,7 @@ impl World {
             configuration: self.configuration.clone(),
             relay: self.relay.clone(),
             ohttp_keys: KeyConfigList::parse(self.gateway.config_list().to_vec()).unwrap(),
+            history_key: None,
         })
     }
 

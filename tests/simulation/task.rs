@@ -187,6 +187,7 @@ impl Task {
             configuration: self.configuration.clone(),
             relay: "http://relay.test/".to_owned(),
             ohttp_keys: KeyConfigList::parse(keys.config_list().to_vec()).expect("its own list"),
+            history_key: None,
         }
     }
 }

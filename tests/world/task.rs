@@ -110,6 +110,7 @@ impl Task {
             configuration: self.configuration.clone(),
             relay: relay.to_owned(),
             ohttp_keys,
+            history_key: None,
         }
     }
 

@@ -122,6 +122,7 @@ fn builder(configuration: &TaskConfiguration, configs: [HpkeConfig; 2]) -> Repor
         configuration: configuration.clone(),
         relay: "http://127.0.0.1:1/".to_owned(),
         ohttp_keys: KeyConfigList::parse(keys.config_list().to_vec()).expect("its own list"),
+        history_key: None,
     };
     let [leader, helper] = configs;
     ReportBuilder::new(&bundle, leader, helper).expect("a VDAF it can run")

@@ -59,6 +59,6 @@ fn explain(settings: &Settings, provenance: &Provenance, error: BuildError) -> F
             let (key, what) = why.split_once(": ").unwrap_or(("keys", &why));
             settings.wrong(provenance, key, what, "correct this value")
         }
-        other @ BuildError::Store(_) => other.into(),
+        other @ (BuildError::Store(_) | BuildError::DateWindow) => other.into(),
     }
 }

@@ -150,6 +150,7 @@ async fn an_audit_agrees_with_an_honest_gateway_and_finds_a_history_that_was_cha
         assert!(agrees.clone().count() >= 7 && agrees.clone().all(|agrees| *agrees == true), "{printed}");
     }
     let key = audit(&folder, &[&gateway]).1["history_key"].as_str().expect("a key").to_owned();
+    assert!(exported.out.contains(&key), "the bundle says by which key it is to be judged: {}", exported.out);
     let table = folder.mica(&["keys", "audit", &keys, "--history-key", &key]);
     assert!(table.code == 0 && table.out.starts_with("path") && table.out.contains(&key), "{}", table.out);
     let (ran, _) = audit(&folder, &[&gateway, "--history-key", &"00".repeat(32)]);

@@ -130,6 +130,7 @@ impl Dev {
             configuration: self.bundle_configuration(),
             relay: self.text(&["relay"]).to_owned(),
             ohttp_keys: KeyConfigList::parse(self.hex(&["gateway", "key_config"])).unwrap(),
+            history_key: None,
         }
     }
 
@@ -240,6 +241,7 @@ impl Leader {
             configuration: configuration.clone(),
             relay: String::new(),
             ohttp_keys: KeyConfigList::parse(hex::decode(KEY_CONFIG).unwrap()).unwrap(),
+            history_key: None,
         };
         let leader_key = keys(configuration.leader_url()).await;
         let helper_key = keys(configuration.helper_url()).await;

@@ -195,6 +195,7 @@ impl Task {
             configuration: self.configuration.clone(),
             relay: "http://127.0.0.1:1/".to_owned(),
             ohttp_keys: KeyConfigList::parse(keys.config_list().to_vec()).expect("its own list"),
+            history_key: None,
         }
     }
 

@@ -189,6 +189,7 @@ impl Play<'_> {
             configuration: made.configuration.clone(),
             relay: self.running.addresses.relay.clone().unwrap_or_default(),
             ohttp_keys: KeyConfigList::parse(self.running.key_config.clone()).map_err(Failure::unexpected)?,
+            history_key: None,
         };
         let reports = measurements.len() as u64 + clients::WRONG_PROOFS + clients::REPLAYS + clients::EARLY;
         let progress = Progress::steps(signs, "Reports", reports);

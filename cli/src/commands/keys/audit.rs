@@ -34,7 +34,7 @@ pub(crate) struct Args {
     /// The public key that the history must be signed with, in hexadecimal digits
     #[arg(long, value_name = "HEX")]
     history_key: Option<String>,
-    /// A task bundle whose gateway keys must be in the history
+    /// A task bundle whose gateway keys must be in the history, signed with the key that the bundle names
     #[arg(long, value_name = "FILE")]
     bundle: Option<PathBuf>,
     /// Remember in this file how far the history has come, and hold it to that the next time
@@ -48,6 +48,7 @@ pub(crate) struct Args {
 pub(super) async fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     let key = args.history_key.as_deref().map(digits).transpose()?;
     let bundle = args.bundle.as_deref().map(bundle).transpose()?;
+    let key = key.or(bundle.as_ref().and_then(|bundle| bundle.history_key));
     let seen = args.seen.as_deref().filter(|path| path.exists()).map(Seen::read).transpose()?;
     let mut collected = collect(args).await?;
     let against = |collected: &Collected| compare(collected, key, bundle.as_ref(), seen.as_ref());

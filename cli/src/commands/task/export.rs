@@ -4,11 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use mica_aggregator::TaskFile;
-use mica_client::{TaskBundle, fetch_ohttp_keys};
+use mica_client::{TaskBundle, fetch_history, fetch_ohttp_keys};
 use mica_dap::Draft;
 use mica_dap::id::{TaskId, from_base64url};
 use mica_dap::task::TaskConfiguration;
-use mica_envelope::KeyConfigList;
+use mica_envelope::{KeyConfigList, history::History};
 use mica_service::http::Peer;
 use mica_service::tls::Peers;
 
@@ -61,9 +61,10 @@ pub(super) async fn run(args: &Args) -> Result<(), Failure> {
     };
     let (task_id, draft, configuration) = public(args).await?;
     Peer::parse(relay).map_err(Failure::usage)?;
-    let ohttp_keys = keys(ohttp_keys, || args.at.peers.peers_as(&args.identity)).await?;
+    let (ohttp_keys, history_key) = keys(ohttp_keys, || args.at.peers.peers_as(&args.identity)).await?;
     let relay = relay.clone();
-    print::lines(&TaskBundle { task_id, draft, configuration, relay, ohttp_keys }.to_json())
+    let bundle = TaskBundle { task_id, draft, configuration, relay, ohttp_keys, history_key };
+    print::lines(&bundle.to_json())
 }
 
 /// What clients may know.
@@ -107,9 +108,24 @@ async fn write_file(args: &Args) -> Result<(), Failure> {
     files::create_private(out, &file.to_toml())
 }
 
-async fn keys(given: &str, peers: impl FnOnce() -> Result<Peers, Failure>) -> Result<KeyConfigList, Failure> {
+/// The gateway's keys, and the key that it signs their history with, if it keeps one.
+async fn keys(
+    given: &str,
+    peers: impl FnOnce() -> Result<Peers, Failure>,
+) -> Result<(KeyConfigList, Option<[u8; 32]>), Failure> {
     if given.contains("://") {
-        return Ok(fetch_ohttp_keys(given, &peers()?).await?);
+        let peers = peers()?;
+        let keys = fetch_ohttp_keys(given, &peers).await?;
+        let history = fetch_history(given, &peers).await?;
+        let is_in = |history: &History| history.entries.iter().any(|entry| entry.list == keys.encoded());
+        if history.as_ref().is_some_and(|history| !is_in(history)) {
+            return Err(Failure::new(
+                Exit::Refused,
+                "the keys that the gateway shows are not in its own history: it may show others something else; \
+                 compare with `mica keys audit`",
+            ));
+        }
+        return Ok((keys, history.map(|history| history.key)));
     }
     let bytes = match given.strip_prefix('@') {
         Some(path) => std::fs::read(path).map_err(|error| {
@@ -118,5 +134,6 @@ async fn keys(given: &str, peers: impl FnOnce() -> Result<Peers, Failure>) -> Re
         None => hex::decode(given)
             .map_err(|_| Failure::usage("--ohttp-keys is neither a URL nor @FILE nor hexadecimal digits"))?,
     };
-    KeyConfigList::parse(bytes).map_err(|error| Failure::invalid(format!("the gateway's keys: {error}")))
+    let keys = KeyConfigList::parse(bytes);
+    keys.map(|keys| (keys, None)).map_err(|error| Failure::invalid(format!("the gateway's keys: {error}")))
 }
