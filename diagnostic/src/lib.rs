@@ -11,7 +11,7 @@ mod toml_error;
 
 use std::fmt;
 
-pub use position::{locate, suggest};
+pub use position::{Lines, locate, suggest};
 pub use toml_error::{from_toml, parse_toml};
 
 /// One finding in one file.

@@ -21,6 +21,30 @@ pub fn locate(text: &str, byte_offset: usize) -> (usize, usize) {
     (line, col)
 }
 
+/// Where the lines of a text begin: for many positions in a text of many lines.
+pub struct Lines<'a> {
+    text: &'a str,
+    starts: Vec<usize>,
+}
+
+impl<'a> Lines<'a> {
+    /// Looks through `text` once.
+    #[must_use]
+    pub fn of(text: &'a str) -> Self {
+        let after = |(at, character)| (character == '\n').then_some(at + 1);
+        Self { text, starts: std::iter::once(0).chain(text.char_indices().filter_map(after)).collect() }
+    }
+
+    /// The same as [`locate`].
+    #[must_use]
+    pub fn locate(&self, byte_offset: usize) -> (usize, usize) {
+        let before = self.starts.partition_point(|start| *start <= byte_offset).saturating_sub(1);
+        let start = self.starts.get(before).copied().unwrap_or(0);
+        let (_, col) = locate(self.text.get(start..).unwrap_or_default(), byte_offset - start);
+        (before + 1, col)
+    }
+}
+
 /// The candidate a person most likely meant, if one is near enough to be worth suggesting.
 #[must_use]
 pub fn suggest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
@@ -37,7 +61,7 @@ const NEAR: f64 = 0.8;
 
 #[cfg(test)]
 mod tests {
-    use super::{locate, suggest};
+    use super::{Lines, locate, suggest};
 
     #[test]
     fn positions_count_lines_and_characters_from_one() {
@@ -46,6 +70,10 @@ mod tests {
         assert_eq!(locate(text, 6), (2, 1));
         assert_eq!(locate(text, 8), (2, 2), "two bytes of µ are one column");
         assert_eq!(locate(text, 999), (3, 1));
+        let lines = Lines::of(text);
+        for at in (0..text.len() + 3).chain([999]) {
+            assert_eq!(lines.locate(at), locate(text, at), "{at}");
+        }
     }
 
     #[test]

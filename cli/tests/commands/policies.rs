@@ -194,6 +194,8 @@ fn a_plan_says_how_accurate_how_often_and_for_how_long() {
     for said in ["±55", "30 of 30", "discrete_gaussian is the better choice", "rho_per_release = 0.018"] {
         assert!(ran.out.contains(said), "{said}: {}", ran.out);
     }
+    let ran = folder.mica(&["policy", "plan", policy, "--wanted-half-width", "0"]);
+    assert!(ran.out.contains("no noise is as narrow as ±0"), "{}", ran.out);
     let ran = folder.mica(&["policy", "plan", policy, "--for", "60d", "-o", "json"]);
     let read: serde_json::Value = serde_json::from_str(&ran.out).expect("it is JSON");
     let release = &read["releases"][0];

@@ -7,7 +7,7 @@ use super::cap::Measure;
 use super::renewal;
 use super::span::Span;
 use super::timeline::{Piece, Timeline};
-use super::usage::{Caps, Grid, Use};
+use super::usage::{Block, Caps, Grid, Use};
 use super::window::Window;
 use crate::conversion::{NoFiniteEpsilon, reported_epsilon};
 use crate::rational::Rational;
@@ -151,6 +151,26 @@ impl Account {
             Window::Lifetime => Span::ALL.from(),
             Window::Calendar(unit) => unit.containing(span.from()).from(),
             Window::Rolling(rolling) => self.window.cell(span.from()).from().saturating_sub(rolling.length()),
+        }
+    }
+
+    /// Counts `new` beside `uses`, together with one that no window of this budget tells apart from it. What is stored by
+    /// servers keeps their times; this is for stories that are long and only told.
+    pub(crate) fn count(&self, uses: &mut Vec<Use>, new: Use) {
+        let block = |usage: &Use| match (self.window, self.grid(&usage.caps).block(usage.span)) {
+            (Window::Lifetime | Window::Calendar(_), Block::Fixed(block)) => Some(block),
+            _ => None,
+        };
+        let alike = |usage: &Use| {
+            usage.costs_as(&new)
+                && (usage.span == new.span || block(usage).is_some_and(|it| block(&new) == Some(it)))
+        };
+        match uses.iter_mut().rev().find(|usage| alike(usage)) {
+            Some(usage) => {
+                usage.releases += new.releases;
+                usage.span = usage.span.with(new.span);
+            }
+            None => uses.push(new),
         }
     }
 

@@ -50,7 +50,13 @@ pub struct Use {
 impl Use {
     /// Whether two groups can be one, with the sum of their releases.
     pub fn is_like(&self, other: &Self) -> bool {
-        Self { releases: 0, ..self.clone() } == Self { releases: 0, ..other.clone() }
+        self.span == other.span && self.costs_as(other)
+    }
+
+    /// Whether both are of the same kind, whenever their reports were made.
+    pub(super) fn costs_as(&self, other: &Self) -> bool {
+        let key = |usage: &Self| (usage.task, usage.units, usage.epsilon_units, usage.caps);
+        key(self) == key(other) && self.budget_id == other.budget_id
     }
 }
 

@@ -6,12 +6,13 @@ use std::fmt::Write as _;
 
 use super::compare::Choice;
 use super::course::Course;
+use crate::explain::printed_epsilon;
 use crate::units::units_to_rational;
 
 const WIDTH: f64 = 760.0;
 const LEFT: f64 = 90.0;
 const RIGHT: f64 = 560.0;
-const TOP: f64 = 60.0;
+const TOP: f64 = 64.0;
 const HEIGHT: f64 = 240.0;
 const DASHES: [&str; 4] = ["", "8 4", "2 3", "12 4 2 4"];
 
@@ -44,9 +45,9 @@ fn loss_panel(svg: &mut String, courses: &[Course]) {
         text(svg, (x(day), TOP + HEIGHT + 18.0), "middle", &format!("{day}"));
     }
     line(svg, (LEFT, y(1.0)), (RIGHT, y(1.0)), "stroke=\"black\" stroke-width=\"2\"");
-    text(svg, (LEFT + 6.0, y(1.0) - 6.0), "start", "limit: further releases are refused");
+    text(svg, (RIGHT, y(1.0) - 6.0), "end", "limit: what would pass it is refused");
     text(svg, (f64::midpoint(LEFT, RIGHT), TOP + HEIGHT + 36.0), "middle", "day");
-    text(svg, (LEFT - 60.0, TOP - 14.0), "start", "spent of the limit, fullest window");
+    text(svg, (LEFT - 60.0, TOP - 14.0), "start", "spent of the limit, in the fullest window");
     for ((index, course), dash) in courses.iter().enumerate().zip(DASHES.iter().cycle()) {
         let limit = units_to_rational(course.paying.account.limit).approximate().max(f64::MIN_POSITIVE);
         let share = |units: i64| units_to_rational(units).approximate() / limit;
@@ -68,7 +69,8 @@ fn loss_panel(svg: &mut String, courses: &[Course]) {
         );
         text(svg, (at.0 + 36.0, at.1 + 4.0), "start", &course.paying.account.budget_id);
         let epsilon = last.and_then(|day| day.epsilon);
-        let epsilon = epsilon.map_or_else(|| "no epsilon".to_owned(), |it| format!("epsilon {it:.3}"));
+        let epsilon =
+            epsilon.map_or_else(|| "no epsilon".to_owned(), |it| format!("epsilon {}", printed_epsilon(it)));
         text(svg, (at.0 + 36.0, at.1 + 20.0), "start", &epsilon);
     }
 }

@@ -3,7 +3,8 @@
 use std::num::NonZeroU32;
 
 use super::Paying;
-use crate::accountant::{Span, Use};
+use crate::accountant::{Filled, Measure, Span, Use};
+use crate::conversion::reported_epsilon;
 
 /// So many batches a day, each of its own piece of the day, for so many days.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,30 @@ pub struct Course {
     pub asked: u64,
     /// See [`Self::asked`].
     pub granted: u64,
+    /// The ε that was worked out last, and of what: most days are like the day before.
+    known: Option<(Losses, Option<f64>)>,
+}
+
+/// The loss in units of ρ, and in units of pure ε where that is known.
+type Losses = (i64, Option<i64>);
+
+impl Course {
+    fn epsilon_of(&mut self, uses: &[Use], fullest: Filled) -> Option<f64> {
+        let account = &self.paying.account;
+        let (rho, pure) = match account.measure {
+            Measure::Epsilon => (i64::MAX, Some(fullest.spent)),
+            Measure::Rho => (fullest.spent, account.pure_epsilon_in(uses, fullest.window)),
+        };
+        match self.known {
+            Some((of, epsilon)) if of == (rho, pure) => epsilon,
+            _ => {
+                let delta = self.paying.report_delta.as_ref().filter(|_| account.measure == Measure::Rho);
+                let epsilon = reported_epsilon(rho, pure, delta).ok();
+                self.known = Some(((rho, pure), epsilon));
+                epsilon
+            }
+        }
+    }
 }
 
 /// Monday, 1 January 2024: the imagined batches begin with a week, a month and a year.
@@ -65,6 +90,7 @@ impl Workload {
                 until_refused: None,
                 asked: 0,
                 granted: 0,
+                known: None,
             })
             .collect();
         let mut uses: Vec<Vec<Use>> = vec![Vec::new(); paying.len()];
@@ -79,8 +105,7 @@ impl Workload {
             for (course, uses) in courses.iter_mut().zip(&uses) {
                 let account = &course.paying.account;
                 let fullest = account.fullest(uses, today);
-                let delta = course.paying.report_delta.as_ref();
-                let epsilon = account.epsilon_in(uses, fullest.window, delta).ok();
+                let epsilon = course.epsilon_of(uses, fullest);
                 course.days.push(Day { day: day + 1, granted, spent: fullest.spent, epsilon });
             }
         }
@@ -117,11 +142,8 @@ fn release(span: Span, granted: u64, courses: &mut [Course], uses: &mut [Vec<Use
     if refused {
         return false;
     }
-    for (uses, new) in uses.iter_mut().zip(new) {
-        match uses.iter_mut().find(|usage| usage.is_like(&new)) {
-            Some(usage) => usage.releases += 1,
-            None => uses.push(new),
-        }
+    for ((course, uses), new) in courses.iter().zip(uses.iter_mut()).zip(new) {
+        course.paying.account.count(uses, new);
     }
     true
 }

@@ -2,7 +2,8 @@
 
 use super::Paying;
 use super::compare::Choice;
-use crate::accountant::{Measure, Span, Use};
+use super::course::Workload;
+use crate::accountant::Measure;
 use crate::conversion::rho_of_pure;
 use crate::mechanism::Mechanism;
 use crate::rational::Rational;
@@ -14,19 +15,19 @@ use crate::units::charge_units;
 pub struct Price {
     /// The noise, and the loss that a policy file would ask for.
     pub choice: Choice,
-    /// How many such releases each budget pays for.
+    /// How each budget fares.
     pub fits: Vec<Fit>,
 }
 
-/// How many releases a budget pays for in one of its windows.
+/// How a budget fares when a planned workload is played through at that cost.
 #[derive(Clone, Debug)]
 pub struct Fit {
     /// The budget.
     pub budget_id: String,
     /// The cost of one release in its units; nothing when the mechanism cannot be charged to it.
     pub units: Option<i64>,
-    /// Releases with reports of one window; nothing when there may be any number, thanks to the caps.
-    pub releases: Option<u64>,
+    /// Releases granted before this budget first refused one; nothing when it never did.
+    pub until_refused: Option<u64>,
 }
 
 /// Steps of a scale or a σ that are tried: those of the grid that σ is rounded to.
@@ -34,8 +35,13 @@ const GRID: u64 = 1024;
 
 impl Price {
     /// The least loss at which both aggregators' noise is within ±`half_width` of the truth with probability 0.95, by
-    /// Laplace and by Gaussian noise.
-    pub fn of(sensitivity: &Sensitivity, half_width: u64, paying: &[Paying]) -> Vec<Self> {
+    /// Laplace and by Gaussian noise; and how the budgets fare when all of `workload` is released so.
+    pub fn of(
+        sensitivity: &Sensitivity,
+        half_width: u64,
+        paying: &[Paying],
+        workload: Workload,
+    ) -> Vec<Self> {
         let laplace = |steps: u64| {
             let epsilon = Rational::whole(sensitivity.l1.clone()).divided_by(&on_grid(steps))?;
             let choice = rounded_up(&epsilon);
@@ -52,7 +58,7 @@ impl Price {
             .into_iter()
             .flatten()
             .map(|choice| {
-                let fits = paying.iter().map(|budget| fit(&choice, budget)).collect();
+                let fits = fits(&choice, paying, workload);
                 Self { choice, fits }
             })
             .collect()
@@ -85,34 +91,35 @@ fn most_noise(half_width: u64, with: impl Fn(u64) -> Option<Choice>) -> Option<C
     best
 }
 
-/// Releases that `budget` pays for when all their reports are of one piece of data time.
-fn fit(choice: &Choice, budget: &Paying) -> Fit {
-    let cost = match (&choice.mechanism, budget.account.measure) {
-        (Mechanism::DiscreteLaplace { .. }, Measure::Epsilon)
-        | (Mechanism::DiscreteGaussian { .. }, Measure::Rho) => Some(choice.loss.clone()),
-        (Mechanism::DiscreteLaplace { .. }, Measure::Rho) => Some(rho_of_pure(&choice.loss)),
-        (Mechanism::DiscreteGaussian { .. }, Measure::Epsilon) => None,
+/// How the budgets fare when every release of `workload` costs what this one does.
+fn fits(choice: &Choice, paying: &[Paying], workload: Workload) -> Vec<Fit> {
+    let chargeable = |budget: &Paying| {
+        let epsilon_units = match choice.mechanism {
+            Mechanism::DiscreteLaplace { .. } => charge_units(&choice.loss),
+            Mechanism::DiscreteGaussian { .. } => None,
+        };
+        Some(Paying { units: cost(choice, budget)?, epsilon_units, ..budget.clone() })
     };
-    let units = cost.as_ref().and_then(charge_units);
-    let budget_id = budget.account.budget_id.clone();
-    let Some(cost) = units else { return Fit { budget_id, units, releases: Some(0) } };
-    let second = Span::of_reports(0, 1).expect("a second is a span");
-    let mut usage = budget.account.usage(&Paying { units: cost, ..budget.clone() }.proposal(second));
-    let spends = |usage: &Use| {
-        budget.account.fullest(std::slice::from_ref(usage), usage.span).spent <= budget.account.limit
-    };
-    usage.releases = u64::from(u32::MAX);
-    if spends(&usage) {
-        return Fit { budget_id, units, releases: None };
-    }
-    let (mut fitting, mut beyond) = (0, usage.releases);
-    while fitting + 1 < beyond {
-        usage.releases = fitting + (beyond - fitting) / 2;
-        if spends(&usage) {
-            fitting = usage.releases;
-        } else {
-            beyond = usage.releases;
+    let charged: Vec<Paying> = paying.iter().filter_map(chargeable).collect();
+    let mut courses = workload.play(&charged).into_iter();
+    let fit = |budget: &Paying| {
+        let budget_id = budget.account.budget_id.clone();
+        match cost(choice, budget).and_then(|units| Some((units, courses.next()?))) {
+            Some((units, course)) => {
+                Fit { budget_id, units: Some(units), until_refused: course.until_refused }
+            }
+            None => Fit { budget_id, units: None, until_refused: Some(0) },
         }
+    };
+    paying.iter().map(fit).collect()
+}
+
+/// The cost of one release in the budget's units; nothing when the mechanism cannot be charged to it.
+fn cost(choice: &Choice, budget: &Paying) -> Option<i64> {
+    match (&choice.mechanism, budget.account.measure) {
+        (Mechanism::DiscreteLaplace { .. }, Measure::Epsilon)
+        | (Mechanism::DiscreteGaussian { .. }, Measure::Rho) => charge_units(&choice.loss),
+        (Mechanism::DiscreteLaplace { .. }, Measure::Rho) => charge_units(&rho_of_pure(&choice.loss)),
+        (Mechanism::DiscreteGaussian { .. }, Measure::Epsilon) => None,
     }
-    Fit { budget_id, units, releases: Some(fitting) }
 }

@@ -116,20 +116,56 @@ fn a_budget_that_runs_out_says_after_how_many_releases() {
 #[test]
 fn a_wanted_accuracy_has_a_price() {
     // 95 of 100 results within 20: rho 0.0192 by the continuous formula, and 13 releases of a budget of 0.25.
-    let prices = Price::of(&histogram(), 20, &[paying("0.25", "0.01", Window::Lifetime, 1000)]);
+    let daily = Workload { per_day: positive(1), days: positive(100) };
+    let prices = Price::of(&histogram(), 20, &[paying("0.25", "0.01", Window::Lifetime, 1000)], daily);
     let [laplace, gaussian] = prices.as_slice() else { panic!("{prices:?}") };
     assert!(gaussian.choice.half_width <= 20 && laplace.choice.half_width <= 20);
     let rho = gaussian.choice.loss.approximate();
     assert!((0.018..0.0193).contains(&rho), "{rho}");
-    assert_eq!(gaussian.fits[0].releases, Some(13));
+    assert_eq!(gaussian.fits[0].until_refused, Some(13));
     // Any less, and results would be too far off.
     let less = gaussian.choice.loss.times(&exact("0.995"));
     let noisier = crate::mechanism::Mechanism::discrete_gaussian(&histogram(), &less).unwrap();
     assert!(Choice::new(noisier, less).half_width > 20);
     // With a cap that the budget covers, there may be any number.
-    let capped = Price::of(&histogram(), 20, &[paying("0.25", "0.01", Window::Lifetime, 10)]);
-    assert_eq!(capped[1].fits[0].releases, None);
-    assert!(Price::of(&histogram(), 0, &[]).is_empty(), "no noise that is allowed is that small");
+    let capped = Price::of(&histogram(), 20, &[paying("0.25", "0.01", Window::Lifetime, 10)], daily);
+    assert_eq!(capped[1].fits[0].until_refused, None);
+    assert!(Price::of(&histogram(), 0, &[], daily).is_empty(), "no noise that is allowed is that small");
+}
+
+/// A cap that is counted in a shorter window than the budget's is paid for in every such window: what the inverse says
+/// lasts is what lasts when it is planned.
+#[test]
+fn a_price_is_that_of_the_same_plan() {
+    let month = Window::Rolling(crate::accountant::Rolling::new(28 * 86_400, 86_400).unwrap());
+    let daily = Workload { per_day: positive(1), days: positive(400) };
+    let caps = Caps { per_batch: positive(2), per_window: positive(8), window: month };
+    let life = Paying { caps, ..paying("0.3", "0.01", Window::Lifetime, 8) };
+    let prices = Price::of(&histogram(), 30, std::slice::from_ref(&life), daily);
+    for price in &prices {
+        let units = price.fits[0].units.unwrap();
+        let course = daily.play(&[Paying { units, ..life.clone() }]);
+        assert!(course[0].until_refused.is_some(), "{price:?}");
+        assert_eq!(price.fits[0].until_refused, course[0].until_refused, "{}", price.choice.mechanism.name());
+    }
+}
+
+/// Blocks that lie behind are one number each, so that a long plan takes about as long as it is.
+#[test]
+fn a_plan_of_decades_counts_blocks_and_not_days() {
+    let month = Window::Rolling(crate::accountant::Rolling::new(28 * 86_400, 86_400).unwrap());
+    let caps = Caps { per_batch: positive(1), per_window: positive(30), window: month };
+    let life = Paying { caps, ..paying("9", "0.0001", Window::Lifetime, 30) };
+    let (account, mut uses) = (&life.account, Vec::new());
+    let mut apart = Vec::new();
+    for day in 0..400u64 {
+        let span = Span::of_reports(day * 86_400, (day + 1) * 86_400).unwrap();
+        let usage = account.fits(&uses, &life.proposal(span)).unwrap();
+        account.count(&mut uses, usage.clone());
+        apart.push(usage);
+        assert_eq!(account.fullest(&uses, span), account.fullest(&apart, span), "day {day}");
+    }
+    assert_eq!(uses.len(), 400_usize.div_ceil(28));
 }
 
 #[test]

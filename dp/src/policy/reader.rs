@@ -3,10 +3,11 @@
 //!
 //! Numbers are taken from the text of the file, not from the binary number a TOML reader makes of them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::cmp::Ordering;
 use std::num::NonZeroU32;
 
-use mica_diagnostic::{Diagnostic, Severity, locate, suggest};
+use mica_diagnostic::{Diagnostic, Lines, Severity, suggest};
 use toml_edit::{Item, TableLike, Value};
 
 use super::catalogue::Table;
@@ -17,17 +18,34 @@ use crate::rational::{NotExact, Rational};
 pub(super) struct Reader<'a> {
     file: &'a str,
     text: &'a str,
+    lines: Lines<'a>,
     findings: RefCell<Vec<Diagnostic>>,
+    errors: Cell<usize>,
 }
+
+/// What is wrong beyond these is not looked at: nobody mends a hundred errors at once, and a file that is nothing but
+/// errors should not take a minute to say so.
+const MOST_ERRORS: usize = 100;
+
+/// Sections of one name that are read. Some rules compare each with each.
+const MOST_SECTIONS: usize = 1000;
 
 impl<'a> Reader<'a> {
     pub(super) fn new(file: &'a str, text: &'a str) -> Self {
-        Self { file, text, findings: RefCell::default() }
+        Self { file, text, lines: Lines::of(text), findings: RefCell::default(), errors: Cell::new(0) }
     }
 
     /// Notes an error at a byte of the file.
     pub(super) fn report(&self, at: usize, code: &str, what: impl Into<String>, fix: impl Into<String>) {
-        self.find(at, code, Severity::Error, what.into(), fix.into());
+        let found = self.errors.replace(self.errors.get() + 1);
+        match found.cmp(&MOST_ERRORS) {
+            Ordering::Less => self.find(at, code, Severity::Error, what.into(), fix.into()),
+            Ordering::Equal => {
+                let what = format!("there is more wrong than these {MOST_ERRORS}");
+                self.find(at, code, Severity::Error, what, "correct them and check again".to_owned());
+            }
+            Ordering::Greater => {}
+        }
     }
 
     /// Notes what its author should know and may mean.
@@ -36,18 +54,18 @@ impl<'a> Reader<'a> {
     }
 
     fn find(&self, at: usize, code: &str, severity: Severity, what: String, fix: String) {
-        let (line, col) = locate(self.text, at);
+        let (line, col) = self.lines.locate(at);
         let (file, code) = (self.file.to_owned(), code.to_owned());
         self.findings.borrow_mut().push(Diagnostic { file, line, col, code, severity, what, fix });
     }
 
     pub(super) fn line(&self, at: usize) -> usize {
-        locate(self.text, at).0
+        self.lines.locate(at).0
     }
 
     /// A place that outlives the reading.
     pub(super) fn place(&self, at: usize) -> Place {
-        let (line, col) = locate(self.text, at);
+        let (line, col) = self.lines.locate(at);
         Place { line, col }
     }
 
@@ -287,8 +305,13 @@ impl<'a> Section<'a> {
         let name = format!("[[{key}]]");
         if let Some(tables) = item.as_array_of_tables() {
             let place = |table: &toml_edit::Table| table.span().map_or(self.at, |span| span.start);
+            if let Some(table) = tables.get(MOST_SECTIONS) {
+                let what = format!("more than {MOST_SECTIONS} times {name}");
+                self.reader.report(place(table), "E001", what, "divide the policy into several files");
+            }
             return tables
                 .iter()
+                .take(MOST_SECTIONS)
                 .map(|table| Section::new(self.reader, &name, place(table), table))
                 .collect();
         }

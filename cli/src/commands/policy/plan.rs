@@ -41,6 +41,7 @@ struct Planned {
     courses: Vec<Course>,
     comparison: Option<Comparison>,
     fixed: Option<f64>,
+    wanted: Option<u64>,
     prices: Vec<Price>,
 }
 
@@ -96,9 +97,9 @@ fn work_out(plan: ReleasePlan, workload: Workload, args: &Args) -> Planned {
     let fixed = courses.iter().find_map(|course| epsilon_of_a_fixed_plan(&plan, course));
     let prices = args
         .wanted_half_width
-        .map_or_else(Vec::new, |half_width| Price::of(plan.sensitivity(), half_width, &paying));
+        .map_or_else(Vec::new, |half_width| Price::of(plan.sensitivity(), half_width, &paying, workload));
     let now = Choice::new(plan.mechanism().clone(), plan.terms().loss.amount.clone());
-    Planned { plan, now, courses, comparison, fixed, prices }
+    Planned { plan, now, courses, comparison, fixed, wanted: args.wanted_half_width, prices }
 }
 
 fn title(policy: &Policy, one: &Planned, workload: Workload) -> String {
@@ -134,8 +135,8 @@ fn table(one: &Planned, workload: Workload) -> Result<(), Failure> {
     }
     if let Some(comparison) = &one.comparison {
         print::lines(&format!(
-            "\nfor {} releases with the same reports at epsilon {} together{}:",
-            comparison.releases,
+            "\nfor {} with the same reports at epsilon {} together{}:",
+            releases(comparison.releases),
             printed_epsilon(comparison.epsilon.approximate()),
             comparison
                 .better()
@@ -146,11 +147,17 @@ fn table(one: &Planned, workload: Workload) -> Result<(), Failure> {
             [&comparison.laplace, &comparison.gaussian].into_iter().flatten().map(choice_row).collect();
         print::columns(&["MECHANISM", "LOSS PER RELEASE", "NOISE", "95 OF 100", "DEVIATION"], &choices)?;
     }
+    if let Some(wanted) = one.wanted.filter(|_| one.prices.len() < 2) {
+        print::lines(&format!(
+            "\n{} is as narrow as ±{wanted}: a policy may not ask for so little noise",
+            if one.prices.is_empty() { "no noise" } else { "only one kind of noise" }
+        ))?;
+    }
     if !one.prices.is_empty() {
         print::lines("\nwhat the wanted accuracy costs:")?;
         let prices: Vec<Vec<String>> = one.prices.iter().map(price_row).collect();
         print::columns(
-            &["MECHANISM", "LOSS PER RELEASE", "NOISE", "95 OF 100", "DEVIATION", "RELEASES PER WINDOW"],
+            &["MECHANISM", "LOSS PER RELEASE", "NOISE", "95 OF 100", "DEVIATION", "FIRST REFUSED AFTER"],
             &prices,
         )?;
     }
@@ -166,9 +173,7 @@ fn budget_row(course: &Course) -> Vec<String> {
         format_units(account.limit),
         format_units(course.paying.units),
         format!("{} of {}", course.granted, course.asked),
-        course
-            .until_refused
-            .map_or_else(|| "never in this time".to_owned(), |count| format!("{count} releases")),
+        course.until_refused.map_or_else(|| "never in this time".to_owned(), releases),
         last.map_or_else(String::new, printed_epsilon),
     ]
 }
@@ -198,6 +203,10 @@ fn days_of(one: &Planned) -> Vec<(u32, Vec<String>)> {
     rows.collect()
 }
 
+fn releases(count: u64) -> String {
+    format!("{count} release{}", if count == 1 { "" } else { "s" })
+}
+
 fn choice_row(choice: &Choice) -> Vec<String> {
     let (parameter, value) = choice.mechanism.parameter();
     vec![
@@ -220,10 +229,10 @@ fn decimal(loss: &Rational) -> String {
 }
 
 fn price_row(price: &Price) -> Vec<String> {
-    let fits = price.fits.iter().map(|fit| match (fit.units, fit.releases) {
+    let fits = price.fits.iter().map(|fit| match (fit.units, fit.until_refused) {
         (None, _) => format!("{}: not by this mechanism", fit.budget_id),
-        (Some(_), None) => format!("{}: any number", fit.budget_id),
-        (Some(_), Some(releases)) => format!("{}: {releases}", fit.budget_id),
+        (Some(_), None) => format!("{}: never in this time", fit.budget_id),
+        (Some(_), Some(count)) => format!("{}: {}", fit.budget_id, releases(count)),
     });
     [choice_row(&price.choice), vec![fits.collect::<Vec<_>>().join(", ")]].concat()
 }
@@ -247,7 +256,7 @@ fn as_json(one: &Planned) -> Value {
     let comparison = one.comparison.as_ref().map(|comparison| {
         json!({
             "releases": comparison.releases,
-            "epsilon": printed_epsilon(comparison.epsilon.approximate()).parse::<f64>().ok(),
+            "epsilon": comparison.epsilon.approximate(),
             "laplace": comparison.laplace.as_ref().map(choice_json),
             "gaussian": comparison.gaussian.as_ref().map(choice_json),
             "better": comparison.better().map(|choice| choice.mechanism.name()),
@@ -255,7 +264,7 @@ fn as_json(one: &Planned) -> Value {
     });
     let prices = one.prices.iter().map(|price| {
         let fits = price.fits.iter().map(|fit| {
-            json!({ "budget": fit.budget_id, "cost": fit.units.map(format_units), "releases": fit.releases })
+            json!({ "budget": fit.budget_id, "cost": fit.units.map(format_units), "granted_before_first_refusal": fit.until_refused })
         });
         json!({ "choice": choice_json(&price.choice), "budgets": fits.collect::<Vec<_>>() })
     });

@@ -208,3 +208,24 @@ fn what_is_no_policy_at_all_is_refused() {
         check(&GOOD[..cut]).unwrap();
     }
 }
+
+/// Two thousand faults are a hundred findings, and none of them lets the file pass.
+#[test]
+fn a_file_that_is_nothing_but_faults_is_told_of_the_first() {
+    let text = format!("{GOOD}\n{}", "[[release]]\nidd = 1\n".repeat(900));
+    let found = findings(&text);
+    assert_eq!(found.iter().filter(|it| it.severity == Severity::Error).count(), 101);
+    assert!(found.iter().any(|it| it.what == "there is more wrong than these 100"), "{found:?}");
+    check(&text).unwrap();
+}
+
+#[test]
+fn a_policy_has_at_most_a_thousand_releases() {
+    let text = "schema = \"dp-policy/1\"\n".to_owned() + &"[[release]]\n".repeat(20_000);
+    let found = findings(&text);
+    assert!(
+        found.iter().any(|it| it.what.contains("more than 1000 times [[release]]") && it.line == 1002),
+        "{:?}",
+        found.last()
+    );
+}
