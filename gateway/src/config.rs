@@ -1,6 +1,7 @@
 //! Configuration of a gateway.
 
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mica_service::config::duration;
@@ -9,6 +10,7 @@ use mica_service::tls::{ListenTls, PeerTls};
 use serde::{Deserialize, Deserializer};
 
 use crate::keys::Schedule;
+use crate::relays::RelayConfig;
 
 /// What a gateway needs to know. Unknown keys are refused.
 #[derive(Clone, Debug, Deserialize)]
@@ -68,6 +70,27 @@ pub struct Config {
     /// How answers are remembered for requests that are sent again.
     #[serde(default)]
     pub replay: ReplayConfig,
+    /// The relays that are served. Without any, everybody is.
+    #[serde(default)]
+    pub relays: Vec<RelayConfig>,
+    /// Connections at once; more of them wait.
+    #[serde(default = "a_thousand")]
+    pub max_connections: usize,
+    /// Where `/metrics` and `/ready` are, for the operator alone: an address of this machine, or any with TLS and a token.
+    #[serde(default)]
+    pub admin_listen: Option<SocketAddr>,
+    /// A file with the token that must be shown for `/metrics`.
+    #[serde(default)]
+    pub admin_token_file: Option<PathBuf>,
+    /// The same by its SHA-256, in hexadecimal digits.
+    #[serde(default)]
+    pub admin_token_sha256: Option<String>,
+    /// Who runs this gateway.
+    #[serde(default)]
+    pub operator: Option<String>,
+    /// Starts although a relay is of the same operator: for trials, in which nobody is hidden from anybody.
+    #[serde(default)]
+    pub insecure_one_operator: bool,
 }
 
 /// One kind of inner request and where it goes.
@@ -175,7 +198,30 @@ impl Config {
     pub fn relative_to(mut self, folder: &Path) -> Self {
         self.tls = self.tls.map(|tls| tls.relative_to(folder));
         self.peer_tls = self.peer_tls.relative_to(folder);
+        self.relays = self.relays.into_iter().map(|relay| relay.relative_to(folder)).collect();
+        self.admin_token_file = self.admin_token_file.map(|path| folder.join(path));
         self
+    }
+
+    /// What differs and cannot change while a gateway runs.
+    pub(crate) fn fixed_difference(&self, other: &Self) -> Option<&'static str> {
+        let named = [
+            ("`listen`", self.listen == other.listen),
+            ("`database`", self.database == other.database),
+            ("`tls`", self.tls == other.tls),
+            ("`peer_tls`", self.peer_tls == other.peer_tls),
+            ("`keys`", self.keys == other.keys && self.key_max_age == other.key_max_age),
+            ("`timeout`", self.timeout == other.timeout),
+            ("`admin_listen`", self.admin_listen == other.admin_listen),
+            ("what is neither a route nor a relay", self.fixed() == other.fixed()),
+        ];
+        named.into_iter().find(|(_, same)| !same).map(|(what, _)| what)
+    }
+
+    /// All but what may change, to be compared. It may hold a password and is never shown.
+    fn fixed(&self) -> String {
+        let fixed = Self { routes: Vec::new(), relays: Vec::new(), operator: None, ..self.clone() };
+        format!("{fixed:?}")
     }
 
     /// How long keys live.
@@ -215,6 +261,13 @@ impl Config {
             padding: Padding::default(),
             answer_grid: Duration::ZERO,
             replay: ReplayConfig::default(),
+            relays: Vec::new(),
+            max_connections: a_thousand(),
+            admin_listen: None,
+            admin_token_file: None,
+            admin_token_sha256: None,
+            operator: None,
+            insecure_one_operator: false,
         }
     }
 }
@@ -242,6 +295,11 @@ fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
 /// Less than the relay waits, so that the client gets an answer inside the envelope.
 fn twenty_seconds() -> Duration {
     Duration::from_secs(20)
+}
+
+/// Relays are few, and each needs one or two.
+fn a_thousand() -> usize {
+    1_024
 }
 
 fn quarter_of_an_hour() -> Duration {

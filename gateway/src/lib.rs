@@ -14,19 +14,24 @@ mod forward;
 mod grid;
 pub mod keys;
 mod media_type;
+mod metrics;
 mod problem;
 mod publish;
+mod relays;
+mod reload;
 mod replay;
 mod route;
 mod server;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use axum::Router;
+use axum::{Router, routing::get};
 use mica_service::{
     clock::Clock,
     compute::ComputePool,
-    listener::{self, Drained, Limits},
+    listener::{Drained, Gauge, Limits, Listening},
+    metrics::Times,
+    operations::Operations,
     room::Room,
     shutdown::Shutdown,
     store::{Store, StoreError},
@@ -39,6 +44,8 @@ use tokio::net::TcpListener;
 
 pub use config::{Config, Dates, Padding, Protocol, ReplayConfig, RouteConfig};
 pub use counters::{Counters, Outcome};
+pub use relays::{RelayConfig, RelayError};
+pub use reload::{Kept, Reload};
 pub use route::RouteError;
 
 /// The schema of a gateway's own database.
@@ -53,6 +60,9 @@ pub struct Gateway {
     tls: Option<Acceptor>,
     peers: Peers,
     store: Store,
+    gauge: Gauge,
+    operations: Operations,
+    reload: Reload,
 }
 
 /// A gateway that cannot be built: one sentence with what to do.
@@ -61,6 +71,9 @@ pub enum BuildError {
     /// A route of the table makes no sense.
     #[error(transparent)]
     Route(#[from] RouteError),
+    /// A relay of the list makes no sense.
+    #[error(transparent)]
+    Relay(#[from] RelayError),
     /// A file of TLS does not do.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -100,7 +113,12 @@ impl Gateway {
     pub async fn build_with(config: Config, resources: Resources) -> Result<Self, BuildError> {
         let peers = Peers::load(&config.peer_tls, config.insecure_peers)?;
         let tls = config.tls.as_ref().map(Acceptor::load).transpose()?;
-        let routes = route::RouteTable::build(&config.routes, &peers)?;
+        let reload = Reload {
+            routes: reload::Live::new(route::RouteTable::build(&config.routes, &peers)?),
+            relays: reload::Live::new(relays::Relays::load(&config)?),
+            peers: peers.clone(),
+            in_force: Arc::new(Mutex::new(config.clone())),
+        };
         if config.replay.date_window.saturating_mul(2) > config.replay.window {
             return Err(BuildError::DateWindow);
         }
@@ -109,10 +127,13 @@ impl Gateway {
         let clock = resources.clock;
         let keys = Arc::new(keys::Keys::load(store.clone(), clock.clone(), schedule).await?);
         let answers = replay::Answers::open(&store, &config.replay, clock.clone(), config.timeout).await?;
-        let counters = Counters::default();
+        let (counters, times, gauge) = (Counters::default(), Arc::<Times>::default(), Gauge::default());
+        let room = Arc::new(Room::new(MOST_REQUESTS, config.max_buffered_bytes));
         let server = server::Server {
             keys: Arc::clone(&keys),
-            routes,
+            routes: Arc::clone(&reload.routes),
+            relays: Arc::clone(&reload.relays),
+            times: Arc::clone(&times),
             upstream: forward::Upstream::new(&config, &peers),
             dates: replay::DateRule::new(&config.replay, answers.promised_from(), clock),
             answers,
@@ -121,12 +142,22 @@ impl Gateway {
             counters: counters.clone(),
             padding: config.padding,
             max_request: config.max_request_bytes,
-            room: Room::new(MOST_REQUESTS, config.max_buffered_bytes),
+            room: Arc::clone(&room),
             min_response: config.min_response_bytes,
         };
+        let seen = metrics::Seen { counters: counters.clone(), room, times, gauge: gauge.clone() };
+        let operations = operations(seen, gauge.clone());
+        let ready = operations.clone();
         Ok(Self {
-            router: server::router(server),
-            limits: Limits { body_pace: config.bodies, ..Limits::default() },
+            router: server::router(server).route("/ready", get(async move || ready.ready())),
+            limits: Limits {
+                body_pace: config.bodies,
+                max_connections: config.max_connections,
+                ..Limits::default()
+            },
+            gauge,
+            operations,
+            reload,
             counters,
             keys,
             tls,
@@ -157,18 +188,41 @@ impl Gateway {
         self.counters.clone()
     }
 
+    /// What the gateway tells its operator.
+    pub fn operations(&self) -> Operations {
+        self.operations.clone()
+    }
+
+    /// Changes how the gateway works while it runs.
+    pub fn reload(&self) -> Reload {
+        self.reload.clone()
+    }
+
     /// Serves until `shutdown`, then finishes what was begun.
     pub async fn run(self, listener: TcpListener, shutdown: Shutdown) -> Drained {
         self.peers.watch(RELOAD_INTERVAL);
         let (keys, until) = (self.keys, shutdown.clone());
         let following = telemetry::spawn(async move { keys.follow(until).await });
-        let drained = listener::serve_over(self.tls, listener, self.router, self.limits, shutdown).await;
+        let listening = Listening {
+            tls: self.tls,
+            router: self.router,
+            limits: self.limits,
+            callers: None,
+            gauge: self.gauge,
+        };
+        let drained = listening.serve(listener, shutdown).await;
         if let Err(error) = following.await {
             tracing::error!(%error, "the keys were not followed to the end");
         }
         self.store.close().await;
         drained
     }
+}
+
+fn operations(seen: metrics::Seen, accepting: Gauge) -> Operations {
+    let readiness =
+        move || if accepting.is_stalled() { Err("connections cannot be accepted") } else { Ok(()) };
+    Operations::new(move || seen.render(), readiness)
 }
 
 /// Requests that may wait for their targets at once.

@@ -21,6 +21,9 @@ impl Problem {
     };
     /// Sent with another method than POST.
     pub(crate) const METHOD: Self = Self::plain(405, "method not allowed", "send the sealed request by POST");
+    /// Not one of the relays that are served.
+    pub(crate) const STRANGER: Self =
+        Self::plain(403, "forbidden", "this gateway works for relays that it knows");
     /// Not a sealed request.
     pub(crate) const MEDIA_TYPE: Self =
         Self::plain(415, "unsupported media type", "this resource takes message/ohttp-req, not chunked");

@@ -1,6 +1,7 @@
 //! One request through the gateway: take the sealed block, open it, resolve, forward, seal the answer.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::{
     Router,
@@ -14,6 +15,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use mica_envelope::{EncDigest, InnerRequest, InnerResponse, Invalid, Opened, Sealer, media, pad_response};
 use mica_service::{
     compute::ComputePool,
+    metrics::Times,
     room::{Place, Refused, Room},
     telemetry,
 };
@@ -25,6 +27,8 @@ use crate::{
     grid::Grid,
     keys::Keys,
     problem::Problem,
+    relays::Relays,
+    reload::Live,
     replay::{Answer, Answers, Claim, DateRule, encoded},
     route::{Matched, RouteTable},
 };
@@ -32,7 +36,9 @@ use crate::{
 /// Everything the gateway resource needs.
 pub(crate) struct Server {
     pub(crate) keys: Arc<Keys>,
-    pub(crate) routes: RouteTable,
+    pub(crate) routes: Arc<Live<RouteTable>>,
+    pub(crate) relays: Arc<Live<Relays>>,
+    pub(crate) times: Arc<Times>,
     pub(crate) upstream: Upstream,
     pub(crate) answers: Answers,
     pub(crate) dates: DateRule,
@@ -41,7 +47,7 @@ pub(crate) struct Server {
     pub(crate) counters: Counters,
     pub(crate) padding: Padding,
     pub(crate) max_request: usize,
-    pub(crate) room: Room,
+    pub(crate) room: Arc<Room>,
     pub(crate) min_response: usize,
 }
 
@@ -67,10 +73,15 @@ pub(crate) fn router(server: Server) -> Router {
 async fn seal_or_refuse(State(server): State<Arc<Server>>, request: Request<Body>) -> Response {
     // Once the request is complete it is finished even if the relay does not wait: a client may ask again.
     let outcome = match server.accept(request).await {
-        Ok((sealed, place)) => match telemetry::spawn(Arc::clone(&server).exchange(sealed, place)).await {
-            Ok(outcome) => outcome,
-            Err(_) => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-        },
+        Ok((sealed, place)) => {
+            let since = Instant::now();
+            let done = telemetry::spawn(Arc::clone(&server).exchange(sealed, place)).await;
+            server.times.add(since.elapsed());
+            match done {
+                Ok(outcome) => outcome,
+                Err(_) => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+            }
+        }
         Err(problem) => {
             server.counters.add(Outcome::NotOpened);
             Err(problem)
@@ -87,6 +98,9 @@ impl Server {
     async fn accept(&self, request: Request<Body>) -> Result<(Bytes, Place), Problem> {
         if request.method() != Method::POST {
             return Err(Problem::METHOD);
+        }
+        if !self.relays.now().admit(request.headers(), request.extensions()) {
+            return Err(Problem::STRANGER);
         }
         let mut types = request.headers().get_all(header::CONTENT_TYPE).iter();
         let is_sealed = types.next().is_some_and(|value| media::is(value.as_bytes(), media::OHTTP_REQUEST));
@@ -138,7 +152,7 @@ impl Server {
         if let Some(refusal) = self.dates.refusal(&inner) {
             return Err((refusal, Outcome::Date));
         }
-        self.routes.resolve(inner).map_err(|problem| (problem.inside(), Outcome::NoRoute))
+        self.routes.now().resolve(inner).map_err(|problem| (problem.inside(), Outcome::NoRoute))
     }
 
     /// The target's answer, from the target the first time and from memory after that.

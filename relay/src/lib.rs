@@ -16,7 +16,6 @@ mod counters;
 mod forward;
 mod metrics;
 mod mirror;
-mod operators;
 mod pool;
 mod reach;
 mod refusal;

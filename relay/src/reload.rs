@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use http::HeaderValue;
 use mica_service::http::HttpClient;
+use mica_service::operators;
 use mica_service::room::Room;
 use mica_service::token;
 use thiserror::Error;
@@ -15,7 +16,6 @@ use crate::BuildError;
 use crate::clients::{Credentials, Door, Rules};
 use crate::config::Config;
 use crate::counters::Counters;
-use crate::operators;
 use crate::pool::{Mixing, Pool};
 
 /// Changes how a relay works. Clones are for the same relay.
@@ -61,7 +61,15 @@ impl Settings {
                 ("gateway_operator", "gateway", config.gateway_operator.as_deref()),
                 ("leader_operator", "leader", config.leader_operator.as_deref()),
             ];
-            operators::check(config.operator.as_deref(), others)?;
+            for (key, role, theirs) in others {
+                let ours = config
+                    .operator
+                    .as_deref()
+                    .filter(|ours| theirs.is_some_and(|theirs| operators::is_same(ours, theirs)));
+                if let Some(ours) = ours {
+                    return Err((key, operators::refusal(ours, "relay", role)).into());
+                }
+            }
         }
         Ok(Self { mixing, rules: Rules::new(credentials, limit), token })
     }

@@ -12,6 +12,7 @@ pub mod key_life;
 pub mod listener;
 pub mod metrics;
 pub mod operations;
+pub mod operators;
 mod outgoing;
 pub mod retry_after;
 pub mod room;

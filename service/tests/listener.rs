@@ -11,7 +11,7 @@ use axum::body::Bytes;
 use axum::extract::ConnectInfo;
 use axum::routing::{get, post};
 use mica_service::http::{HttpClient, HttpOptions};
-use mica_service::listener::{BodyPace, Drained, Limits, bind, serve};
+use mica_service::listener::{BodyPace, Caller, Callers, Drained, Gauge, Limits, Listening, bind, serve};
 use mica_service::shutdown::Shutdown;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -317,4 +317,32 @@ async fn a_client_that_asks_before_it_sends_is_told_no_and_nothing_else() {
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 413");
+}
+
+#[tokio::test]
+async fn a_handler_can_know_a_caller_again_and_not_who_it_is() {
+    let knows = async |request: axum::extract::Request| {
+        let caller = request.extensions().get::<Caller>().unwrap().hash();
+        let address = request.extensions().get::<ConnectInfo<SocketAddr>>().is_some();
+        format!("{caller} {address} {}", request.extensions().len())
+    };
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let listener = bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let listening = Listening {
+            tls: None,
+            router: Router::new().route("/", get(knows)),
+            limits: Limits::default(),
+            callers: Some(Callers::new(64)),
+            gauge: Gauge::default(),
+        };
+        tokio::spawn(listening.serve(listener, Shutdown::new()));
+        let (first, second) =
+            (ask(&client(false), address, "/").await, ask(&client(true), address, "/").await);
+        assert_eq!(first, second, "two connections of one machine");
+        assert!(first.ends_with(" false 1"), "{first}");
+        seen.push(first);
+    }
+    assert_ne!(seen[0], seen[1], "another key, another hash");
 }

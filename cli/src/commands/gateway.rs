@@ -1,11 +1,12 @@
 //! `mica gateway`: opens envelopes, never sees addresses.
 
-use mica_gateway::{BuildError, Config, Gateway};
+use mica_gateway::{BuildError, Config, Gateway, Kept, Reload};
 use mica_service::config::{Loaded, Provenance};
 use mica_service::telemetry::role_span;
 use tracing::Instrument as _;
 
-use super::server;
+use super::operations::{self, Admin, Place};
+use super::{reload, server};
 use crate::args::{Global, ServerArgs};
 use crate::exit::Failure;
 use crate::settings::{RoleName, Settings};
@@ -14,12 +15,16 @@ use crate::settings::{RoleName, Settings};
 pub(super) async fn run(args: &ServerArgs, global: &Global) -> Result<(), Failure> {
     let settings = Settings::of_server(RoleName::Gateway, args)?;
     let Loaded { config, provenance } = load(&settings)?;
+    let admin = admin(&settings, &provenance, &config)?;
     server::log(global)?;
     async {
         let started = server::bind(&config.listen).await?;
         let gateway = Gateway::build(config).await.map_err(|error| explain(&settings, &provenance, error))?;
+        let (changes, shutdown) = (gateway.reload(), started.shutdown.clone());
+        let operating = operations::serve(admin, gateway.operations(), shutdown.clone()).await?;
         started.announce()?;
-        gateway.run(started.listener, started.shutdown).await;
+        let following = reload::at_hangup(&shutdown, || take_up(args, &changes));
+        tokio::join!(gateway.run(started.listener, started.shutdown), operating, following);
         Ok(())
     }
     .instrument(role_span("gateway"))
@@ -30,6 +35,7 @@ pub(super) async fn run(args: &ServerArgs, global: &Global) -> Result<(), Failur
 /// with an empty one that is removed afterwards.
 pub(super) async fn check(settings: &Settings) -> Result<(), Failure> {
     let Loaded { mut config, provenance } = load(settings)?;
+    admin(settings, &provenance, &config)?;
     let scratch = tempfile::tempdir()?;
     config.database = format!("sqlite:{}", scratch.path().join("gateway.db").display());
     Gateway::build(config).await.map_err(|error| explain(settings, &provenance, error)).map(drop)
@@ -45,6 +51,36 @@ fn load(settings: &Settings) -> Result<Loaded<Config>, Failure> {
     Ok(Loaded { config, provenance })
 }
 
+fn admin(settings: &Settings, provenance: &Provenance, config: &Config) -> Result<Option<Place>, Failure> {
+    let admin = Admin {
+        listen: config.admin_listen,
+        token_file: config.admin_token_file.as_deref(),
+        token_sha256: config.admin_token_sha256.as_deref(),
+        tls: config.tls.as_ref(),
+    };
+    admin.read(settings, provenance)
+}
+
+/// Reads the file again and works by it, if it does.
+fn take_up(args: &ServerArgs, changes: &Reload) {
+    let loaded = Settings::of_server(RoleName::Gateway, args).and_then(|settings| {
+        let loaded = load(&settings)?;
+        Ok((settings, loaded))
+    });
+    let done = loaded.map_err(|failure| failure.to_string()).and_then(|(settings, loaded)| {
+        changes.adopt(loaded.config).map_err(|kept| match kept {
+            Kept::Route(error) => {
+                explain(&settings, &loaded.provenance, BuildError::Route(error)).to_string()
+            }
+            Kept::Relay(error) => {
+                explain(&settings, &loaded.provenance, BuildError::Relay(error)).to_string()
+            }
+            fixed @ Kept::Fixed(_) => fixed.to_string(),
+        })
+    });
+    reload::say(done);
+}
+
 fn explain(settings: &Settings, provenance: &Provenance, error: BuildError) -> Failure {
     match error {
         BuildError::Tls(error) => server::explain_tls(settings, provenance, &error),
@@ -58,6 +94,9 @@ fn explain(settings: &Settings, provenance: &Provenance, error: BuildError) -> F
         BuildError::Keys(why) => {
             let (key, what) = why.split_once(": ").unwrap_or(("keys", &why));
             settings.wrong(provenance, key, what, "correct this value")
+        }
+        BuildError::Relay(error) => {
+            settings.wrong_entry("relays", error.relay, &error.to_string(), "correct this relay")
         }
         other @ (BuildError::Store(_) | BuildError::DateWindow) => other.into(),
     }

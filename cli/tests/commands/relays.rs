@@ -257,3 +257,37 @@ fn what_a_relay_cannot_do_is_said_at_the_key() {
         assert!(said.starts_with(place) && said.contains(what), "{said}");
     }
 }
+
+#[test]
+fn a_gateway_takes_changed_routes_up_at_sighup_and_says_what_it_cannot_change() {
+    let (folder, port, admin) = (Folder::new(), free_port(), free_port());
+    let config = |further: &str| {
+        format!(
+            "role = \"gateway\"\nlisten = \"127.0.0.1:{port}\"\ndatabase = \"sqlite:gateway.db\"\n\
+             admin_listen = \"127.0.0.1:{admin}\"\n{further}"
+        )
+    };
+    folder.write("gateway.toml", &config(""));
+    let server = folder.serve("gateway");
+    let mut operator = TcpStream::connect(("127.0.0.1", admin)).expect("it listens for the operator");
+    assert_eq!(get(&mut operator, "/ready").expect("an answer").0, 200);
+    let (status, text) = get(&mut operator, "/metrics").expect("an answer");
+    assert!(status == 200 && text.contains("mica_gateway_requests_total{outcome=\"key\"} 0\n"), "{text}");
+
+    let log = |word: &str| until(word, || folder.read("gateway.log").contains(word));
+    folder.write("gateway.toml", &config("timeout = \"3s\"\n"));
+    server.hang_up();
+    log("`timeout` cannot change while the gateway runs");
+    let route =
+        "[[routes]]\nmethod = \"GET\"\nauthority = \"a\"\npath = \"b\"\ntarget = \"http://127.0.0.1:1\"\n";
+    folder.write("gateway.toml", &config(route));
+    server.hang_up();
+    log("gateway.toml:5:1: C003: route 1: `b` is not");
+    folder.write("gateway.toml", &config("[[relays]]\nname = \"a\"\n"));
+    server.hang_up();
+    log("gateway.toml:5:1: C003: relay 1: it is known by token_file or by certificate_sha256");
+    folder.write("gateway.toml", &config(&route.replace("\"b\"", "\"/b\"")));
+    server.hang_up();
+    log("the configuration was read again and is in force");
+    assert_eq!(server.terminate(), Some(0));
+}

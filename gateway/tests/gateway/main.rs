@@ -7,6 +7,7 @@ mod dates;
 mod journey;
 mod keys;
 mod refusals;
+mod relays;
 mod replicas;
 mod resending;
 mod rotation;

@@ -11,13 +11,14 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::BodyExt;
 use mica_envelope::{ClientEnvelope, InnerRequest, InnerResponse, KeyConfigList, Opener};
-use mica_gateway::{Config, Counters, Gateway, Outcome, Resources, RouteConfig, keys::Keys};
+use mica_gateway::{Config, Counters, Gateway, Outcome, Reload, Resources, RouteConfig, keys::Keys};
 use mica_relay::Relay;
 use mica_service::{
     clock::Clock,
     compute::ComputePool,
     http::{HttpClient, HttpOptions},
     listener::{self, Limits},
+    operations::Operations,
     shutdown::Shutdown,
     testing::{TestDatabase, sqlite},
 };
@@ -112,6 +113,8 @@ pub(crate) async fn start_gateway(config: Config, clock: Clock) -> (SocketAddr, 
         keys: gateway.key_config(),
         ring: gateway.keys(),
         counters: gateway.counters(),
+        operations: gateway.operations(),
+        reload: gateway.reload(),
         shutdown: Shutdown::new(),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -125,6 +128,8 @@ pub(crate) struct Running {
     pub(crate) keys: Vec<u8>,
     pub(crate) ring: Arc<Keys>,
     pub(crate) counters: Counters,
+    pub(crate) operations: Operations,
+    pub(crate) reload: Reload,
     pub(crate) shutdown: Shutdown,
 }
 

@@ -1,0 +1,37 @@
+//! What a gateway counts. It must never count by task: a route is not a label.
+
+use std::sync::Arc;
+
+use mica_service::listener::Gauge;
+use mica_service::metrics::{Text, Times};
+use mica_service::room::Room;
+
+use crate::counters::{Counters, Outcome};
+
+/// Where the figures are.
+pub(crate) struct Seen {
+    pub(crate) counters: Counters,
+    pub(crate) room: Arc<Room>,
+    pub(crate) times: Arc<Times>,
+    pub(crate) gauge: Gauge,
+}
+
+impl Seen {
+    /// The figures of this moment.
+    pub(crate) fn render(&self) -> String {
+        let mut text = Text::default();
+        let help = "What became of requests to the gateway resource, and what was noticed about them";
+        text.family("mica_gateway_requests_total", "counter", help);
+        for outcome in Outcome::ALL {
+            let count = self.counters.count(outcome);
+            text.sample("mica_gateway_requests_total", &[("outcome", outcome.label())], count);
+        }
+        text.single("mica_connections", "gauge", "Connections", self.gauge.open());
+        let stalled = u8::from(self.gauge.is_stalled());
+        text.single("mica_stalled", "gauge", "Whether connections cannot be accepted", stalled);
+        text.single("mica_free_bytes", "gauge", "Memory that is free for bodies", self.room.free_bytes());
+        let help = "How long requests took from their last byte to the sealed answer";
+        text.times("mica_gateway_seconds", help, &self.times);
+        text.into_string()
+    }
+}

@@ -1,0 +1,102 @@
+//! Which relays this gateway works for.
+//!
+//! A gateway that is open to all is asked by clients themselves, whose addresses it then sees, and by whoever wants to keep
+//! it busy. With a list, only the relays on it are served, and others are turned away before any key is touched. It looks at
+//! what a relay shows of itself and must never look at anything else of the outer request.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use http::{Extensions, HeaderMap};
+use mica_service::operators;
+use mica_service::tls::ClientCertificate;
+use mica_service::token::{self, TokenHash};
+use serde::Deserialize;
+
+use crate::config::Config;
+
+/// `[[relays]]`: a relay that is served, by a token or by its certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RelayConfig {
+    /// What we call it.
+    pub name: String,
+    /// A file with the token that it shows, as `Authorization: Bearer TOKEN`.
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
+    /// SHA-256 of its certificate, in hexadecimal digits, as it is shown in a handshake with `tls.client_roots`.
+    #[serde(default)]
+    pub certificate_sha256: Option<String>,
+    /// Who runs it: somebody else than the gateway.
+    #[serde(default)]
+    pub operator: Option<String>,
+}
+
+/// A relay that cannot be told from others, or that is no other: which of the list, and a sentence.
+#[derive(Debug, thiserror::Error)]
+#[error("relay {relay}: {what}")]
+pub struct RelayError {
+    /// Number of the relay in the file, from 1.
+    pub relay: usize,
+    /// One sentence.
+    pub what: String,
+}
+
+/// The relays that are served; all of them without a list.
+pub(crate) struct Relays(Vec<Proof>);
+
+enum Proof {
+    Token(TokenHash),
+    Certificate([u8; 32]),
+}
+
+impl RelayConfig {
+    /// The same with relative paths taken from `folder`.
+    #[must_use]
+    pub fn relative_to(mut self, folder: &Path) -> Self {
+        self.token_file = self.token_file.map(|path| folder.join(path));
+        self
+    }
+
+    fn proof(&self, asks_for_certificates: bool) -> Result<Proof, String> {
+        match (&self.token_file, &self.certificate_sha256) {
+            (Some(file), None) => TokenHash::from_file(file).map(Proof::Token),
+            (None, Some(_)) if !asks_for_certificates => {
+                Err("certificates are looked at where tls.client_roots names who issues them".to_owned())
+            }
+            (None, Some(hash)) => TokenHash::from_hex(hash)
+                .map(|hash| Proof::Certificate(hash.bytes()))
+                .ok_or_else(|| "certificate_sha256 is 64 hexadecimal digits".to_owned()),
+            _ => Err("it is known by token_file or by certificate_sha256, one of them".to_owned()),
+        }
+    }
+}
+
+impl Relays {
+    /// Reads what the relays of a configuration show.
+    pub(crate) fn load(config: &Config) -> Result<Self, RelayError> {
+        let asks = config.tls.as_ref().is_some_and(|tls| tls.client_roots.is_some());
+        let read = |(relay, one): (usize, &RelayConfig)| {
+            let is_ours =
+                |ours: &&String| one.operator.as_deref().is_some_and(|name| operators::is_same(ours, name));
+            if let Some(ours) =
+                config.operator.as_ref().filter(is_ours).filter(|_| !config.insecure_one_operator)
+            {
+                return Err(RelayError { relay, what: operators::refusal(ours, "gateway", "relay") });
+            }
+            one.proof(asks).map_err(|what| RelayError { relay, what })
+        };
+        Ok(Self((1..).zip(&config.relays).map(read).collect::<Result<_, _>>()?))
+    }
+
+    /// Whether a request comes from one of them.
+    pub(crate) fn admit(&self, headers: &HeaderMap, extensions: &Extensions) -> bool {
+        let certificate = extensions.get::<Arc<ClientCertificate>>().map(|certificate| certificate.sha256);
+        let token = token::presented(headers);
+        let shows = |proof: &Proof| match proof {
+            Proof::Token(hash) => token.is_some_and(|token| hash.is_of(token)),
+            Proof::Certificate(hash) => certificate.as_ref() == Some(hash),
+        };
+        self.0.is_empty() || self.0.iter().any(shows)
+    }
+}

@@ -1,0 +1,71 @@
+//! What can change while a gateway runs: where inner requests may go, and for which relays it works.
+//!
+//! A changed configuration is taken up whole or not at all; a request that was begun ends by the one before.
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use mica_service::tls::Peers;
+use thiserror::Error;
+
+use crate::config::Config;
+use crate::relays::{RelayError, Relays};
+use crate::route::{RouteError, RouteTable};
+
+/// Something that can be exchanged while others look at it.
+pub(crate) struct Live<T>(RwLock<Arc<T>>);
+
+impl<T> Live<T> {
+    pub(crate) fn new(first: T) -> Arc<Self> {
+        Arc::new(Self(RwLock::new(Arc::new(first))))
+    }
+
+    /// What it is at this moment.
+    pub(crate) fn now(&self) -> Arc<T> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn replace(&self, next: T) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
+    }
+}
+
+/// Changes how a gateway works. Clones are for the same gateway.
+#[derive(Clone)]
+pub struct Reload {
+    pub(crate) routes: Arc<Live<RouteTable>>,
+    pub(crate) relays: Arc<Live<Relays>>,
+    pub(crate) peers: Peers,
+    pub(crate) in_force: Arc<Mutex<Config>>,
+}
+
+/// A configuration that is not taken up. The one before stays in force, all of it.
+#[derive(Debug, Error)]
+pub enum Kept {
+    /// Something changed that is fixed when the gateway starts.
+    #[error("{0} cannot change while the gateway runs; stop it and start it again")]
+    Fixed(&'static str),
+    /// A route of the table makes no sense.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    /// A relay of the list makes no sense.
+    #[error(transparent)]
+    Relay(#[from] RelayError),
+}
+
+impl Reload {
+    /// Works by this configuration from now on, or goes on by the one before.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    pub fn adopt(&self, config: Config) -> Result<(), Kept> {
+        let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(key) = in_force.fixed_difference(&config) {
+            return Err(Kept::Fixed(key));
+        }
+        let (routes, relays) = (RouteTable::build(&config.routes, &self.peers)?, Relays::load(&config)?);
+        self.routes.replace(routes);
+        self.relays.replace(relays);
+        *in_force = config;
+        Ok(())
+    }
+}

@@ -1,0 +1,151 @@
+//! Clients and gateways that try to get more through a relay than it passes on, byte by byte on real sockets.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use http::StatusCode;
+use mica_relay::{Outcome, Protocol};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::sealed_answer;
+use crate::world::{ScriptedGateway, client, start_relay};
+
+/// A gateway that writes these bytes in answer to any request, and what it read.
+async fn raw_gateway(answer: Vec<u8>) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let seen = Arc::<Mutex<Vec<u8>>>::default();
+    let log = Arc::clone(&seen);
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut read = vec![0; 64 << 10];
+            let mut total = Vec::new();
+            while total.len() < 512 || !total.ends_with(&[0x5a; 512]) {
+                let length = stream.read(&mut read).await.unwrap();
+                if length == 0 {
+                    break;
+                }
+                total.extend_from_slice(&read[..length]);
+            }
+            log.lock().unwrap().extend_from_slice(&total);
+            // The relay may have hung up on it.
+            let _ = stream.write_all(&answer).await;
+        }
+    });
+    (address, seen)
+}
+
+/// What a client that speaks HTTP/1.1 reads until the connection ends.
+async fn exchange(relay: SocketAddr, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(relay).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn field_names(head: &str) -> BTreeSet<String> {
+    let lines = head.lines().skip(1).take_while(|line| !line.is_empty());
+    lines.filter_map(|line| Some(line.split_once(':')?.0.to_ascii_lowercase())).collect()
+}
+
+#[tokio::test]
+async fn nothing_that_a_hostile_client_sends_reaches_the_gateway_but_the_block() {
+    let answer =
+        b"HTTP/1.1 200 OK\r\ncontent-type: message/ohttp-res\r\ncontent-length: 3\r\n\r\nyes".to_vec();
+    let (gateway, seen) = raw_gateway(answer).await;
+    let relay = start_relay(gateway, |config| config.gateway_protocol = Protocol::H1).await;
+    let mut request = b"POST /?canary=1 HTTP/1.1\r\nHost: canary.example\r\nConnection: close, x-canary, keep-alive\r\n\
+        X-Canary: canary\r\nKeep-Alive: timeout=canary\r\nProxy-Authorization: canary\r\nTE: trailers\r\n\
+        Trailer: x-canary\r\nForwarded: for=canary\r\nVia: 1.1 canary\r\nTraceparent: canary\r\nCookie: a=canary\r\n\
+        X-Forwarded-For: canary\r\nX-Forwarded-For: canary\r\nX-HTTP-Method-Override: PUT\r\nDate: canary\r\n\
+        Content-Type: message/ohttp-req\r\nTransfer-Encoding: chunked\r\n\r\n200;canary=canary\r\n"
+        .to_vec();
+    request.extend_from_slice(&[0x5a; 512]);
+    request.extend_from_slice(b"\r\n0\r\nX-Canary: canary\r\n\r\n");
+    let answer = exchange(relay.address, &request).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("yes"), "{answer}");
+    let seen = String::from_utf8_lossy(&seen.lock().unwrap()).into_owned();
+    assert!(seen.starts_with("POST /.well-known/ohttp-gateway HTTP/1.1\r\n"), "{seen}");
+    let expected = ["content-length", "content-type", "host"].map(str::to_owned);
+    assert_eq!(field_names(&seen), expected.into());
+    assert!(!seen.to_lowercase().contains("canary"), "{seen}");
+    let block = seen.split_once("\r\n\r\n").unwrap().1;
+    assert_eq!(block, "Z".repeat(512));
+}
+
+#[tokio::test]
+async fn nothing_that_a_hostile_gateway_sends_reaches_the_client_but_what_is_on_the_list() {
+    let answer = "HTTP/1.1 103 Early Hints\r\nlink: <canary>\r\nset-cookie: canary\r\n\r\nHTTP/1.1 200 Canary\r\n\
+        content-type: message/ohttp-res\r\ncache-control: no-store\r\nset-cookie: canary=1\r\nset-cookie: canary=2\r\n\
+        etag: \"canary\"\r\nlast-modified: canary\r\nvary: canary\r\nlink: <canary>\r\nlocation: /canary\r\n\
+        content-location: /canary\r\nwww-authenticate: canary\r\nproxy-authenticate: canary\r\nalt-svc: canary\r\n\
+        server: canary\r\nserver-timing: canary\r\nvia: 1.1 canary\r\nforwarded: for=canary\r\ntraceparent: canary\r\n\
+        x-canary: canary\r\ncontent-encoding: canary\r\ncontent-disposition: canary\r\nretry-after: 7\r\n\
+        report-to: canary\r\nnel: canary\r\nclear-site-data: canary\r\ndate: Sat, 01 Jan 2000 00:00:00 GMT\r\n\
+        connection: close\r\ntransfer-encoding: chunked\r\n\r\n3;canary=canary\r\nyes\r\n0\r\nx-canary: canary\r\n\r\n";
+    let (gateway, _) = raw_gateway(answer.as_bytes().to_vec()).await;
+    let relay = start_relay(gateway, |config| config.gateway_protocol = Protocol::H1).await;
+    let request = [
+        b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: message/ohttp-req\r\ncontent-length: 512\r\n\r\n"
+            .as_slice(),
+        &[0x5a; 512],
+    ]
+    .concat();
+    let answer = exchange(relay.address, &request).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nyes"), "{answer}");
+    // The date is the relay's own, and the connection its own affair.
+    let expected =
+        ["cache-control", "connection", "content-length", "content-type", "date"].map(str::to_owned);
+    assert_eq!(field_names(&answer), expected.into());
+    assert!(!answer.to_lowercase().contains("canary") && !answer.contains("2000"), "{answer}");
+}
+
+#[tokio::test]
+async fn refusals_of_the_gateway_are_passed_on_with_their_problem_and_nothing_else() {
+    for status in [400, 403, 407, 413, 422, 429, 500, 503] {
+        let answer = format!(
+            "HTTP/1.1 {status} Canary\r\ncontent-type: application/problem+json\r\ncontent-length: 2\r\n\
+             www-authenticate: canary\r\nproxy-authenticate: canary\r\nset-cookie: canary\r\nretry-after: 3\r\n\r\n{{}}"
+        );
+        let (gateway, _) = raw_gateway(answer.into_bytes()).await;
+        let relay = start_relay(gateway, |config| config.gateway_protocol = Protocol::H1).await;
+        let answer = client(false).send(relay.sealed_request()).await.unwrap();
+        assert_eq!(answer.status().as_u16(), status);
+        assert_eq!(answer.headers()["content-type"], "application/problem+json");
+        let names: BTreeSet<&str> = answer.headers().keys().map(http::HeaderName::as_str).collect();
+        assert_eq!(names, ["content-length", "content-type", "date"].into(), "{status}");
+        assert_eq!(relay.counters.count(Outcome::Forwarded), 1);
+    }
+}
+
+#[tokio::test]
+async fn answers_that_are_no_http_or_too_much_of_it_are_a_502() {
+    let huge = format!("HTTP/1.1 200 OK\r\nx: {}\r\ncontent-length: 0\r\n\r\n", "a".repeat(1 << 20));
+    let many = format!("HTTP/1.1 200 OK\r\n{}content-length: 0\r\n\r\n", "x: y\r\n".repeat(1_000));
+    let endless = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", u64::MAX);
+    let wrong = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 7\r\n\r\nhello".to_owned();
+    for answer in ["SSH-2.0-canary\r\n".to_owned(), String::new(), huge, many, endless, wrong] {
+        let (gateway, _) = raw_gateway(answer.clone().into_bytes()).await;
+        let relay = start_relay(gateway, |config| config.gateway_protocol = Protocol::H1).await;
+        let got = client(false).send(relay.sealed_request()).await.unwrap();
+        assert_eq!(got.status(), StatusCode::BAD_GATEWAY, "{}", &answer[..answer.len().min(60)]);
+    }
+}
+
+#[tokio::test]
+async fn chunked_oblivious_http_is_refused_at_once_by_its_media_type() {
+    let gateway = ScriptedGateway::new(sealed_answer);
+    let relay = start_relay(gateway.start().await, |_| ()).await;
+    for media in ["message/ohttp-chunked-req", "Message/OHTTP-Chunked-Req", "message/ohttp-chunked-res"] {
+        let mut request = relay.sealed_request();
+        request.headers_mut().insert("content-type", media.parse().unwrap());
+        request.headers_mut().insert("incremental", "?1".parse().unwrap());
+        let answer = client(true).send(request).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    }
+    assert!(gateway.seen().is_empty());
+}

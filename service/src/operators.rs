@@ -1,0 +1,37 @@
+//! Who runs what: parties that must not know what the other knows are not run by one operator (RFC 9458 6).
+
+/// The names of two parties, if they are the same operator's however they are spelled.
+pub fn is_same(one: &str, other: &str) -> bool {
+    let plain = |name: &str| {
+        let letters = name.chars().filter(|letter| letter.is_alphanumeric());
+        letters.flat_map(char::to_lowercase).collect::<String>()
+    };
+    let (one, other) = (plain(one), plain(other));
+    !one.is_empty() && one == other
+}
+
+/// Why two parties of one operator do not do, and what to do about it.
+pub fn refusal(ours: &str, role: &str, other_role: &str) -> String {
+    format!(
+        "the {role} and the {other_role} are both of the operator `{ours}`, who would know who sent what; have another \
+         organisation run one of them, or write insecure_one_operator = true for a trial"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_same;
+
+    #[test]
+    fn one_operator_is_found_however_it_is_spelled() {
+        for (one, other, same) in [
+            ("Example e.V.", "example eV", true),
+            ("a", "A.", true),
+            ("a", "b", false),
+            ("", "", false),
+            ("!", "?", false),
+        ] {
+            assert_eq!(is_same(one, other), same, "{one} {other}");
+        }
+    }
+}
