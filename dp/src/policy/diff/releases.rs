@@ -1,5 +1,6 @@
 //! Releases: what leaves, how noisily, who pays, and who keeps clients within their caps.
 
+use super::places::{Move, moves};
 use super::windows::implies;
 use super::{Change, Changes};
 use crate::conversion::rho_of_pure;
@@ -13,16 +14,32 @@ use crate::statement::{Contribution, Enforcer, Loss};
 pub(super) fn changes(old: &Policy, new: &Policy) -> Vec<Change> {
     let mut found = Vec::new();
     let open = matches!(new.unmatched, Unmatched::ReleaseWithoutDp { .. });
-    for before in &old.releases {
-        let mut changes = Changes::of(format!("release \"{}\"", before.id));
-        match new.releases.iter().find(|release| release.id == before.id) {
-            Some(now) => compare(&mut changes, before, now, open),
-            None if open => changes.weaker("is removed: totals of its tasks can leave without noise"),
-            None => changes.other("is removed: its tasks are refused"),
+    let moves = moves(old, new);
+    for Move { old: before, new: now, tasks } in &moves {
+        let Some(now) = now else {
+            found.extend(left_alone(before, new, tasks, open));
+            continue;
+        };
+        if before.id == now.id {
+            let mut changes = Changes::of(format!("release \"{}\"", now.id));
+            if before.selector != now.selector {
+                changes.other(format!(
+                    "is for {} and was for {}",
+                    now.selector.describe(),
+                    before.selector.describe()
+                ));
+            }
+            compare(&mut changes, before, now);
+            found.extend(changes.found);
+        } else {
+            let mut changes = Changes::of(format!("release \"{}\", for {tasks},", now.id));
+            changes.other(format!("takes the place of release \"{}\"", before.id));
+            compare(&mut changes, before, now);
+            found.extend(changes.found);
         }
-        found.extend(changes.found);
     }
-    for now in new.releases.iter().filter(|now| old.releases.iter().all(|before| before.id != now.id)) {
+    let is_new = |now: &&Release| moves.iter().all(|it| it.new.is_none_or(|it| it.id != now.id));
+    for now in new.releases.iter().filter(is_new) {
         let mut changes = Changes::of(format!("release \"{}\"", now.id));
         let selector = now.selector.describe();
         // What an old budget pays for is within a promise that was made before.
@@ -36,16 +53,18 @@ pub(super) fn changes(old: &Policy, new: &Policy) -> Vec<Change> {
     found
 }
 
-fn compare(changes: &mut Changes, old: &Release, new: &Release, open: bool) {
+/// Tasks of `before` that no release of `new` is for.
+fn left_alone(before: &Release, new: &Policy, tasks: &str, open: bool) -> Vec<Change> {
+    let mut changes = Changes::of(format!("release \"{}\"", before.id));
+    let removed = new.releases.iter().all(|now| now.id != before.id);
+    let what = if removed { "is removed" } else { "is for them no more" };
+    let fate = if open { "totals can leave without noise" } else { "they are refused" };
+    changes.note(open, format!("{what}, nor is another one for {tasks}: {fate}"));
+    changes.found
+}
+
+fn compare(changes: &mut Changes, old: &Release, new: &Release) {
     let (before, now) = (&old.terms, &new.terms);
-    if old.selector != new.selector {
-        let what = format!("is for {} and was for {}", new.selector.describe(), old.selector.describe());
-        if open {
-            changes.weaker(format!("{what}: tasks it does not match any more can leave without noise"));
-        } else {
-            changes.other(what);
-        }
-    }
     if before.shape != now.shape {
         changes.other(format!("is for {} and was for {}: tasks must be made anew", now.shape, before.shape));
     }
@@ -69,15 +88,16 @@ fn compare(changes: &mut Changes, old: &Release, new: &Release, open: bool) {
 }
 
 fn contributions(changes: &mut Changes, old: &Contribution, new: &Contribution) {
-    for (name, old, new) in [
-        ("max_reports_per_batch", old.max_reports_per_batch, new.max_reports_per_batch),
-        ("max_reports_per_window", old.max_reports_per_window, new.max_reports_per_window),
+    let more = ": a client that sends so many is in more batches, and may lose more in a window";
+    for (name, old, new, more_is_weaker, why) in [
+        ("max_reports_per_batch", old.max_reports_per_batch, new.max_reports_per_batch, false, ""),
+        ("max_reports_per_window", old.max_reports_per_window, new.max_reports_per_window, true, more),
     ] {
         if new < old {
             changes
                 .weaker(format!("{name} goes from {old} to {new}: who sends more is not covered any more"));
         } else if new > old {
-            changes.other(format!("{name} goes from {old} to {new}"));
+            changes.note(more_is_weaker, format!("{name} goes from {old} to {new}{why}"));
         }
     }
     if old.window != new.window {

@@ -86,11 +86,10 @@ fn a_release_that_tells_more_is_weaker() {
 
 #[test]
 fn caps_that_fewer_clients_keep_are_weaker() {
-    better(
-        GOOD,
-        &with("max_reports_per_window = 30", "max_reports_per_window = 9"),
-        "who sends more is not covered",
-    );
+    // Fewer cover fewer clients, more let each lose more: either way somebody has to think about it.
+    let fewer = with("max_reports_per_window = 30", "max_reports_per_window = 9");
+    assert!(weaker(GOOD, &fewer)[0].contains("who sends more is not covered"));
+    assert!(weaker(&fewer, GOOD)[0].contains("may lose more in a window"));
     let twice = with("max_reports_per_batch = 1", "max_reports_per_batch = 2");
     let found = weaker(&twice, GOOD);
     assert!(found.iter().any(|it| it.contains("max_reports_per_batch goes from 2 to 1")), "{found:#?}");
@@ -138,4 +137,53 @@ fn a_new_release_is_weaker_if_no_old_budget_pays_for_it() {
     let paid = added(&second.replacen("[\"a\"]", "[\"b\"]", 1)).replacen("[[release]]", &budget, 1);
     let found = weaker(GOOD, &paid);
     assert!(found[0].contains("is paid for by new budgets only"), "{found:#?}");
+}
+
+/// What a task is promised depends on the release that it gets, whatever that is called.
+#[test]
+fn a_task_that_gets_another_release_is_compared_with_what_it_had() {
+    let release = GOOD.split("[[release]]").nth(1).unwrap().split("[unmatched]").next().unwrap();
+    let loose = release
+        .replacen("\"x\"", "\"y\"", 1)
+        .replacen("\"page-load\"", "\"page-view\"", 1)
+        .replacen("= 0.0025", "= 0.02", 1);
+    let both = GOOD.replacen("[unmatched]", &format!("[[release]]{loose}[unmatched]"), 1);
+    // The strict one is left for nobody, and the loose one takes its tasks.
+    let rerouted =
+        both.replacen("\"page-load\"", "\"nobody\"", 1).replacen("\"page-view\"", "\"page-load\"", 1);
+    let found = weaker(&both, &rerouted);
+    assert!(
+        found
+            .iter()
+            .any(|it| it.contains("release \"y\"") && it.contains("costs rho 0.02 and cost rho 0.0025")),
+        "{found:#?}"
+    );
+    // Another name alone weakens nothing, and says whose place it takes.
+    let renamed = with("id = \"x\"", "id = \"z\"");
+    assert!(weaker(GOOD, &renamed).is_empty());
+    let changes = policy(&renamed).changes_since(&policy(GOOD));
+    assert!(changes.iter().any(|it| it.what() == "takes the place of release \"x\""), "{changes:#?}");
+    assert!(
+        changes.iter().all(|it| !it.what().contains("is new") && !it.what().contains("is removed")),
+        "{changes:#?}"
+    );
+    let weakened = renamed.replacen("= 0.0025", "= 0.02", 1);
+    assert!(weaker(GOOD, &weakened).iter().any(|it| it.contains("costs rho 0.02")));
+}
+
+#[test]
+fn a_task_that_is_named_is_compared_with_what_its_label_could_have_had() {
+    let id = mica_dap::id::TaskId::new([7; 32]);
+    let release = GOOD.split("[[release]]").nth(1).unwrap().split("[unmatched]").next().unwrap();
+    let named = release
+        .replacen("\"x\"", "\"y\"", 1)
+        .replacen("label = \"page-load\"", &format!("task_ids = [\"{id}\"]"), 1)
+        .replacen("= 0.0025", "= 0.02", 1);
+    let new = GOOD.replacen("[unmatched]", &format!("[[release]]{named}[unmatched]"), 1);
+    let found = weaker(GOOD, &new);
+    assert!(
+        found.iter().any(|it| it.contains(&format!("for task {id}")) && it.contains("costs rho 0.02")),
+        "{found:#?}"
+    );
+    assert!(weaker(&new, GOOD).is_empty(), "{:#?}", weaker(&new, GOOD));
 }
