@@ -2,6 +2,7 @@
 //!
 //! * `journey`: what is collected is what was measured;
 //! * `budget`: noise once, charged once;
+//! * `envelopes`: what a gateway has answered survives it;
 //! * `faults`: power cuts and broken networks lose and double nothing;
 //! * `ledger`: what its operator sees of it, and what becomes of it when it was tampered with or restored;
 //! * `kills`: SIGKILL at named moments of a release leaves one charge, one draw and one answer;
@@ -17,6 +18,7 @@
 //! * `privacy`: what a run leaves behind says nothing about who measured what.
 
 mod budget;
+mod envelopes;
 mod faults;
 mod helper_alone;
 mod helper_selected;

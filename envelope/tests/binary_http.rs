@@ -62,6 +62,39 @@ fn both_framings_are_read() {
     }
 }
 
+/// RFC 9292 3: lengths are integers of RFC 9000 16, in any of their widths.
+#[test]
+fn lengths_need_not_be_written_in_the_shortest_form() {
+    let parts: [&[u8]; 4] = [b"POST", b"https", b"leader.example", b"/tasks/t/reports"];
+    for (prefix, width) in [(0x40_u8, 2), (0x80, 4), (0xc0, 8)] {
+        let number = |value: usize| {
+            let mut bytes = value.to_be_bytes()[8 - width..].to_vec();
+            bytes[0] |= prefix;
+            bytes
+        };
+        let vector = |bytes: &[u8]| [number(bytes.len()), bytes.to_vec()].concat();
+        let field = [vector(b"content-type"), vector(b"a/b")].concat();
+        let control: Vec<u8> = parts.iter().flat_map(|part| vector(part)).collect();
+        let message = [number(0), control, vector(&field), vector(b"report"), vector(b"")].concat();
+        let decoded = decode_request(message).unwrap();
+        assert_eq!((decoded.message.path.as_str(), decoded.padding), ("/tasks/t/reports", 0));
+        assert_eq!(decoded.message.header("content-type"), Some(&b"a/b"[..]));
+        assert_eq!(decoded.message.body, &b"report"[..]);
+    }
+}
+
+/// RFC 9292 3.1 to 3.3.
+#[test]
+fn a_framing_that_is_not_defined_is_refused() {
+    let good = written(&upload(), Mode::KnownLength);
+    for framing in 4..=63 {
+        let mut message = good.clone();
+        message[0] = framing;
+        assert_eq!(decode_request(message.clone()), Err(Invalid("unknown framing indicator")));
+        assert_eq!(decode_response(message), Err(Invalid("unknown framing indicator")));
+    }
+}
+
 #[test]
 fn control_data_that_could_reach_another_place_is_refused() {
     assert!(control("GET", "https", "a.example", "/").is_ok());

@@ -63,8 +63,8 @@ pub struct Config {
     /// What to do with requests that were not padded to one of the shared sizes.
     #[serde(default)]
     pub padding: Padding,
-    /// Sealed answers leave at the next multiple of this time, so that how long one took says less of what it is. Zero:
-    /// at once.
+    /// Sealed answers take a multiple of this time, counted from when the request was there, so that how long one takes
+    /// does not tell an accepted report from a refused one. Zero: as long as they need.
     #[serde(default, deserialize_with = "duration")]
     pub answer_grid: Duration,
     /// How answers are remembered for requests that are sent again.
@@ -118,6 +118,21 @@ pub struct RouteConfig {
     /// How the target is spoken to.
     #[serde(default)]
     pub protocol: Protocol,
+    /// Sends DAP uploads to one task that arrive together as one, and gives each client what it would have been told
+    /// alone. Without it, each upload goes alone.
+    #[serde(default)]
+    pub merge: Option<MergeConfig>,
+}
+
+/// How uploads go together.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MergeConfig {
+    /// Most reports that go together, 2 to 1,000. An upload with more of its own goes alone.
+    pub reports: usize,
+    /// How long the first waits for others, at most a second.
+    #[serde(deserialize_with = "duration")]
+    pub wait: Duration,
 }
 
 /// Version of HTTP towards a target that is asked without TLS; with it, the two agree by themselves.
@@ -284,6 +299,7 @@ impl RouteConfig {
             forward_headers: Vec::new(),
             target: target.to_owned(),
             protocol: Protocol::default(),
+            merge: None,
         }
     }
 }

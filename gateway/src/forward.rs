@@ -1,4 +1,6 @@
-//! Sends a request that the table built to its target, once, and reads the answer.
+//! Sends a request that the table built to its target, once, and reads the answer: over the network, or in this process.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
@@ -10,6 +12,7 @@ use tracing::warn;
 use crate::{
     config::{Config, Protocol},
     counters::Outcome,
+    mounted::{Mounted, hand_over},
     problem::Problem,
     route::Matched,
 };
@@ -18,10 +21,13 @@ use crate::{
 pub(crate) struct Upstream {
     h2: HttpClient,
     h1: HttpClient,
+    mounted: Mounted,
+    /// Of an exchange, and of an answer.
+    limits: (Duration, usize),
 }
 
 impl Upstream {
-    pub(crate) fn new(config: &Config, peers: &Peers) -> Self {
+    pub(crate) fn new(config: &Config, peers: &Peers, mounted: Mounted) -> Self {
         let client = |h2_prior_knowledge| {
             HttpClient::new(HttpOptions {
                 h2_prior_knowledge,
@@ -30,7 +36,8 @@ impl Upstream {
                 peers: peers.clone(),
             })
         };
-        Self { h2: client(true), h1: client(false) }
+        let limits = (config.timeout, config.max_response_bytes);
+        Self { h2: client(true), h1: client(false), mounted, limits }
     }
 
     /// The target's answer or ours in its place, and which of them it is.
@@ -39,7 +46,11 @@ impl Upstream {
             Protocol::H2 => &self.h2,
             Protocol::H1 => &self.h1,
         };
-        match client.send(matched.request).await {
+        let answer = match self.mounted.find(&matched.request) {
+            Some(target) => hand_over(target, matched.request, self.limits).await,
+            None => client.send(matched.request).await,
+        };
+        match answer {
             Ok(response) if is_passed_on(response.status().as_u16()) => {
                 (inside(response), Outcome::Forwarded)
             }

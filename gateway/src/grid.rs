@@ -1,33 +1,32 @@
 //! The moments at which sealed answers leave.
 //!
 //! An accepted report is written to a disk and a refused one is not, so the time that an answer takes tells the relay
-//! which of them it was. On a grid, all that differ by less than one step leave together.
+//! which of them it was. On a grid each answer takes a multiple of one step, counted from the arrival of its request:
+//! whatever needs less than a step takes exactly one, and nobody gains by choosing when to ask.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::time::{Instant, sleep_until};
-
-/// Multiples of one step since the gateway began; at any moment when the step is zero.
+/// How long answers take: multiples of one step; as long as they need when the step is zero.
+#[derive(Clone, Copy)]
 pub(crate) struct Grid {
-    begun: Instant,
     step: Duration,
 }
 
 impl Grid {
     /// A grid with this step.
     pub(crate) fn new(step: Duration) -> Self {
-        Self { begun: Instant::now(), step }
+        Self { step }
     }
 
-    /// Waits for the next moment.
-    pub(crate) async fn wait(&self) {
-        if let Some(rest) = self.rest(self.begun.elapsed()) {
-            sleep_until(Instant::now() + rest).await;
+    /// Waits until the answer to a request that arrived at `arrived` may leave.
+    pub(crate) async fn wait(self, arrived: Instant) {
+        if let Some(rest) = self.rest(arrived.elapsed()) {
+            tokio::time::sleep(rest).await;
         }
     }
 
     /// How long it is until the next multiple of the step.
-    fn rest(&self, elapsed: Duration) -> Option<Duration> {
+    fn rest(self, elapsed: Duration) -> Option<Duration> {
         let over = elapsed.as_nanos().checked_rem(self.step.as_nanos())?;
         let over = Duration::from_nanos(u64::try_from(over).unwrap_or_default());
         Some(self.step.saturating_sub(over))
@@ -39,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_leaves_at_the_next_multiple_of_the_step() {
+    fn an_answer_takes_a_multiple_of_the_step() {
         let grid = Grid::new(Duration::from_millis(50));
         let rest = |ms| grid.rest(Duration::from_millis(ms));
         assert_eq!(rest(1), Some(Duration::from_millis(49)));

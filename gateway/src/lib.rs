@@ -14,7 +14,9 @@ mod forward;
 mod grid;
 pub mod keys;
 mod media_type;
+mod merge;
 mod metrics;
+mod mounted;
 mod problem;
 mod publish;
 mod relays;
@@ -42,8 +44,9 @@ use sqlx::migrate::Migrator;
 use thiserror::Error;
 use tokio::net::TcpListener;
 
-pub use config::{Config, Dates, Padding, Protocol, ReplayConfig, RouteConfig};
+pub use config::{Config, Dates, MergeConfig, Padding, Protocol, ReplayConfig, RouteConfig};
 pub use counters::{Counters, Outcome};
+pub use mounted::Mounted;
 pub use relays::{RelayConfig, RelayError};
 pub use reload::{Kept, Reload};
 pub use route::RouteError;
@@ -95,11 +98,13 @@ pub struct Resources {
     pub clock: Clock,
     /// Opens envelopes.
     pub compute: ComputePool,
+    /// Targets in this process.
+    pub mounted: Mounted,
 }
 
 impl Default for Resources {
     fn default() -> Self {
-        Self { clock: Clock::system(), compute: ComputePool::new() }
+        Self { clock: Clock::system(), compute: ComputePool::new(), mounted: Mounted::default() }
     }
 }
 
@@ -134,7 +139,7 @@ impl Gateway {
             routes: Arc::clone(&reload.routes),
             relays: Arc::clone(&reload.relays),
             times: Arc::clone(&times),
-            upstream: forward::Upstream::new(&config, &peers),
+            merger: merge::Merger::new(forward::Upstream::new(&config, &peers, resources.mounted)),
             dates: replay::DateRule::new(&config.replay, answers.promised_from(), clock),
             answers,
             grid: grid::Grid::new(config.answer_grid),

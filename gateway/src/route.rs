@@ -3,15 +3,18 @@
 //! Scheme, authority, path and media type of what is sent on come from here. Of the inner request only the segments
 //! that a pattern leaves open, the content, and the fields a route names are taken over.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
+use mica_dap::media::Media;
 use mica_envelope::InnerRequest;
 use mica_service::http::{Peer, PeerError};
 use mica_service::tls::Peers;
 use thiserror::Error;
 
 use crate::{
-    config::{Protocol, RouteConfig},
+    config::{MergeConfig, Protocol, RouteConfig},
     media_type::MediaType,
     problem::Problem,
 };
@@ -48,6 +51,16 @@ pub(crate) struct RouteTable {
 pub(crate) struct Matched {
     pub(crate) request: Request<Bytes>,
     pub(crate) protocol: Protocol,
+    /// Whether it may go together with others.
+    pub(crate) merging: Option<Merging>,
+}
+
+/// How uploads go together.
+#[derive(Clone)]
+pub(crate) struct Merging {
+    pub(crate) config: MergeConfig,
+    /// Most bytes that go together: as many as may go alone.
+    pub(crate) max_bytes: usize,
 }
 
 impl RouteTable {
@@ -88,6 +101,7 @@ struct Route {
     forward: Vec<(String, HeaderName)>,
     target: Peer,
     protocol: Protocol,
+    merging: Option<Merging>,
 }
 
 enum Segment {
@@ -120,6 +134,7 @@ impl Route {
             forward: forward.collect::<Result<_, _>>()?,
             target: target(&config.target, peers).map_err(|why| RouteError::Target { route, why })?,
             protocol: config.protocol,
+            merging: merging(config).map_err(|value| bad(value, UPLOADS_ONLY))?,
         })
     }
 
@@ -162,8 +177,23 @@ impl Route {
             }
         }
         *request.body_mut() = inner.body;
-        Ok(Matched { request, protocol: self.protocol })
+        Ok(Matched { request, protocol: self.protocol, merging: self.merging.clone() })
     }
+}
+
+/// How a route merges, if it does; or the value that does not go with that.
+fn merging(config: &RouteConfig) -> Result<Option<Merging>, &'static str> {
+    let Some(merge) = &config.merge else { return Ok(None) };
+    if !config.content_type.as_deref().is_some_and(|media| Media::UploadReq.matches(media)) {
+        return Err("merge");
+    }
+    if !(2..=MOST_TOGETHER).contains(&merge.reports) {
+        return Err("merge.reports");
+    }
+    if merge.wait > LONGEST_WAIT {
+        return Err("merge.wait");
+    }
+    Ok(Some(Merging { config: merge.clone(), max_bytes: config.max_bytes }))
 }
 
 /// A target that may be asked: with TLS, or on this machine.
@@ -199,6 +229,11 @@ fn is_open_segment(text: &str) -> bool {
 fn is_fixed_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte)
 }
+
+/// As many as a leader takes in one upload.
+const MOST_TOGETHER: usize = 1_000;
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+const UPLOADS_ONLY: &str = "possible: merge is for routes of DAP uploads, of 2 to 1,000 reports and up to 1s";
 
 /// Longer fields are dropped: as long as the longest task configuration that a leader reads from one.
 const LONGEST_FIELD: usize = 8_192;

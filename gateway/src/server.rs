@@ -23,9 +23,9 @@ use mica_service::{
 use crate::{
     config::Padding,
     counters::{Counters, Outcome},
-    forward::Upstream,
     grid::Grid,
     keys::Keys,
+    merge::Merger,
     problem::Problem,
     relays::Relays,
     reload::Live,
@@ -39,7 +39,7 @@ pub(crate) struct Server {
     pub(crate) routes: Arc<Live<RouteTable>>,
     pub(crate) relays: Arc<Live<Relays>>,
     pub(crate) times: Arc<Times>,
-    pub(crate) upstream: Upstream,
+    pub(crate) merger: Arc<Merger>,
     pub(crate) answers: Answers,
     pub(crate) dates: DateRule,
     pub(crate) grid: Grid,
@@ -117,6 +117,7 @@ impl Server {
 
     /// The sealed answer. An error is said in clear, because there is nothing to seal it with.
     async fn exchange(self: Arc<Self>, sealed: Bytes, _taken: Place) -> Result<Vec<u8>, Problem> {
+        let arrived = Instant::now();
         let (ring, now) = (self.keys.ring(), self.keys.now());
         let Ok(inside) = self.compute.run(move || ring.open(&sealed, now)).await else {
             self.counters.add(Outcome::Key);
@@ -131,7 +132,7 @@ impl Server {
             }
         };
         let sealed = self.seal(sealer, &answer).await;
-        self.grid.wait().await;
+        self.grid.wait(arrived).await;
         sealed
     }
 
@@ -167,7 +168,7 @@ impl Server {
                 answer
             }
             Claim::First(ticket) => {
-                let (answer, outcome) = self.upstream.send(matched).await;
+                let (answer, outcome) = self.merger.send(matched).await;
                 self.counters.add(outcome);
                 let answer = encoded(&answer);
                 ticket.leave(answer.clone()).await;

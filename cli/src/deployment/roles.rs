@@ -63,7 +63,11 @@ pub(super) async fn gateway(
     let routes = routes(&addresses.leader, &addresses.helper, setting.task_id, helper_is_ours)?;
     let listen = format!("127.0.0.1:{}", addresses.ports.gateway);
     let config = mica_gateway::Config::new(listen, setting.databases.gateway.clone(), routes);
-    let resources = Resources { clock: setting.clock.clone(), compute: setting.compute.clone() };
+    let resources = Resources {
+        clock: setting.clock.clone(),
+        compute: setting.compute.clone(),
+        mounted: mica_gateway::Mounted::default(),
+    };
     Ok(Gateway::build_with(config, resources).instrument(role_span("gateway")).await?)
 }
 

@@ -34,7 +34,7 @@ impl Untouched {
 type Spoil = fn(&mut InnerRequest);
 
 /// Seals any bytes, as only a broken or hostile client does.
-fn seal_anything(keys: &KeyConfigList, plaintext: &[u8]) -> (Vec<u8>, ohttp::ClientResponse) {
+pub(crate) fn seal_anything(keys: &KeyConfigList, plaintext: &[u8]) -> (Vec<u8>, ohttp::ClientResponse) {
     let mut config = ohttp::KeyConfig::decode(&keys.encoded()[2..]).unwrap();
     ohttp::ClientRequest::from_config(&mut config).unwrap().encapsulate(plaintext).unwrap()
 }

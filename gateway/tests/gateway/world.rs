@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::BodyExt;
 use mica_envelope::{ClientEnvelope, InnerRequest, InnerResponse, KeyConfigList, Opener};
-use mica_gateway::{Config, Counters, Gateway, Outcome, Reload, Resources, RouteConfig, keys::Keys};
+use mica_gateway::{Config, Counters, Gateway, Mounted, Outcome, Reload, Resources, RouteConfig, keys::Keys};
 use mica_relay::Relay;
 use mica_service::{
     clock::Clock,
@@ -59,8 +59,12 @@ impl Target {
         self.seen.lock().unwrap().clone()
     }
 
+    pub(crate) fn router(&self) -> Router {
+        Router::new().fallback(answer).with_state(self.clone())
+    }
+
     pub(crate) async fn start(&self) -> SocketAddr {
-        let router = Router::new().fallback(answer).with_state(self.clone());
+        let router = self.router();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(listener::serve(listener, router, Limits::default(), Shutdown::new()));
@@ -107,7 +111,16 @@ pub(crate) fn routes(target: SocketAddr) -> Vec<RouteConfig> {
 }
 
 pub(crate) async fn start_gateway(config: Config, clock: Clock) -> (SocketAddr, Running) {
-    let resources = Resources { clock, compute: ComputePool::with_threads(1) };
+    start_gateway_beside(config, clock, Mounted::default()).await
+}
+
+/// The same with targets in its process.
+pub(crate) async fn start_gateway_beside(
+    config: Config,
+    clock: Clock,
+    mounted: Mounted,
+) -> (SocketAddr, Running) {
+    let resources = Resources { clock, compute: ComputePool::with_threads(1), mounted };
     let gateway = Gateway::build_with(config, resources).await.unwrap();
     let kept = Running {
         keys: gateway.key_config(),
@@ -147,7 +160,12 @@ impl World {
 
     /// A gateway over a database that outlives it.
     pub(crate) async fn over(config: Config, clock: Clock) -> Self {
-        let (gateway, kept) = start_gateway(config, clock.clone()).await;
+        Self::beside(config, clock, Mounted::default()).await
+    }
+
+    /// The same with targets in its process.
+    pub(crate) async fn beside(config: Config, clock: Clock, mounted: Mounted) -> Self {
+        let (gateway, kept) = start_gateway_beside(config, clock.clone(), mounted).await;
         let config = mica_relay::Config::new("127.0.0.1:0", format!("http://{gateway}/"));
         let relay = Relay::build(config).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,0 +1,61 @@
+//! Targets in the process of the gateway: asked without a connection, under the limits of all others.
+
+use std::time::Duration;
+
+use axum::{Router, extract::DefaultBodyLimit, routing::post};
+use mica_gateway::{Config, Mounted, Outcome};
+use mica_service::{clock::Clock, testing::sqlite};
+
+use crate::world::{Target, World, created, routes, upload};
+
+async fn world(router: Router, adjust: impl FnOnce(&mut Config)) -> (World, impl Sized) {
+    let database = sqlite();
+    let mut config = Config::new("127.0.0.1:0", database.url.clone(), routes("127.0.0.1:9".parse().unwrap()));
+    adjust(&mut config);
+    let mounted = Mounted::default().with("http://127.0.0.1:9", router);
+    (World::beside(config, Clock::manual(1_700_000_000), mounted).await, database)
+}
+
+#[tokio::test]
+async fn a_target_in_the_same_process_is_asked_without_a_connection_and_by_its_own_rules() {
+    let router = Router::new()
+        .route("/inside/tasks/{task}/reports", post(async |body: String| (http::StatusCode::CREATED, body)))
+        .layer(DefaultBodyLimit::max(10));
+    let (world, _database) = world(router, |_| ()).await;
+    let (_, inner) = world.exchange(&upload()).await;
+    assert_eq!((inner.status, &inner.body[..]), (201, &b"report"[..]));
+    let mut large = upload();
+    large.body = vec![b'x'; 11].into();
+    assert_eq!(world.exchange(&large).await.1.status, 413, "its own limit");
+    let mut larger = upload();
+    larger.body = vec![b'x'; 2_001].into();
+    assert_eq!(world.exchange(&larger).await.1.status, 413, "that of the route");
+    assert_eq!((world.count(Outcome::Forwarded), world.count(Outcome::NoRoute)), (2, 1));
+}
+
+#[tokio::test]
+async fn a_target_in_the_same_process_is_given_as_much_time_and_room_as_another() {
+    let target = Target::new(created).slow(Duration::from_secs(30));
+    let (slow, _database) = world(target.router(), |it| it.timeout = Duration::from_millis(200)).await;
+    assert_eq!(slow.exchange(&upload()).await.1.status, 504);
+
+    let target = Target::new(|_| axum::response::Response::new(vec![0; 3000].into()));
+    let (verbose, _database) = world(target.router(), |it| it.max_response_bytes = 2999).await;
+    assert_eq!(verbose.exchange(&upload()).await.1.status, 502);
+
+    let target = Target::new(|_| {
+        axum::response::Response::builder().status(302).header("location", "/").body("".into()).unwrap()
+    });
+    let (misleading, _database) = world(target.router(), |_| ()).await;
+    assert_eq!(misleading.exchange(&upload()).await.1.status, 502);
+    assert_eq!(target.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_mounted_answers_for_its_own_origin_only() {
+    let (elsewhere, inside) = (Target::new(created), Target::new(created));
+    let address = elsewhere.start().await;
+    let (world, _database) = world(inside.router(), |it| it.routes = routes(address)).await;
+    assert_eq!(world.exchange(&upload()).await.1.status, 201);
+    assert_eq!((elsewhere.seen().len(), inside.seen().len()), (1, 0));
+}
