@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use num_bigint::BigUint;
 use num_rational::Ratio;
+use num_traits::float::FloatCore as _;
 use num_traits::{ToPrimitive, Zero};
 
 /// An exact number that is zero or more.
@@ -146,10 +147,24 @@ impl Rational {
         numerator / denominator
     }
 
-    /// A floating-point number that is not below this one.
+    /// The smallest floating-point number that is not below this one.
     pub fn approximate_up(&self) -> f64 {
-        // Three roundings of half a unit each are covered by two steps up.
-        self.approximate().next_up().next_up()
+        // Three roundings of half a unit each are covered by two steps.
+        let mut near = self.approximate().next_down().next_down();
+        while self.is_above(near) {
+            near = near.next_up();
+        }
+        near
+    }
+
+    fn is_above(&self, float: f64) -> bool {
+        if !float.is_finite() || float < 0.0 {
+            return float < 0.0;
+        }
+        let (mantissa, exponent, _) = float.integer_decode();
+        let other = self.0.denom() * mantissa;
+        let shift = u32::from(exponent.unsigned_abs());
+        if exponent < 0 { self.0.numer() << shift > other } else { *self.0.numer() > other << shift }
     }
 }
 
@@ -274,12 +289,21 @@ mod tests {
     }
 
     #[test]
+    fn the_next_number_of_the_machine_is_never_below_and_no_further_than_it_must_be() {
+        let is = |text: &str, float: f64| exact(text).approximate_up().to_bits() == float.to_bits();
+        assert!(is("0.5", 0.5) && is("0", 0.0) && is("3", 3.0));
+        // The nearest to 0.1 is above it, the nearest to 0.3 is below.
+        assert!(is("0.1", 0.1) && is("0.3", 0.3_f64.next_up()));
+        assert!(is("18446744073709551617", 18_446_744_073_709_551_616.0_f64.next_up()));
+    }
+
+    #[test]
     fn approximations_do_not_overflow() {
         let huge = Rational::fraction(BigUint::from(3u8) << 4000, BigUint::from(1u8) << 4000).unwrap();
         assert!((huge.approximate() - 3.0).abs() < 1e-12);
         let long =
             Rational::fraction((BigUint::from(1u8) << 2000u32) + 1u8, (BigUint::from(1u8) << 2001u32) + 1u8);
         assert!((long.unwrap().approximate() - 0.5).abs() < 1e-12);
-        assert!(exact("0.1").approximate_up() > 0.1);
+        assert!(exact("0.3").approximate_up() > 0.3);
     }
 }

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mica_dp::accountant::{Account, Caps, Filled, Measure, Proposal, Span};
-use mica_dp::conversion::epsilon_of_zcdp;
-use mica_dp::units::{format_units, units_to_rational};
+use mica_dp::accountant::{Account, Caps, Filled, Proposal, Span};
 use mica_dp::{Book, Policy, Rational};
 use mica_service::store::{Store, StoreError};
 
@@ -95,28 +93,13 @@ fn of(book: Book, delta: Option<Rational>, in_force: bool, now: u64) -> BudgetSt
         in_force,
         now: current,
         fullest: book.fullest(),
-        epsilon: epsilon(&book, current, delta.as_ref()),
+        epsilon: book.account.epsilon_in(&book.uses, current.window, delta.as_ref()).ok(),
         delta,
         renews: renews(&book, current, moment),
         releases: book.uses.iter().map(|usage| usage.releases).sum(),
         warn_at: None,
         account: book.account,
     }
-}
-
-/// The smaller of the bounds that hold: the sum as pure ε, and what the sum of ρ converts to.
-fn epsilon(book: &Book, filled: Filled, delta: Option<&Rational>) -> Option<f64> {
-    if book.account.measure == Measure::Epsilon {
-        return Some(plain(filled.spent));
-    }
-    let converted = delta.and_then(|delta| epsilon_of_zcdp(&units_to_rational(filled.spent), delta).ok());
-    let pure = book.account.pure_epsilon_in(&book.uses, filled.window).map(plain);
-    converted.into_iter().chain(pure).min_by(f64::total_cmp)
-}
-
-/// Units of ε as the number that is nearest.
-fn plain(units: i64) -> f64 {
-    format_units(units).parse().unwrap_or(f64::INFINITY)
 }
 
 /// When a release would fit that is one unit more than what is left.
@@ -132,7 +115,7 @@ fn renews(book: &Book, filled: Filled, moment: Span) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use mica_dp::accountant::{Use, Window};
+    use mica_dp::accountant::{Measure, Use, Window};
 
     use super::*;
 
@@ -170,5 +153,8 @@ mod tests {
         // What is spent is a rho of 0.005 and an epsilon of 0.005, which is far less than the former converts to.
         let status = of(book(Measure::Rho, "lifetime", 5_000_000_000), Some(delta), true, 1_795_570_000);
         assert_eq!(status.epsilon, Some(0.005));
+        // 0.3 is between two numbers of the machine; the one that is told is not the nearer, lower one.
+        let status = of(book(Measure::Epsilon, "lifetime", 300_000_000_000), None, true, 1_795_570_000);
+        assert_eq!(status.epsilon, Some(0.3_f64.next_up()));
     }
 }

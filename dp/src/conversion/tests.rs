@@ -81,6 +81,15 @@ fn the_limit_for_an_epsilon_is_the_largest_that_implies_it() {
         assert!(implied(units) <= epsilon.approximate());
         assert!(implied(units + 1_000) > epsilon.approximate(), "{epsilon}: {units} is too small");
     }
+    // Where delta is large, the loss may be more than the epsilon that it implies.
+    for (epsilon, delta) in [("0.1", "0.5"), ("1", "0.9")] {
+        let (epsilon, delta): (Rational, Rational) = (epsilon.parse().unwrap(), delta.parse().unwrap());
+        let units = rho_units_of_approx(&epsilon, &delta).unwrap();
+        assert!(units_to_rational(units) > epsilon, "{units}");
+        let implied = |units| epsilon_of_zcdp(&units_to_rational(units), &delta).unwrap();
+        assert!(implied(units) <= epsilon.approximate());
+        assert!(implied(units + units / 100_000_000) > epsilon.approximate(), "{units} is too small");
+    }
     let tiny = "1e-20".parse().unwrap();
     assert_eq!(rho_units_of_approx(&tiny, &"1e-30".parse().unwrap()), None);
     assert_eq!(rho_units_of_approx(&"1".parse().unwrap(), &"0".parse().unwrap()), None);

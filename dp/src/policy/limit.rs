@@ -2,7 +2,7 @@
 
 use super::budget::{CeilingException, Variant};
 use super::reader::{At, Section};
-use crate::conversion::epsilon_of_zcdp;
+use crate::conversion::{epsilon_of_zcdp, rho_units_of_approx};
 use crate::rational::Rational;
 use crate::units::{limit_units, units_to_rational};
 
@@ -107,34 +107,16 @@ fn approx(section: &Section<'_>) -> Option<Written> {
     let delta = delta(section, "delta", "is approximate and has no delta");
     let amount = amount(section, "approx", "epsilon", "rho")?;
     let delta = delta?;
-    let Some(units) = rho_limit_units(&amount.value, &delta) else {
-        let what = format!("epsilon {} at this delta is below the ledger resolution", amount.value.decimal());
+    resolve(section, "epsilon", &amount, limit_units)?;
+    let Some(units) = rho_units_of_approx(&amount.value, &delta) else {
+        let what = format!(
+            "epsilon {} at this delta allows a rho that is below the ledger resolution",
+            amount.value.decimal()
+        );
         section.reader.report(amount.at, "E003", what, "write a larger epsilon");
         return None;
     };
     Some(Written { limit: Limit::Approx { epsilon: amount.value, delta }, units, at: amount.at })
-}
-
-/// The largest whole number of units of ρ that implies no more than `epsilon` at `delta`.
-///
-/// # Privacy
-/// Keeping to it keeps (ε, δ): the conversion never understates, and the candidate that is taken was converted.
-fn rho_limit_units(epsilon: &Rational, delta: &Rational) -> Option<i64> {
-    let target = epsilon.approximate().next_down().next_down();
-    let fits =
-        |units: i64| epsilon_of_zcdp(&units_to_rational(units), delta).is_ok_and(|implied| implied <= target);
-    // From ρ = ε downwards: where a large δ would allow more, a lower limit is only stricter.
-    let mut beyond = limit_units(epsilon)?.checked_add(1)?;
-    let mut within = 0;
-    while beyond - within > 1 {
-        let middle = within + (beyond - within) / 2;
-        if fits(middle) {
-            within = middle;
-        } else {
-            beyond = middle;
-        }
-    }
-    (within > 0).then_some(within)
 }
 
 /// The key that holds the limit, and a finding about the one that does not.

@@ -1,7 +1,7 @@
 //! Budgets: limits, deltas, ceilings, windows, and releases they can pay for.
 
 use super::*;
-use crate::conversion::epsilon_of_zcdp;
+use crate::conversion::{epsilon_of_zcdp, rho_units_of_approx};
 use crate::units::{UNITS_PER_ONE, units_to_rational};
 
 const LIMIT: &str = "dp_variant = \"zcdp\"\nrho = 0.25\nreport_delta = 1e-8";
@@ -114,7 +114,8 @@ fn e070_epochs_are_no_finer_than_the_times_of_reports() {
 
 #[test]
 fn an_approximate_budget_counts_rho_and_never_passes_its_epsilon() {
-    for (epsilon, delta) in [("1", "1e-6"), ("0.1", "1e-9"), ("8", "1e-5"), ("1/3", "1e-12")] {
+    for (epsilon, delta) in [("1", "1e-6"), ("0.1", "1e-9"), ("8", "1e-5"), ("1/3", "1e-12"), ("1/10", "0.5")]
+    {
         let text = with(LIMIT, &format!("dp_variant = \"approx\"\nepsilon = \"{epsilon}\"\ndelta = {delta}"))
             .replacen("rho_per_release = 0.0025", "rho_per_release = 0.00001", 1);
         let policy = policy(&text);
@@ -124,6 +125,7 @@ fn an_approximate_budget_counts_rho_and_never_passes_its_epsilon() {
         let implied = |units| epsilon_of_zcdp(&units_to_rational(units), &delta).unwrap();
         assert!(implied(budget.limit_units()) <= epsilon.approximate());
         assert!(implied(budget.limit_units() + budget.limit_units() / 1_000_000 + 1) > epsilon.approximate());
+        assert_eq!(Some(budget.limit_units()), rho_units_of_approx(&epsilon, &delta), "what is enforced");
     }
 }
 
