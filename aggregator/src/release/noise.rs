@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 use mica_dp::{Decision, Mechanism, Noise};
 use mica_service::compute::ComputePool;
 use mica_service::telemetry;
+use rand::SeedableRng as _;
+use rand::rngs::{StdRng, SysRng};
 
 use crate::task::Task;
 
@@ -40,7 +42,11 @@ struct Shelf {
 impl NoiseReserve {
     /// Nothing is ready yet.
     pub(crate) fn new(compute: ComputePool) -> Self {
-        Self::with_sampler(compute, |mechanism, length| Noise::draw(mechanism, length, &mut rand::rng()))
+        Self::with_sampler(compute, |mechanism, length| {
+            let mut seeded =
+                StdRng::try_from_rng(&mut SysRng).expect("the operating system has random numbers");
+            Noise::draw(mechanism, length, &mut seeded)
+        })
     }
 
     /// The same with another way to draw.
