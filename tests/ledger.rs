@@ -169,7 +169,22 @@ async fn tamper(parties: &Parties) {
             "UPDATE policies SET version = 1",
             "policy demo v2 is kept with a text",
         ),
-        (UNPAID, "DELETE FROM releases WHERE batch_key = x'00'", "1 noised releases have no charge"),
+        (UNPAID, "DELETE FROM releases WHERE batch_key = x'00'", ", committed, has no charge in the ledger"),
+        (
+            "UPDATE releases SET state = 'reserved' WHERE id = 1",
+            "UPDATE releases SET state = 'committed' WHERE id = 1",
+            ", reserved, has a charge that is final in the ledger",
+        ),
+        (
+            "UPDATE releases SET mechanism = 'discrete_laplace(scale=1)' WHERE id = 1",
+            "UPDATE releases SET mechanism = (SELECT mechanism FROM releases WHERE id = 2) WHERE id = 1",
+            "its mechanism is not that of its release",
+        ),
+        (
+            "UPDATE releases SET mechanism = 'none' WHERE id = 1",
+            "UPDATE releases SET mechanism = (SELECT mechanism FROM releases WHERE id = 2) WHERE id = 1",
+            "there is no release that it is of",
+        ),
         ("DELETE FROM ledger WHERE seq = 20", "", "the ledger ends at entry 19 and had come to entry 20"),
     ];
     let mut database = parties.leader_database().await;

@@ -5,11 +5,13 @@
 //! neither a report nor a total.
 
 mod history;
+pub(crate) mod paid;
 mod status;
 mod verify;
 mod view;
 
 pub use self::history::{Filter, history};
+pub use self::paid::Unpaid;
 pub use self::status::{BudgetStatus, status};
 pub use self::verify::{Unsound, Verified, verify};
 pub use self::view::{BudgetList, BudgetView, WindowView};

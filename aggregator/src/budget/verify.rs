@@ -1,14 +1,20 @@
 //! Reads the whole ledger again, derives every charge again, and says what does not follow first.
 
+use std::collections::HashMap;
+
+use mica_dap::id::TaskId;
+use mica_dap::time::TimePrecision;
 use mica_dp::accountant::Use;
 use mica_dp::ledger::{BrokenChain, NotDerived, verify_chain, verify_charges};
 use mica_dp::{ChainHead, EntryKind, LedgerEntry, Policy};
 use mica_service::store::{Store, StoreError};
 use thiserror::Error;
 
+use super::paid::{self, Unpaid};
 use crate::high_water::{HighWater, Setback};
 use crate::store::policies::PolicyRow;
-use crate::store::{ledger, ledger_uses, policies};
+use crate::store::releases::NewRelease;
+use crate::store::{ledger, ledger_uses, policies, releases, tasks};
 
 /// What was looked at, and found to follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,9 +55,9 @@ pub enum Unsound {
     /// What is kept as spent is not what the entries add up to.
     #[error("what is kept as spent of budget \"{0}\" is not what its entries add up to")]
     Uses(String),
-    /// A release that nothing paid for.
-    #[error("{0} noised releases have no charge in the ledger")]
-    Unpaid(u64),
+    /// A release and its entries do not say the same.
+    #[error(transparent)]
+    Release(#[from] Unpaid),
     /// The ledger was set back.
     #[error(transparent)]
     SetBack(#[from] Setback),
@@ -61,10 +67,12 @@ struct Picture {
     entries: Vec<LedgerEntry>,
     uses: Vec<Use>,
     policies: Vec<PolicyRow>,
-    unpaid: u64,
+    releases: Vec<(TaskId, NewRelease)>,
+    precisions: HashMap<TaskId, TimePrecision>,
 }
 
-/// Checks the chain, every sum, every charge against the text of its policy, and the mark outside the database.
+/// Checks the chain, every sum, every charge against the text of its policy, every release against its charges, and the
+/// mark outside the database.
 ///
 /// # Errors
 /// When the database fails.
@@ -74,8 +82,9 @@ pub async fn verify(store: &Store, mark: &HighWater) -> Result<Result<Verified, 
             let entries = ledger::entries(&mut tx).await?;
             let uses = ledger_uses::all(&mut tx).await?;
             let policies = policies::all(&mut tx).await?;
-            let unpaid = ledger::unpaid_releases(&mut tx).await?;
-            Ok((tx, Picture { entries, uses, policies, unpaid }))
+            let releases = releases::with_noise(&mut tx).await?;
+            let precisions = paid::precisions(tasks::all_tasks(&mut tx).await?);
+            Ok((tx, Picture { entries, uses, policies, releases, precisions }))
         })
         .await?;
     if let Err(unsound) = follows(&picture) {
@@ -111,7 +120,7 @@ fn follows(picture: &Picture) -> Result<(), Unsound> {
     if let Some(usage) = differing.map(|(expected, _)| expected).or_else(surplus) {
         return Err(Unsound::Uses(usage.budget_id.clone()));
     }
-    if picture.unpaid > 0 { Err(Unsound::Unpaid(picture.unpaid)) } else { Ok(()) }
+    Ok(paid::verify(&picture.entries, &picture.releases, &picture.precisions)?)
 }
 
 fn parse(row: &PolicyRow) -> Result<Policy, Unsound> {

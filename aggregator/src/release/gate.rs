@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mica_dap::codec::{Decode as _, Encode as _};
 use mica_dap::collection::CollectionJobReq;
 use mica_dap::id::{AggregateShareId, BatchId};
-use mica_dap::time::Interval;
+use mica_dap::time::{Interval, TimePrecision};
 use mica_dp::accountant::Span;
 use mica_dp::ledger::Warned;
 use mica_dp::units::format_units;
@@ -57,7 +57,8 @@ pub(crate) struct Reference {
 /// The leader's half of a release: charged and drawn, but the buckets stay, for the helper may still refuse.
 ///
 /// Returns the number of the release. One that was refunded is taken up again, with the share that was drawn then as
-/// long as it is of the same reports: the same data is never drawn for twice.
+/// long as it is of the same reports, for the same request and with the same noise: nothing of it has left this process,
+/// so that drawing anew would be no loss, but two draws for the same are never in the same database.
 pub(crate) async fn reserve(tx: &mut Tx, batch: &Batch<'_>) -> Result<i64, ReleaseError> {
     record(tx, batch, ReleaseState::Reserved, None).await.map(|(release, _)| release)
 }
@@ -120,7 +121,7 @@ async fn record(
         Protection::Noise { mechanism, .. } => mechanism.to_string(),
         Protection::WithoutDp(_) => "none".to_owned(),
     };
-    let sealed_share = if let Some(row) = earlier.filter(|row| batch.was_drawn_for(row)) {
+    let sealed_share = if let Some(row) = earlier.filter(|row| batch.was_drawn_for(row, &mechanism)) {
         // Paid for again, drawn for once.
         row.release.sealed_share
     } else {
@@ -257,21 +258,20 @@ impl Batch<'_> {
             Scope::Interval(interval) => interval,
             Scope::Batch(_) => self.totals.interval,
         };
-        let precision = self.task.configuration.time_precision();
-        let (from, to) = (precision.start_of(interval.start()), precision.start_of(interval.end()));
-        Span::of_reports(from, to).unwrap_or(Span::ALL)
+        span(self.task.configuration.time_precision(), interval)
     }
 
     fn key(&self) -> ReleaseKey {
         ReleaseKey::new(*self.task.id.as_bytes(), &self.batch_key(), self.request.agg_param())
     }
 
-    /// Whether the share in a refunded release is of the same reports and for the same request.
-    fn was_drawn_for(&self, row: &ReleaseRow) -> bool {
+    /// Whether the share in a refunded release is of the same reports, for the same request and with this noise.
+    fn was_drawn_for(&self, row: &ReleaseRow, mechanism: &str) -> bool {
         let BatchTotals { report_count, checksum, .. } = *self.totals;
         let drawn = &row.release;
         (drawn.report_count, drawn.checksum) == (report_count, checksum)
             && drawn.request == self.request.bytes()
+            && drawn.mechanism == mechanism
     }
 
     fn row(
@@ -300,6 +300,12 @@ impl Batch<'_> {
             created_at: self.now,
         }
     }
+}
+
+/// The seconds of an interval; all time where it has none.
+pub(crate) fn span(precision: TimePrecision, interval: Interval) -> Span {
+    let (from, to) = (precision.start_of(interval.start()), precision.start_of(interval.end()));
+    Span::of_reports(from, to).unwrap_or(Span::ALL)
 }
 
 fn policy_of(decision: &Decision) -> &PolicyRef {

@@ -1,6 +1,7 @@
 //! The gate as the leader passes it: reserve, then commit or refund.
 
 mod honesty;
+mod paid;
 mod warnings;
 
 use std::sync::Arc;
@@ -39,8 +40,12 @@ pub(crate) fn task() -> Arc<Task> {
 
 /// The leader's file of a task with noise, and its policy.
 fn file_of() -> (TaskFile, Policy) {
+    file_for("1/10")
+}
+
+fn file_for(epsilon: &str) -> (TaskFile, Policy) {
     let text =
-        Policy::for_demo("t", &VDAF, 2, "1/10").replacen("on_exhausted", "warn_at = 0.1\non_exhausted", 1);
+        Policy::for_demo("t", &VDAF, 2, epsilon).replacen("on_exhausted", "warn_at = 0.1\non_exhausted", 1);
     let policy = Policy::parse("policy.toml", &text).expect("a policy");
     let facts = TaskFacts::new("t", &VDAF, 2);
     let Ok(Decision::Release(plan)) = policy.release_for(&facts) else { panic!("it releases with noise") };
@@ -265,6 +270,38 @@ async fn a_refunded_release_of_other_reports_is_drawn_for_anew() {
         let (row, ..) = world.look(again).await;
         assert_ne!(row.release.sealed_share, drawn.release.sealed_share);
         assert_eq!(row.release.report_count, 3);
+    }
+}
+
+#[tokio::test]
+async fn a_refunded_release_for_another_request_is_drawn_for_anew() {
+    for mut world in World::all().await {
+        let release = world.reserve().await.expect("the budget lasts");
+        let (drawn, ..) = world.look(release).await;
+        world.refund(release).await.expect("it was reserved");
+        world.request = CollectionJobReq::new(Query::time_interval(world.query), vec![1]);
+        let again = world.reserve().await.expect("the budget lasts");
+        let (row, ..) = world.look(again).await;
+        assert_ne!(row.release.sealed_share, drawn.release.sealed_share, "the collector could not open it");
+        assert_eq!(row.release.request, world.request.bytes());
+    }
+}
+
+#[tokio::test]
+async fn a_refunded_release_with_other_noise_is_drawn_for_anew() {
+    for mut world in World::all().await {
+        let release = world.reserve().await.expect("the budget lasts");
+        let (drawn, ..) = world.look(release).await;
+        world.refund(release).await.expect("it was reserved");
+        let (file, policy) = file_for("1/20");
+        world.task = Arc::new(Task::resolve(1, file, &policy).expect("the policy covers the task"));
+        let again = world.reserve().await.expect("the budget lasts");
+        let (row, ..) = world.look(again).await;
+        assert_ne!(
+            row.release.sealed_share, drawn.release.sealed_share,
+            "it has the noise that was paid for"
+        );
+        assert_ne!(row.release.mechanism, drawn.release.mechanism);
     }
 }
 

@@ -110,20 +110,6 @@ pub async fn newest_by_budget(tx: &mut Tx) -> Result<Vec<LedgerEntry>, StoreErro
     rows.iter().map(read_entry).collect()
 }
 
-/// How many noised releases that were not refunded have no charge.
-pub async fn unpaid_releases(tx: &mut Tx) -> Result<u64, StoreError> {
-    let row = sqlx::query(
-        "-- unpaid_releases
-         SELECT CAST(COUNT(*) AS BIGINT) AS n FROM releases JOIN tasks ON tasks.id = releases.task
-         WHERE releases.mechanism <> 'none' AND releases.state <> 'refunded' AND NOT EXISTS (
-             SELECT 1 FROM ledger
-             WHERE ledger.task = tasks.task_id AND ledger.batch_key = releases.batch_key AND ledger.kind = 'charge')",
-    )
-    .fetch_one(tx.connection())
-    .await?;
-    Fields::of("releases", &row).unsigned("n")
-}
-
 /// The entries of one release, in the order of the chain.
 pub async fn entries_of(tx: &mut Tx, release: &ReleaseKey) -> Result<Vec<LedgerEntry>, StoreError> {
     let rows = sqlx::query(

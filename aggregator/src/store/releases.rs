@@ -6,7 +6,7 @@
 use std::str::FromStr;
 
 use mica_dap::batch::Checksum;
-use mica_dap::id::AggregateShareId;
+use mica_dap::id::{AggregateShareId, TaskId};
 use mica_dap::time::Interval;
 use mica_service::store::{Fields, StoreError, Tx, signed};
 use sqlx::Any;
@@ -106,6 +106,25 @@ pub async fn by_id(tx: &mut Tx, id: i64) -> Result<Option<ReleaseRow>, StoreErro
          SELECT * FROM releases WHERE id = $1",
     );
     first(query.bind(id).fetch_optional(tx.connection()).await?.as_ref())
+}
+
+/// Every release with noise, and the task that it is of, without what was released.
+pub async fn with_noise(tx: &mut Tx) -> Result<Vec<(TaskId, NewRelease)>, StoreError> {
+    let rows = sqlx::query(
+        "-- releases_with_noise
+         SELECT releases.id, task, batch_key, request, request_digest, share_id, state, report_count, checksum,
+             interval_start, interval_duration, $1 AS sealed_share, policy_id, policy_version, policy_sha256, mechanism,
+             releases.created_at, tasks.task_id
+         FROM releases JOIN tasks ON tasks.id = releases.task WHERE mechanism <> 'none' ORDER BY releases.id",
+    )
+    .bind([].as_slice())
+    .fetch_all(tx.connection())
+    .await?;
+    let read = |row: &AnyRow| {
+        let task = TaskId::new(Fields::of("tasks", row).array("task_id")?);
+        Ok((task, read(row)?.release))
+    };
+    rows.iter().map(read).collect()
 }
 
 /// The release of that batch.
@@ -230,7 +249,7 @@ fn read(row: &AnyRow) -> Result<ReleaseRow, StoreError> {
 }
 
 impl ReleaseState {
-    const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Reserved => "reserved",
             Self::Committed => "committed",

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Book, ChainHead, EntryKind, LedgerEntry, ReleaseKey};
+use crate::accountant::Measure;
 
 /// The ledger is not what its own rules would have written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +31,7 @@ pub fn verify_chain(entries: &[LedgerEntry]) -> Result<Vec<Book>, BrokenChain> {
     let mut head = ChainHead::EMPTY;
     let mut standings: BTreeMap<(&ReleaseKey, &str), Standing> = BTreeMap::new();
     let mut books: BTreeMap<&str, Book> = BTreeMap::new();
+    let mut measures: BTreeMap<&str, Measure> = BTreeMap::new();
     for entry in entries {
         let broken = |what| BrokenChain { sequence: entry.sequence, what };
         if Some(entry.sequence) != head.sequence.checked_add(1) {
@@ -54,6 +56,12 @@ pub fn verify_chain(entries: &[LedgerEntry]) -> Result<Vec<Book>, BrokenChain> {
         let slot = (&entry.key, entry.budget_id.as_str());
         let standing = follow(standings.get(&slot), entry).map_err(broken)?;
         standings.insert(slot, standing);
+        // Entries of the first schema do not say what their units count.
+        if let Some(counted) = &entry.counted
+            && *measures.entry(&entry.budget_id).or_insert(counted.measure) != counted.measure
+        {
+            return Err(broken("the measure of its budget is another than before"));
+        }
         let book = books
             .entry(&entry.budget_id)
             .or_insert_with(|| Book { account: entry.account(), uses: Vec::new() });

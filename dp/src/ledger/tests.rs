@@ -4,7 +4,7 @@ use mica_dap::vdaf_config::VdafConfig;
 
 use super::*;
 use crate::accountant::{Rolling, Window};
-use crate::policy::{Decision, Policy, TaskFacts};
+use crate::policy::{Decision, Policy, TaskFacts, Variant};
 use crate::units::UNITS_PER_ONE;
 
 const TWO_BUDGETS: &str = include_str!("../../tests/two-budgets.toml");
@@ -319,6 +319,22 @@ fn a_ledger_whose_windows_change_does_not_hold() {
     assert_eq!((broken.sequence, broken.what), (3, "the window of its budget is another than before"));
 }
 
+#[test]
+fn a_ledger_whose_budget_counts_something_else_than_before_does_not_hold() {
+    let (mut store, mut other) = (Store::default(), plan("cheap"));
+    let _ = store.charge(&plan("cheap"), "one").unwrap();
+    for payer in &mut other.payers {
+        payer.variant = match payer.variant {
+            Variant::Pure => Variant::Zcdp,
+            Variant::Zcdp => Variant::Pure,
+        };
+    }
+    let charged = charge(&other, request("two"), &store.states(), store.head()).unwrap();
+    store.entries.extend_from_slice(charged.entries());
+    let broken = verify_chain(&store.entries).unwrap_err();
+    assert_eq!((broken.sequence, broken.what), (3, "the measure of its budget is another than before"));
+}
+
 /// What somebody may do to an entry.
 type Change = fn(&mut LedgerEntry);
 
@@ -359,6 +375,46 @@ fn every_charge_is_derived_again_from_the_policy_it_names() {
         let wrong = verify(&entries, &ours).unwrap_err();
         assert!(wrong.starts_with("ledger entry 1: ") && wrong.contains(what), "{wrong}");
     }
+}
+
+#[test]
+fn a_release_that_is_not_charged_or_settled_at_all_its_budgets_is_found() {
+    let policy = Policy::parse("two-budgets.toml", TWO_BUDGETS).unwrap();
+    let mut store = Store::default();
+    let _ = store.charge(&plan("cheap"), "one").unwrap();
+    store.commit("one").unwrap();
+    let _ = store.charge(&plan("cheap"), "two").unwrap();
+    store.refund("two").unwrap();
+    // What is left of the ledger, linked again with good hashes.
+    let verify = |kept: &[usize]| {
+        let mut head = ChainHead::EMPTY;
+        let entries: Vec<_> = kept
+            .iter()
+            .map(|at| {
+                let entry = store.entries[*at].clone();
+                let linked =
+                    LedgerEntry { units: entry.units, ..entry.settled(entry.kind, entry.created_at, head) };
+                let linked = LedgerEntry { entry_hash: linked.hash(), ..linked };
+                head = linked.head();
+                linked
+            })
+            .collect();
+        verify_chain(&entries).expect("by itself, each budget is in order");
+        verify_charges(&entries, std::slice::from_ref(&policy)).map_err(|wrong| wrong.to_string())
+    };
+    assert_eq!(verify(&[0, 1, 2, 3, 4, 5, 6, 7]), Ok(()));
+    assert_eq!(verify(&[0, 1, 4, 5]), Ok(()), "neither is settled yet");
+    let without = |kind: &str, budget: &str, at: u64| {
+        Err(format!(
+            "ledger entry {at}: the {kind} of its release has no entry for budget \"{budget}\", which release \
+             \"cheap\" charges"
+        ))
+    };
+    assert_eq!(verify(&[0, 2]), without("charge", "small", 1), "one of two budgets, charged and committed");
+    assert_eq!(verify(&[1, 3]), without("charge", "large", 1));
+    assert_eq!(verify(&[0, 1, 2]), without("commit", "small", 3), "one is committed, the other not");
+    assert_eq!(verify(&[0, 1, 2, 3, 4, 5, 7]), without("refund", "large", 7));
+    assert_eq!(verify(&[0, 1, 4, 5, 2, 7]), without("commit", "small", 5));
 }
 
 #[test]
