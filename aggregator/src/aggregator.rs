@@ -248,6 +248,7 @@ async fn serve(
             listener::serve_over(tls, listener, router, limits, shutdown.clone()),
             work::drive(Arc::clone(&shared), shutdown.clone()),
             shared.tasks.follow(shutdown.clone()),
+            shared.high_water.keep_up(&shared.store, shutdown.clone()),
             shared.keys.follow(shutdown)
         );
         return;
@@ -261,7 +262,12 @@ async fn serve(
         jobs::drive(shared, shutdown.clone()),
         async move {
             let compared = agreement::at_start(other, shutdown.clone());
-            tokio::join!(follower.tasks.follow(shutdown.clone()), follower.keys.follow(shutdown), compared);
+            tokio::join!(
+                follower.tasks.follow(shutdown.clone()),
+                follower.high_water.keep_up(&follower.store, shutdown.clone()),
+                follower.keys.follow(shutdown),
+                compared
+            );
         }
     );
     if let Err(error) = writer.await {

@@ -185,6 +185,15 @@ impl Config {
         self.ledger.high_water_mark.clone().or_else(beside)
     }
 
+    /// Whether whoever copies the folder of the database copies that file with it.
+    #[must_use]
+    pub fn mark_is_beside_database(&self) -> bool {
+        let file = self.database.strip_prefix("sqlite:").map(|file| file.split('?').next().unwrap_or(file));
+        let folder = |file: &Path| file.parent().map(Path::to_owned);
+        let (mark, database) = (self.high_water_mark(), file.map(Path::new));
+        mark.as_deref().and_then(folder).is_some_and(|mark| Some(mark) == database.and_then(folder))
+    }
+
     /// The limits this configuration sets; the rest keep their defaults.
     #[must_use]
     pub fn limits(&self) -> Limits {
@@ -240,6 +249,20 @@ mod tests {
         assert_eq!(config.policy, Path::new("/etc/mica/p.toml"));
         assert_eq!(config.tasks, [Path::new("/abs/t.toml"), Path::new("/etc/mica/t.toml")]);
         assert_eq!(config.limits().job_reports, Limits::default().job_reports);
+    }
+
+    #[test]
+    fn a_mark_that_is_copied_with_its_database_is_told_from_one_elsewhere() {
+        let beside = |database: &str, ledger: &str| {
+            let text =
+                format!("listen = \"127.0.0.1:1\"\ndatabase = \"{database}\"\npolicy = \"p\"\n{ledger}");
+            let config: Config = toml::from_str(&text).expect("valid");
+            config.relative_to(Path::new("/etc/mica")).mark_is_beside_database()
+        };
+        assert!(beside("sqlite:leader.db", ""));
+        assert!(beside("sqlite:/srv/leader.db", "[ledger]\nhigh_water_mark = \"/srv/leader.mark\""));
+        assert!(!beside("sqlite:leader.db", "[ledger]\nhigh_water_mark = \"/srv/leader.mark\""));
+        assert!(!beside("postgres://127.0.0.1/leader", "[ledger]\nhigh_water_mark = \"leader.mark\""));
     }
 
     #[test]

@@ -4,13 +4,18 @@
 //! back and lets a batch be drawn for a second time, and nothing inside the database can tell. So each process writes
 //! down the number and the hash of the last entry after each commit and before anything that the entry paid for leaves,
 //! and releases nothing on top of a ledger that ends earlier, or is another one. Uploads and verification go on.
+//!
+//! Replicas have a mark each. One that releases nothing follows what the others release, every few seconds and before it
+//! decides anything: an old mark vouches for an old ledger.
 
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use mica_dp::{ChainHead, LedgerEntry};
+use mica_service::shutdown::Shutdown;
 use mica_service::store::{Store, StoreError, Tx};
 use thiserror::Error;
 
@@ -127,6 +132,9 @@ impl Acceptance {
 
 const LONGEST: usize = 200;
 
+/// How often a process that releases nothing looks how far the ledger has come.
+const KEEP_UP: Duration = Duration::from_secs(5);
+
 const ACCEPT: &str = "see `mica budget accept-restored --help`";
 
 /// The file of a mark cannot be read or written.
@@ -223,6 +231,24 @@ impl HighWater {
         match head.await? {
             Some(head) => Ok(marked.advance(head).await?),
             None => Ok(()),
+        }
+    }
+
+    /// Follows what other processes release, for as long as this one runs.
+    pub(crate) async fn keep_up(&self, store: &Store, shutdown: Shutdown) {
+        let mut failed = false;
+        while self.0.is_some() && !shutdown.is_triggered() {
+            tokio::select! {
+                () = tokio::time::sleep(KEEP_UP) => {}
+                () = shutdown.wait() => return,
+            }
+            let followed = self.follow(store).await;
+            if let Err(error) = followed.as_ref()
+                && !failed
+            {
+                tracing::error!(%error, "the mark of the ledger was not moved");
+            }
+            failed = followed.is_err();
         }
     }
 

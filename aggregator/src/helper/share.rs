@@ -45,6 +45,8 @@ pub(crate) async fn create(
     let bytes = extract::body(request, Media::AggregateShareReq, REQUEST_BYTES).await?;
     let wanted = Wanted::parse(&task, &bytes)?;
     let started = Instant::now();
+    // What others have released meanwhile counts too when it is asked how far the ledger had come.
+    shared.high_water.follow(&shared.store).await.map_err(Fault::new)?;
     let noise = match shared.limits.answers {
         Answers::AtOnce => shared.noise.portion(&task).await,
         Answers::Deferred => shared.noise.no_portion(),
@@ -119,6 +121,7 @@ pub(super) async fn work(
 ) -> Result<(), ServerError> {
     let wanted = Wanted::parse(task, &row.request)?;
     let digest = Sha256::digest(&row.request).into();
+    shared.high_water.follow(&shared.store).await.map_err(Fault::new)?;
     let noise = &shared.noise.portion(task).await;
     let asked = &Asked { shared, task, digest, wanted: &wanted, noise };
     let released = shared.store.tx("release_helper_work", move |mut tx| async move {

@@ -98,6 +98,8 @@ async fn reserve(
         refusal::fail(shared, task, job, &abort).await?;
         return Ok(Reserved::Not(Progress::Settled));
     }
+    // What others have released meanwhile counts too when it is asked how far the ledger had come.
+    shared.high_water.follow(&shared.store).await.map_err(|error| JobError::retry(error.to_string()))?;
     let noise = &shared.noise.portion(task).await;
     let outcome = shared
         .store

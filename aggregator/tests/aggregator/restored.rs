@@ -13,13 +13,15 @@ use mica_aggregator::shared::Limits;
 use mica_dap::codec::Encode as _;
 use mica_dap::time::Time;
 use mica_dp::EntryKind;
+use mica_dp::EntryKind::{Charge, Commit};
 use mica_service::http::{HttpClient, HttpOptions};
 use mica_service::testing::{TestDatabase, databases};
 use tempfile::TempDir;
 use tower::ServiceExt as _;
 
 use crate::support::leader::{ids, now, share_request};
-use crate::support::{Flaw, ScriptedLeader, Server, TestTask};
+use crate::support::task::Kind;
+use crate::support::{Flaw, ScriptedLeader, Server, TestTask, World};
 
 struct Marked {
     task: TestTask,
@@ -172,4 +174,65 @@ async fn a_share_whose_charge_cannot_be_marked_does_not_leave() {
     assert_eq!(server.spent().await, [(100_000_000_000, 2)], "charged once");
     let text = std::fs::read_to_string(place.join("mark")).expect("it was written");
     assert!(text.starts_with("mica-ledger-mark/1 2 "), "{text}");
+}
+
+#[tokio::test]
+async fn a_helper_is_not_asked_before_the_charge_is_marked() {
+    for database in databases().await {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let place = folder.path().join("place");
+        std::fs::create_dir(&place).expect("a folder of our own");
+        let kind = Kind { epsilon: Some("1/10"), ..Kind::default() };
+        let world = World::marked(kind, &database, &place.join("mark")).await;
+        assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
+        world.settled().await;
+        std::fs::remove_dir_all(&place).expect("a folder of our own");
+        let begun = world.collect().await;
+        let location = begun.location.expect("a job has a place");
+        let unmarked = async || {
+            let troubles = world.leader.troubles_of_collections().await;
+            troubles.iter().any(|why| why.contains("high-water mark"))
+        };
+        world.until("a mark that cannot be written", unmarked).await;
+        assert_eq!(world.leader.entries().await, [Charge]);
+        assert_eq!(world.helper.posted("/aggregate_shares").len(), 0, "{}", database.kind);
+        std::fs::create_dir(&place).expect("a folder of our own");
+        let reply = world.concluded(&location).await;
+        assert_eq!(world.total(&reply).0, 2);
+        assert_eq!(world.helper.posted("/aggregate_shares").len(), 1);
+        assert_eq!(world.leader.entries().await, [Charge, Commit], "charged once");
+    }
+}
+
+/// How far the ledger had come, as the file says.
+fn marked_at(mark: &Path) -> u64 {
+    let text = std::fs::read_to_string(mark).expect("it was written");
+    text.split(' ').nth(1).and_then(|number| number.parse().ok()).expect("a number")
+}
+
+#[tokio::test]
+async fn a_replica_that_releases_nothing_marks_what_the_others_release() {
+    for database in databases().await {
+        let marked = Marked::new();
+        let (busy, leader) = marked.helper(&database, &marked.mark()).await;
+        let idle_mark = marked.folder.path().join("idle.mark");
+        let (idle, of_idle) = marked.helper(&database, &idle_mark).await;
+        let requests = [hour(&leader, 0).await, hour(&leader, 1).await, hour(&leader, 2).await];
+        assert_eq!(leader.post_share(requests[0].clone()).await.status, StatusCode::OK);
+        // Asked for a batch that nobody has, it releases nothing; but it has looked.
+        let none = share_request(Time(now().0 - 9), 1, &[]).encoded();
+        assert_eq!(of_idle.post_share(none).await.problem(), "invalidBatchSize");
+        assert_eq!(marked_at(&idle_mark), 2, "{}", database.kind);
+        assert_eq!(leader.post_share(requests[1].clone()).await.status, StatusCode::OK);
+        // Asked for nothing at all, it looks by itself.
+        for _ in 0..100 {
+            if marked_at(&idle_mark) == 4 {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+        assert_eq!(marked_at(&idle_mark), 4, "{}", database.kind);
+        busy.kill();
+        idle.kill();
+    }
 }

@@ -84,6 +84,12 @@ async fn serve(role: Role, parts: Parts) -> Result<(), Failure> {
     let aggregator = Aggregator::build_with_keys(options, schedule).await?;
     let aggregator = aggregator.with_tls(tls.clone()).with_taskprov(taskprov);
     let aggregator = aggregator.with_high_water_mark(&high_water_mark).await?;
+    if config.mark_is_beside_database() {
+        tracing::warn!(
+            "the mark of the ledger is beside its database: if both are restored together, nothing is noticed; name \
+             [ledger] high_water_mark on another disk"
+        );
+    }
     tracing::info!(tasks, "built");
     let admin = match admin {
         Some((listener, token)) => {

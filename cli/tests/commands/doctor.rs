@@ -21,6 +21,8 @@ fn a_leader_and_a_helper_that_are_well_are_found_well_and_a_helper_that_is_gone_
         for name in ["config", "database", "keys", "tasks", "server", "peer", "clock"] {
             assert_eq!(grade(name), Some("ok".into()), "{role} {name}: {told}");
         }
+        // Its mark is beside its database.
+        assert_eq!(grade("ledger"), Some("warn".into()), "{role}: {told}");
     }
     drop(helper);
     let missed = folder.mica(&["doctor", "--config", "leader.toml"]);

@@ -120,6 +120,17 @@ impl ScriptedLeader {
         self.post("aggregate_shares", Media::AggregateShareReq, body).await
     }
 
+    /// The same, as often as there are too many at once: whoever is told to come back does.
+    pub(crate) async fn post_share_patiently(&self, body: Vec<u8>) -> Reply {
+        loop {
+            let reply = self.post_share(body.clone()).await;
+            if reply.status != StatusCode::SERVICE_UNAVAILABLE {
+                return reply;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+
     pub(crate) async fn post(&self, resource: &str, media: Media, body: Vec<u8>) -> Reply {
         let url = format!("{}/{resource}", self.base);
         self.send(Method::POST, &url, Some(media.header()), body).await.expect("the helper answers")

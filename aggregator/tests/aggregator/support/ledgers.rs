@@ -42,6 +42,16 @@ impl Server {
         troubles.await.expect("the database answers")
     }
 
+    /// Why collections are not at their end.
+    pub(crate) async fn troubles_of_collections(&self) -> Vec<String> {
+        let troubles = self.store.read("troubles", |mut tx| async move {
+            let query = sqlx::query("SELECT last_error FROM collection_jobs WHERE last_error IS NOT NULL");
+            let rows = query.fetch_all(tx.connection()).await?;
+            Ok((tx, rows.iter().map(|row| row.get::<String, _>(0)).collect::<Vec<_>>()))
+        });
+        troubles.await.expect("the database answers")
+    }
+
     /// The same in one word each.
     pub(crate) async fn reasons(&self) -> Vec<String> {
         let reasons = self.store.read("reasons", |mut tx| async move {

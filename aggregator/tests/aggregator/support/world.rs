@@ -1,5 +1,6 @@
 //! A leader under test with everyone around it: a scripted helper, clients and the collector.
 
+use std::path::Path;
 use std::time::Duration as RealTime;
 
 use bytes::Bytes;
@@ -53,19 +54,24 @@ impl World {
     }
 
     pub(crate) async fn limited(kind: Kind, database: &TestDatabase, limits: Limits) -> Self {
-        Self::with_statement(kind, database, limits, None).await
+        Self::with(kind, database, limits, (None, None)).await
     }
 
     /// Beside a helper that shows this release statement.
     pub(crate) async fn beside(kind: Kind, database: &TestDatabase, statement: Vec<u8>) -> Self {
-        Self::with_statement(kind, database, Limits::default(), Some(statement)).await
+        Self::with(kind, database, Limits::default(), (Some(statement), None)).await
     }
 
-    async fn with_statement(
+    /// Whose leader remembers in a file how far its ledger had come.
+    pub(crate) async fn marked(kind: Kind, database: &TestDatabase, mark: &Path) -> Self {
+        Self::with(kind, database, Limits::default(), (None, Some(mark))).await
+    }
+
+    async fn with(
         kind: Kind,
         database: &TestDatabase,
         limits: Limits,
-        statement: Option<Vec<u8>>,
+        (statement, mark): (Option<Vec<u8>>, Option<&Path>),
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let helper_url =
@@ -77,7 +83,7 @@ impl World {
         if let Some(statement) = statement {
             helper.shows(statement);
         }
-        let leader = Server::limited(Role::Leader, &task, database, limits).await;
+        let leader = Server::marked(Role::Leader, &task, database, limits, mark).await;
         let list = HpkeConfigList::decoded(&leader.hpke_configs).expect("its own list");
         let leader_config = list.preferred().expect("at least one").clone();
         let builder = ReportBuilder::new(&bundle(&task), leader_config, helper_config.clone())

@@ -129,6 +129,15 @@ async fn ledger(store: &Store, config: &Config) -> Result<Finding, Failure> {
     };
     let setback = HighWater::at(&path)?.setback(store).await?;
     Ok(match setback {
+        None if config.mark_is_beside_database() => {
+            let what = "the ledger of budgets is where it had come to, by a mark beside the database: if both are restored \
+                        together, nothing is noticed";
+            Finding::warn(
+                "ledger",
+                what,
+                "name [ledger] high_water_mark on another disk, and move the file there",
+            )
+        }
         None => Finding::ok("ledger", "the ledger of budgets is where it had come to"),
         Some(setback) => Finding::fail("ledger", "nothing is released", setback.to_string(), Exit::NotReady),
     })
