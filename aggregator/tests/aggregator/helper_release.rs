@@ -25,12 +25,14 @@ async fn a_noised_share_is_drawn_once_and_charged_once_however_often_it_is_asked
         let counted = ids(&reports);
         let outputs = leader.count(reports).await;
         let request = share_request(now(), 1, &counted);
+        assert!(server.unscrubbed().await > 0, "the sum is kept until it is released");
         let post = || leader.post_share(request.encoded());
         let replies = tokio::join!(post(), post(), post(), post());
         assert_eq!(replies.0.status, StatusCode::OK, "{}: {:?}", database.kind, replies.0);
         for reply in [replies.1, replies.2, replies.3] {
             assert_eq!(reply, replies.0);
         }
+        assert_eq!(server.unscrubbed().await, 0, "{}: no sum without noise is kept", database.kind);
         // One charge and its commit; the budget lasts for ten.
         assert_eq!(server.spent().await, [(100_000_000_000, 2)]);
         let first = leader.unshard(&replies.0.body, &request, &outputs);

@@ -7,7 +7,7 @@ use mica_dap::codec::{Decode as _, Encode as _};
 use mica_dap::collection::{AggregateShare, CollectionJobReq, CollectionJobResp, Query};
 use mica_dap::hpke_config::HpkeCiphertext;
 use mica_dap::id::CollectionJobId;
-use mica_dap::problem::Problem;
+use mica_dap::problem::{Problem, ProblemDocument};
 use mica_dap::time::{Duration, Interval, Time};
 use mica_dp::EntryKind::{Charge, Commit, Refund};
 use mica_service::testing::{databases, postgres, sqlite};
@@ -88,6 +88,27 @@ async fn a_helper_whose_policy_is_not_in_force_yet_costs_nothing_and_may_be_aske
         assert_eq!(world.leader.sealed_share().await, drawn, "{}", database.kind);
         assert_eq!(world.leader.entries().await, [Charge, Refund, Charge, Commit]);
         assert_eq!(world.leader.spent().await, [(LOSS, 4)]);
+    }
+}
+
+/// Something between the two may have failed after the helper had released its share: only a refusal is one.
+#[tokio::test]
+async fn a_failure_that_looks_like_a_refusal_gives_nothing_back() {
+    for database in databases().await {
+        let world = World::noised(&database).await;
+        assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
+        world.settled().await;
+        world.helper.will([Problem::BatchMismatch, Problem::InvalidBatchSize].map(|problem| {
+            Act::change(move |answer| {
+                answer.status = 500;
+                answer.media = Some("application/problem+json".to_owned());
+                answer.body = ProblemDocument::new(problem).to_json();
+            })
+        }));
+        assert_eq!(world.total(&world.collected().await).0, 2, "{}", database.kind);
+        assert_eq!(world.helper.posted(SHARES).len(), 3);
+        assert_eq!(world.leader.entries().await, [Charge, Commit]);
+        assert_eq!(world.leader.spent().await, [(LOSS, 2)]);
     }
 }
 

@@ -40,16 +40,7 @@ async fn of_a_hundred_releases_that_two_processes_are_asked_for_at_once_the_ten_
         let mut asked = JoinSet::new();
         for (at, request) in hundred_batches(&leaders[0]).await.into_iter().enumerate() {
             let leader = Arc::clone(&leaders[at % processes]);
-            asked.spawn(async move {
-                loop {
-                    let reply = leader.post_share(request.clone()).await;
-                    // Too many at once: whoever is told to come back does.
-                    if reply.status != StatusCode::SERVICE_UNAVAILABLE {
-                        return reply;
-                    }
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                }
-            });
+            asked.spawn(async move { leader.post_share_patiently(request).await });
         }
         let replies = asked.join_all().await;
         let (granted, refused): (Vec<_>, Vec<_>) =
@@ -57,6 +48,30 @@ async fn of_a_hundred_releases_that_two_processes_are_asked_for_at_once_the_ten_
         assert_eq!(granted.len(), 10, "{}", database.kind);
         assert!(refused.iter().all(|reply| reply.problem() == "budget-exhausted"), "{refused:?}");
         assert_eq!(servers[0].spent().await, [(1_000_000_000_000, 20)], "{}", database.kind);
+    }
+}
+
+/// The lock of a task keeps nobody out who releases of another: two tasks that name one budget meet at the ledger.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_tasks_of_one_budget_that_two_processes_release_at_once_are_granted_what_fits() {
+    for database in databases().await {
+        let tasks = [TestTask::noised(), TestTask::noised()];
+        let first = Server::helper(&tasks[0], &database).await;
+        let second = Server::helper(&tasks[1], &database).await;
+        let mut asked = JoinSet::new();
+        for (task, server) in tasks.iter().zip([&first, &second]) {
+            let leader = Arc::new(ScriptedLeader::of(task, server));
+            for request in hundred_batches(&leader).await.into_iter().take(25) {
+                let leader = Arc::clone(&leader);
+                asked.spawn(async move { leader.post_share_patiently(request).await });
+            }
+        }
+        let replies = asked.join_all().await;
+        let (granted, refused): (Vec<_>, Vec<_>) =
+            replies.iter().partition(|reply| reply.status == StatusCode::OK);
+        assert_eq!(granted.len(), 10, "{}", database.kind);
+        assert!(refused.iter().all(|reply| reply.problem() == "budget-exhausted"), "{refused:?}");
+        assert_eq!(first.spent().await, [(1_000_000_000_000, 20)], "{}", database.kind);
     }
 }
 

@@ -40,6 +40,7 @@ mod leader_uploads;
 mod leader_waiting;
 mod ledger_races;
 mod ledger_windows;
+mod noise_of_deferred;
 mod pair;
 mod policies;
 mod provisioned;
