@@ -99,7 +99,7 @@ pub enum HpkeError {
 ///
 /// # Privacy
 /// Implemented by `mica_dp::Noised`, which only a granted release makes. Another implementation in a program that
-/// aggregates is a way around the budget and the noise; tests that play a peer have one.
+/// aggregates is a way around the budget and the noise, and `cargo xtask lint` refuses it; tests that play a peer have one.
 pub trait NoisedShare {
     /// The encoded share, noise included.
     fn for_sealing(&self) -> &[u8];

@@ -28,9 +28,16 @@ const SQLITE_ONLY: &str = "MICA_TEST_SQLITE_ONLY";
 /// Tells the tests of the samplers to draw more, and from fresh seeds.
 const LONG: &str = "MICA_TEST_LONG";
 
+/// Tells the tests that kill servers how often to try each moment.
+const KILLS: &str = "MICA_TEST_KILLS";
+
+/// With `--long`, unless somebody says otherwise.
+const MANY_KILLS: &str = "200";
+
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Test the noise with ten times as many draws from fresh seeds, which a failing test prints
+    /// Test the noise with ten times as many draws from fresh seeds, which a failing test prints, and kill servers 200 times
+    /// at each moment instead of twice (`MICA_TEST_KILLS` sets another number)
     #[arg(long)]
     long: bool,
     /// Leave out the tests that need PostgreSQL
@@ -85,6 +92,9 @@ fn run_tests(root: &Path, options: &Options, steps: &mut Steps, tally: &mut Tall
         .args(&options.passed_on);
     if options.long {
         command.env(LONG, "1");
+        if std::env::var_os(KILLS).is_none() {
+            command.env(KILLS, MANY_KILLS);
+        }
     }
     // Lives until the tests have ended, and is stopped and removed when it is dropped.
     let mut _cluster = None;
