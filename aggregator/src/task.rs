@@ -266,6 +266,7 @@ mod tests {
     fn a_cap_per_batch_that_no_client_could_keep_is_refused() {
         let caps = |batch, window| Contribution {
             max_reports_per_batch: NonZeroU32::new(batch).expect("not zero"),
+            batch_window: None,
             max_reports_per_window: NonZeroU32::new(window).expect("not zero"),
             window: Window::Lifetime,
             enforced_by: Enforcer::Client,

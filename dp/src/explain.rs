@@ -1,5 +1,6 @@
 //! The guarantee in plain English, from the same numbers that set the noise.
 
+use crate::accountant::Window;
 use crate::conversion::epsilon_of_zcdp;
 use crate::mechanism::NoiseOf;
 use crate::plan::{ReleasePlan, WithoutDp};
@@ -7,7 +8,7 @@ use crate::policy::{Budget, Limit, PrivacyUnit, Variant};
 use crate::promise::{Promise, Sentence};
 use crate::rational::Rational;
 use crate::sensitivity::NeighboringRelation;
-use crate::statement::Enforcer;
+use crate::statement::{Contribution, Enforcer};
 use crate::units::{format_units, units_to_rational};
 
 impl ReleasePlan {
@@ -67,10 +68,8 @@ impl ReleasePlan {
                          likely."
                     )),
                     by.says(format!(
-                        "A client sends at most {} per batch and {} in {}; {}",
-                        reports(caps.max_reports_per_batch.get()),
-                        reports(caps.max_reports_per_window.get()),
-                        caps.window,
+                        "A client sends {}; {}",
+                        caps_in_words(caps),
                         self.enforcement(),
                     )),
                 ]
@@ -132,7 +131,8 @@ impl ReleasePlan {
                 "A report is in one batch, so {amount}{implied} is all that it loses, however many batches are released."
             )),
             PrivacyUnit::Client => Promise::AllOfAClient.says(format!(
-                "In {} a client within its caps loses {amount}{implied} at most, however many batches are released.",
+                "For what it reports in {} a client within its caps loses {amount}{implied} at most, however many \
+                 batches are released.",
                 terms.contribution.window
             )),
         }
@@ -188,10 +188,11 @@ impl ReleasePlan {
             .find(|charge| charge.budget_id == budget.id())
             .map_or(0, |charge| charge.units);
         let line = format!(
-            "Budget \"{}\" allows {} in {} and pays {} for a release",
+            "Budget \"{}\" allows {} for what a {} reports in {} and pays {} for a release",
             budget.id(),
             limit(budget.limit()),
-            budget.window(),
+            self.terms().unit.name(),
+            budget.window().on_grid(),
             format_units(units),
         );
         let caps = &self.terms().contribution;
@@ -232,6 +233,21 @@ pub(crate) const NOT_PROTECTED: &str = "Not protected: how many reports a batch 
 /// A report is in one batch, whatever the window of the budget.
 fn caps_are_for_ever(plan: &ReleasePlan) -> bool {
     plan.terms().unit == PrivacyUnit::Report
+}
+
+/// The caps of a client, and where a batch lies so that they hold in it.
+pub(crate) fn caps_in_words(caps: &Contribution) -> String {
+    let (batch, all) = (caps.max_reports_per_batch.get(), reports(caps.max_reports_per_window.get()));
+    let window = caps.window;
+    match caps.batch_window {
+        Some(cells) => format!(
+            "at most {} in {cells} and {all} in {window}, and no batch is of more than one such {}",
+            reports(batch),
+            cells.piece()
+        ),
+        None if window == Window::Lifetime => format!("at most {all} in {window}"),
+        None => format!("at most {all} in {window}, and no batch is of more time than that"),
+    }
 }
 
 fn reports(number: u32) -> String {

@@ -8,8 +8,9 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::accountant::BatchWindow;
 use crate::conversion::epsilon_of_zcdp;
-use crate::explain::NOT_PROTECTED;
+use crate::explain::{NOT_PROTECTED, caps_in_words};
 use crate::mechanism::NoiseOf;
 use crate::plan::ReleasePlan;
 use crate::policy::{Budget, PrivacyUnit, Variant};
@@ -40,6 +41,8 @@ impl ReleasePlan {
             "neighboring_relation": terms.relation.name(),
             "contribution": {
                 "max_reports_per_batch": caps.max_reports_per_batch,
+                "batch_window": caps.batch_window.map(|cells| cells.to_string()),
+                "batch_window_seconds": caps.batch_window.map(BatchWindow::length),
                 "max_reports_per_window": caps.max_reports_per_window,
                 "window": caps.window.to_string(),
                 "enforced_by": caps.enforced_by.name(),
@@ -155,11 +158,8 @@ impl ReleasePlan {
                 format!("Batches are neighbours that differ by one report, its content {change}.")
             }
             PrivacyUnit::Client => format!(
-                "Batches are neighbours that differ by all reports of one client, {change}. At most {} per batch and {} \
-                 in {}; {}",
-                terms.contribution.max_reports_per_batch,
-                terms.contribution.max_reports_per_window,
-                terms.contribution.window,
+                "Batches are neighbours that differ by all reports of one client, {change}. A client sends {}; {}",
+                caps_in_words(&terms.contribution),
                 self.enforcement(),
             ),
         }
@@ -171,11 +171,11 @@ impl ReleasePlan {
             .iter()
             .map(|budget| {
                 format!(
-                    "budget \"{}\": at most {} {} in {}",
+                    "budget \"{}\": at most {} {} for what is reported in {}",
                     budget.id(),
                     budget.variant().amount(),
                     format_units(budget.limit_units()),
-                    budget.window()
+                    budget.window().on_grid()
                 )
             })
             .collect();
@@ -191,7 +191,7 @@ fn budget(budget: &Budget) -> Value {
     json!({
         "id": budget.id(),
         "dp_variant": budget.limit().dp_variant(),
-        "window": budget.window().to_string(),
+        "window": budget.window().on_grid().to_string(),
         "counted_in": budget.variant().amount(),
         "limit": format_units(budget.limit_units()),
         "epsilon": budget.epsilon(),

@@ -2,7 +2,7 @@
 
 use num_bigint::BigUint;
 
-use crate::accountant::{Account, Caps, Measure, Proposal, Span, Window, format_second};
+use crate::accountant::{Account, Caps, Measure, Proposal, Span, TooWide, Window, Within, format_second};
 use crate::ledger::Counted;
 use crate::mechanism::Mechanism;
 use crate::policy::{Budget, PrivacyUnit, Variant};
@@ -154,7 +154,23 @@ impl ReleasePlan {
     /// What `charge` asks of its budget for a batch of `task` whose reports were made in `data`.
     pub fn proposal(&self, charge: &Charge, task: [u8; 32], data: Span) -> Proposal {
         let epsilon_units = self.epsilon_units();
-        Proposal { task, span: data, units: charge.units, epsilon_units, caps: self.caps() }
+        let (caps, within) = (self.caps(), self.within());
+        Proposal { task, span: data, units: charge.units, epsilon_units, caps, within }
+    }
+
+    /// Where a batch must lie, so that the caps on reports hold in it.
+    pub fn within(&self) -> Within {
+        self.terms.contribution.within()
+    }
+
+    /// Whether reports made in `data` can be one batch.
+    ///
+    /// # Privacy
+    /// The collector chooses a batch when the reports are there. What clients keep to is a cap in a piece of time, so
+    /// a batch over several pieces may have several times the reports that the noise was made for.
+    pub fn one_batch(&self, data: Span) -> Result<(), TooWide> {
+        let within = self.within();
+        if within.holds(data) { Ok(()) } else { Err(TooWide { span: data, within }) }
     }
 
     /// What the ledger writes down of that.

@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 
 use serde_json::Value;
 
-use crate::accountant::Window;
+use crate::accountant::{BatchWindow, Window, Within};
 use crate::canonical::{Canonical, sha256};
 use crate::mechanism::Mechanism;
 use crate::policy::{PrivacyUnit, Variant};
@@ -44,6 +44,9 @@ impl Enforcer {
 pub struct Contribution {
     /// The most reports of one unit in one batch.
     pub max_reports_per_batch: NonZeroU32,
+    /// The pieces of time in each of which a unit sends no more than that. Nothing where it sends no more in the
+    /// whole window: the policy's reader refuses a smaller cap per batch without it.
+    pub batch_window: Option<BatchWindow>,
     /// The most reports of one unit in the window; one for the unit `report`.
     pub max_reports_per_window: NonZeroU32,
     /// The window in which reports are counted: the shortest of the budgets that are charged; all time for the unit
@@ -51,6 +54,13 @@ pub struct Contribution {
     pub window: Window,
     /// Who enforces both.
     pub enforced_by: Enforcer,
+}
+
+impl Contribution {
+    /// Where a batch must lie to have at most [`Self::max_reports_per_batch`] reports of a unit.
+    pub fn within(&self) -> Within {
+        self.batch_window.map_or(Within::Window(self.window), Within::Cell)
+    }
 }
 
 /// The privacy loss of one release.
@@ -155,15 +165,7 @@ impl Terms {
             ("vdaf", self.shape.canonical()),
             ("neighboring_relation", Canonical::text(&self.relation)),
             ("privacy_unit", Canonical::text(&self.unit.name())),
-            (
-                "contribution",
-                Canonical::Object(vec![
-                    ("max_reports_per_batch", Canonical::Whole(caps.max_reports_per_batch.get())),
-                    ("max_reports_per_window", Canonical::Whole(caps.max_reports_per_window.get())),
-                    ("window", window(caps.window)),
-                    ("enforced_by", Canonical::text(&caps.enforced_by.name())),
-                ]),
-            ),
+            ("contribution", contribution(caps)),
             (
                 "loss_per_release",
                 Canonical::Object(vec![(self.loss.variant.amount(), Canonical::text(&self.loss.amount))]),
@@ -183,6 +185,20 @@ impl Terms {
             ),
         ])
     }
+}
+
+/// Caps in their one spelling.
+fn contribution(caps: &Contribution) -> Canonical {
+    let mut fields = vec![
+        ("max_reports_per_batch", Canonical::Whole(caps.max_reports_per_batch.get())),
+        ("max_reports_per_window", Canonical::Whole(caps.max_reports_per_window.get())),
+        ("window", window(caps.window)),
+        ("enforced_by", Canonical::text(&caps.enforced_by.name())),
+    ];
+    if let Some(cells) = caps.batch_window {
+        fields.push(("batch_window_seconds", Canonical::text(&cells.length())));
+    }
+    Canonical::Object(fields)
 }
 
 /// A window in its one spelling; times in seconds, as texts, since they can pass 2³².

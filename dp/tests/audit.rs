@@ -121,7 +121,8 @@ fn grant(plan: &ReleasePlan) -> Grant {
         |charge: &mica_dp::Charge| BudgetState { budget_id: charge.budget_id.clone(), uses: Vec::new() };
     let states: Vec<_> = plan.charges().iter().map(whole).collect();
     let key = ReleaseKey::new([1; 32], b"batch", b"");
-    let request = ChargeRequest { key, report_count: 1000, data: Span::ALL, now: 0 };
+    let request =
+        ChargeRequest { key, report_count: 1000, data: Span::of_reports(0, 3600).expect("an hour"), now: 0 };
     let charged = ledger::charge(plan, request, &states, ChainHead::EMPTY).expect("the budget is whole");
     let stored = charged.entries().to_vec();
     charged.recorded(&stored).expect("it is stored")

@@ -94,7 +94,13 @@ fn the_page_load_histogram_says_what_it_costs() {
     let warned = mica_dp::units::format_units(budget.warn_at_units().expect("it warns"));
     says(
         file,
-        &[half_width(&plan), rho, implied(&plan, "In any 30 days"), whole, format!("when {warned} is spent")],
+        &[
+            half_width(&plan),
+            rho,
+            implied(&plan, "For what it reports in any 30 days"),
+            whole,
+            format!("when {warned} is spent"),
+        ],
     );
 }
 
@@ -106,7 +112,12 @@ fn the_error_rates_say_what_a_month_costs() {
     let rho = format!("costs it rho {:.8},", plan.loss_in_a_window().approximate());
     says(
         file,
-        &[half_width(&plan), rho, implied(&plan, "In any calendar month"), "sigma, for each".to_owned()],
+        &[
+            half_width(&plan),
+            rho,
+            implied(&plan, "For what it reports in any calendar month"),
+            "sigma, for each".to_owned(),
+        ],
     );
     // 720 batches, 30 of which a client can be in.
     assert_eq!(720 / plan.terms().contribution.max_reports_per_window.get(), 24);
@@ -154,10 +165,11 @@ fn explanations_say_what_is_promised_and_what_is_not() {
     for said in [
         "rho = 0.0025",
         "epsilon = 0.3647 at delta = 1e-8",
-        "at most 1 report per batch and 30 reports in any 30 days; its own software counts",
-        "In any 30 days a client within its caps loses rho = 0.075, epsilon = 2.1772 at delta = 1e-8, at most",
+        "at most 1 report in each day (UTC) and 30 reports in any 30 days, and no batch is of more than one such day; its own",
+        "For what it reports in any 30 days a client within its caps loses rho = 0.075, epsilon = 2.1772 at delta = 1e-8, at most",
         "±55",
-        "Budget \"telemetry-30d\" allows rho 0.25 (epsilon 4.1601 at delta 1e-8) in any 30 days and pays 0.0025",
+        "Budget \"telemetry-30d\" allows rho 0.25 (epsilon 4.1601 at delta 1e-8) for what a client reports in any 30 \
+         days that begin at midnight UTC and pays 0.0025",
     ] {
         assert!(histogram.contains(said), "{said}: {histogram}");
     }
@@ -186,7 +198,10 @@ fn an_export_has_the_fields_of_the_registry_and_the_numbers_of_the_plan() {
             < 1e-9
     );
     assert!(
-        deployment["accounting"]["composition"].as_str().expect("a text").contains("0.25 in any 30 days")
+        deployment["accounting"]["composition"]
+            .as_str()
+            .expect("a text")
+            .contains("0.25 for what is reported in any 30 days that begin at midnight UTC")
     );
     assert!(deployment["implementation"]["mechanisms"].is_string());
 }

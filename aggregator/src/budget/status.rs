@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mica_dp::accountant::{Account, Caps, Filled, Proposal, Span};
+use mica_dp::accountant::{Account, Caps, Filled, Proposal, Span, Window, Within};
 use mica_dp::{Book, Policy, Rational};
 use mica_service::store::{Store, StoreError};
 
@@ -109,13 +109,14 @@ fn renews(book: &Book, filled: Filled, moment: Span) -> Option<i64> {
     }
     let units = book.account.limit.saturating_sub(filled.spent).max(0).saturating_add(1);
     let (task, caps) = ([0; 32], Caps::ONE_REPORT);
-    let proposal = Proposal { task, span: moment, units, epsilon_units: None, caps };
+    let within = Within::Window(Window::Lifetime);
+    let proposal = Proposal { task, span: moment, units, epsilon_units: None, caps, within };
     book.account.admit(&book.uses, &proposal).err()?.renews
 }
 
 #[cfg(test)]
 mod tests {
-    use mica_dp::accountant::{Measure, Use, Window};
+    use mica_dp::accountant::{Measure, Use};
 
     use super::*;
 
@@ -128,6 +129,7 @@ mod tests {
             units: spent,
             epsilon_units: Some(spent),
             caps: Caps::ONE_REPORT,
+            within: Within::Window(Window::Lifetime),
         };
         let uses: Vec<Use> = (spent > 0).then(|| account.usage(&proposal)).into_iter().collect();
         Book { account, uses }

@@ -28,7 +28,7 @@ fn a_warning_stands_in_the_way_until_it_is_allowed() {
     let folder = Folder::new();
     let clients = POLICY.replace("privacy_unit = \"report\"", "privacy_unit = \"client\"").replace(
         "charge = [",
-        "contribution = { max_reports_per_batch = 1, max_reports_per_window = 9, enforced_by = \"client\" }\ncharge = [",
+        "contribution = { max_reports_per_batch = 1, batch_window = \"30d\", max_reports_per_window = 9, enforced_by = \"client\" }\ncharge = [",
     );
     folder.write("p.toml", &clients);
     let ran = folder.mica(&["policy", "check", "p.toml"]);

@@ -87,7 +87,7 @@ fn a_server_takes_a_policy_with_warnings_when_each_is_allowed_and_logs_it() {
     let folder = Folder::new();
     let clients = POLICY.replace("privacy_unit = \"report\"", "privacy_unit = \"client\"").replace(
         "charge = [",
-        "contribution = { max_reports_per_batch = 1, max_reports_per_window = 9, enforced_by = \"client\" }\ncharge = [",
+        "contribution = { max_reports_per_batch = 1, batch_window = \"30d\", max_reports_per_window = 9, enforced_by = \"client\" }\ncharge = [",
     );
     folder.write("policy.toml", &clients);
     let urls = ["--leader", "http://127.0.0.1:1/", "--helper", "http://127.0.0.1:2/"];

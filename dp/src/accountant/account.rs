@@ -3,6 +3,7 @@
 //! A filter: it looks at what was granted so far and at what is asked, and says yes or no. Nothing is remembered
 //! here; a refused request leaves everything as it was, and a later one that fits is granted.
 
+use super::batch::Within;
 use super::cap::Measure;
 use super::renewal;
 use super::span::Span;
@@ -39,6 +40,8 @@ pub struct Proposal {
     pub epsilon_units: Option<i64>,
     /// What a unit contributes to the task at most.
     pub caps: Caps,
+    /// The pieces of time in each of which a unit has at most `caps.per_batch` reports.
+    pub within: Within,
 }
 
 /// A release that fits.
@@ -133,13 +136,27 @@ impl Account {
     }
 
     /// The use that `proposal` would be.
+    ///
+    /// # Privacy
+    /// In a batch of `n` pieces of time a unit may have `n` times the reports that its noise was made for, and loses `n`
+    /// times the epsilon, or `n²` times the rho: that is what such a release costs. As the dearer release that it is, it
+    /// may then share the caps with others: with `j ≤ n·c` reports the unit loses `(j/nc)²` of the cost, no more than
+    /// a unit with `min(j, c)` of `c`.
     pub fn usage(&self, proposal: &Proposal) -> Use {
+        let pieces = i128::from(proposal.within.pieces(proposal.span));
+        let times = |units: i64, power: u32| {
+            // At most 2³⁹ seconds, squared, and 63 bits.
+            saturated(i128::from(units.max(0)).saturating_mul(pieces.saturating_pow(power)))
+        };
         Use {
             budget_id: self.budget_id.clone(),
             task: proposal.task,
             span: self.grid(&proposal.caps).snap(proposal.span),
-            units: proposal.units.max(0),
-            epsilon_units: proposal.epsilon_units,
+            units: match self.measure {
+                Measure::Epsilon => times(proposal.units, 1),
+                Measure::Rho => times(proposal.units, 2),
+            },
+            epsilon_units: proposal.epsilon_units.map(|units| times(units, 1)),
             caps: proposal.caps,
             releases: 1,
         }

@@ -5,6 +5,7 @@
 //! not depend on any of them.
 
 mod account;
+mod batch;
 mod calendar;
 mod cap;
 mod names;
@@ -17,9 +18,10 @@ mod usage;
 mod window;
 
 pub use self::account::{Account, Admitted, Filled, OverBudget, Proposal};
+pub use self::batch::{BatchWindow, TooWide, Within};
 pub use self::calendar::CalendarUnit;
 pub use self::cap::Measure;
 pub use self::names::format_second;
 pub use self::span::{NoSpan, Span};
 pub use self::usage::{Caps, Use};
-pub use self::window::{NoWindow, Rolling, Window};
+pub use self::window::{NoWindow, OnGrid, Rolling, Window};

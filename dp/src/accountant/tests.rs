@@ -30,7 +30,8 @@ fn account(window: Window, limit: i64) -> Account {
 }
 
 fn proposal(task: u8, span: Span, units: i64, caps: Caps) -> Proposal {
-    Proposal { task: [task; 32], span, units, epsilon_units: None, caps }
+    let within = Within::Window(Window::Lifetime);
+    Proposal { task: [task; 32], span, units, epsilon_units: None, caps, within }
 }
 
 /// What a store does with what was admitted.
@@ -184,14 +185,22 @@ proptest! {
 /// The reports of one unit: how many it has in each release on each of its days.
 type Placed = Vec<Vec<u32>>;
 
-/// Whether the unit keeps its caps.
-fn keeps(placed: &Placed, spans: &[(i64, i64)], caps: &Caps) -> bool {
+/// Whether the unit keeps its caps: it knows of days, and nothing of batches.
+fn keeps(placed: &Placed, spans: &[(i64, i64)], caps: &Caps, pieces: Within) -> bool {
     let on = |first: i64, end: i64| -> u32 {
         let reports = placed.iter().zip(spans).flat_map(|(reports, (from, _))| (*from..).zip(reports));
         reports.filter(|(day, _)| first <= *day && *day < end).map(|(_, count)| count).sum()
     };
     let within = |first: i64, end: i64| on(first, end) <= caps.per_window.get();
-    placed.iter().all(|reports| reports.iter().sum::<u32>() <= caps.per_batch.get())
+    let in_cells = match pieces {
+        Within::Cell(cells) => (0..DAYS).all(|day| {
+            let cell = cells.cell(FIRST + day * DAY);
+            on((cell.from() - FIRST) / DAY, (cell.to() - FIRST) / DAY) <= caps.per_batch.get()
+        }),
+        // As many in a batch as in a window, which is checked next.
+        Within::Window(_) => caps.per_batch == caps.per_window,
+    };
+    in_cells
         && match caps.window {
             Window::Lifetime => within(0, DAYS),
             Window::Rolling(rolling) => (-40..DAYS).all(|day| within(day, day + rolling.length() / DAY)),
@@ -212,22 +221,33 @@ fn placements(cells: usize, most: u32) -> Vec<Vec<u32>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(250))]
 
-    /// The heart of the capped charge: whatever a unit within its caps does, also with batches that reach over the
-    /// edge of a window and reports on both sides of it, it loses no more than its window is charged.
+    /// The heart of the capped charge: whatever a unit does that sends at most `c` reports in each cell and `k` in each
+    /// window, and whatever batches the collector makes of them afterwards, also such as reach over the edge of a
+    /// window or hold many cells, it loses no more than its window is charged.
     #[test]
     fn no_unit_within_its_caps_loses_more_than_its_window_is_charged(
         window in any_window(),
         contribution in any_window(),
-        releases in proptest::collection::vec((0..DAYS - 2, 1i64..3, 1i64..6), 1..4),
+        mut releases in proptest::collection::vec((0..DAYS - 3, 1i64..4, 1i64..6), 1..4),
+        cell in 1u64..4,
         c in 1u32..3,
         more in 0u32..3,
     ) {
+        // As many days together as can be looked at in every way.
+        while releases.iter().map(|(_, length, _)| length).sum::<i64>() > 6 {
+            releases.pop();
+        }
         let caps = caps(c, c + more, contribution);
+        let within = if more == 0 && cell == 1 {
+            Within::Window(contribution)
+        } else {
+            Within::Cell(BatchWindow::new(cell * DAY.unsigned_abs()).unwrap())
+        };
         let account = account(window, i64::MAX);
         let unit = i64::from(c * c);
         let mut uses = Vec::new();
         for (from, length, cost) in &releases {
-            let asked = proposal(1, days(*from, from + length), cost * unit, caps);
+            let asked = Proposal { within, ..proposal(1, days(*from, from + length), cost * unit, caps) };
             pay(&account, &mut uses, &asked);
         }
         let spans: Vec<(i64, i64)> = releases.iter().map(|(from, length, _)| (*from, from + length)).collect();
@@ -239,7 +259,7 @@ proptest! {
                 rest = others;
                 mine.to_vec()
             }).collect();
-            if !keeps(&placed, &spans, &caps) {
+            if !keeps(&placed, &spans, &caps, within) {
                 continue;
             }
             for one in every_window(window) {
@@ -296,6 +316,37 @@ fn a_batch_over_the_edge_of_a_window_is_paid_in_full_on_both_sides() {
     // of December; its one report of December may be in the fourth all the same.
     assert_eq!(account.spent_in(&uses, month_of(0)), 200);
     assert_eq!(account.spent_in(&uses, month_of(7)), 200);
+}
+
+#[test]
+fn a_batch_over_the_edge_of_a_rolling_window_is_paid_in_full_in_those_that_it_is_not_all_in() {
+    let account = account(rolling(3, 1), i64::MAX);
+    let caps = caps(1, 1, rolling(3, 1));
+    let mut uses = Vec::new();
+    for span in [days(0, 1), days(1, 2), days(2, 4)] {
+        pay(&account, &mut uses, &proposal(1, span, 100, caps));
+    }
+    let spent = |from: i64| account.spent_in(&uses, days(from, from + 3));
+    // The first two share the unit's one report of days 0 to 2; in the third it may have one of day 3 as well.
+    assert_eq!([-1, 0, 1, 2, 3].map(spent), [100, 200, 100, 100, 100]);
+    assert_eq!(account.fullest(&uses, days(0, 1)), Filled { window: days(0, 3), spent: 200 });
+}
+
+/// One report a day and thirty in thirty days; and then the collector asks for all thirty days at once.
+#[test]
+fn a_batch_of_thirty_cells_costs_what_thirty_reports_in_it_lose() {
+    let month = rolling(30, 1);
+    let within = Within::Cell(BatchWindow::new(86_400).unwrap());
+    let account = account(month, i64::MAX);
+    let asked = Proposal { within, ..proposal(1, days(-20, 10), 100, caps(1, 30, month)) };
+    assert_eq!(account.usage(&asked).units, 100 * 30 * 30);
+    let pure = Account { measure: Measure::Epsilon, ..account.clone() };
+    assert_eq!(pure.usage(&asked).units, 100 * 30);
+    let day = Proposal { span: days(3, 4), ..asked.clone() };
+    assert_eq!(account.usage(&day).units, 100);
+    // A batch without an end that anybody knows is beyond all budgets, and nothing wraps.
+    let ever = Proposal { span: Span::ALL, ..asked };
+    assert!(account.usage(&Proposal { units: i64::MAX, ..ever }).units == i64::MAX);
 }
 
 #[test]

@@ -26,6 +26,9 @@ pub struct Rolling {
 /// The two durations make no rolling window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoWindow {
+    /// A piece of no time.
+    #[error("a length of zero seconds is no time")]
+    NoLength,
     /// An epoch of no time.
     #[error("an epoch of zero seconds has no beginning")]
     NoEpoch,
@@ -106,6 +109,20 @@ impl Window {
         windows.into_iter().min_by_key(|window| window.order())
     }
 
+    /// The seconds of the longest window of its kind; nothing for all time.
+    pub fn longest(self) -> Option<i64> {
+        match self {
+            Self::Lifetime => None,
+            Self::Calendar(unit) => Some(unit.longest()),
+            Self::Rolling(rolling) => Some(rolling.length),
+        }
+    }
+
+    /// The window as that of a limit, which is kept where windows begin, and not between.
+    pub fn on_grid(self) -> OnGrid {
+        OnGrid(self)
+    }
+
     fn order(self) -> (i64, u8, i64) {
         match self {
             Self::Rolling(rolling) => (rolling.length, 0, rolling.epoch),
@@ -122,9 +139,31 @@ impl fmt::Display for Window {
             Self::Lifetime => f.write_str("the life of the budget"),
             Self::Calendar(unit) => write!(f, "any calendar {} (UTC)", unit.name()),
             Self::Rolling(rolling) => {
-                f.write_str("any ")?;
-                write_duration(f, rolling.length)
+                write!(f, "any {}", duration(rolling.length))
             }
+        }
+    }
+}
+
+/// A window of which a limit is kept: [`Window::on_grid`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OnGrid(Window);
+
+impl fmt::Display for OnGrid {
+    /// What follows "in": `any 30 days that begin at midnight UTC`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(window) = self;
+        window.fmt(f)?;
+        match window {
+            Window::Rolling(Rolling { epoch: SECONDS_PER_DAY, .. }) => {
+                f.write_str(" that begin at midnight UTC")
+            }
+            Window::Rolling(rolling) => {
+                let step = duration(rolling.epoch);
+                let step = step.strip_prefix("1 ").unwrap_or(&step);
+                write!(f, " that begin on the grid of every {step} (UTC)")
+            }
+            Window::Lifetime | Window::Calendar(_) => Ok(()),
         }
     }
 }
@@ -136,15 +175,11 @@ pub(super) fn grid_cell(origin: i64, width: i64, at: i64) -> Span {
 }
 
 /// Seconds in the largest unit that divides them: `30 days`, `1 hour`.
-fn write_duration(f: &mut fmt::Formatter<'_>, seconds: i64) -> fmt::Result {
-    let units = [(SECONDS_PER_DAY, "day"), (3600, "hour"), (60, "minute"), (1, "second")];
-    for (length, name) in units {
-        if seconds % length == 0 {
-            let count = seconds / length;
-            return write!(f, "{count} {name}{}", if count == 1 { "" } else { "s" });
-        }
-    }
-    Ok(())
+pub(super) fn duration(seconds: i64) -> String {
+    let units = [(SECONDS_PER_DAY, "day"), (3600, "hour"), (60, "minute")];
+    let (length, name) = units.into_iter().find(|(length, _)| seconds % length == 0).unwrap_or((1, "second"));
+    let count = seconds / length;
+    format!("{count} {name}{}", if count == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
@@ -177,6 +212,13 @@ mod tests {
         assert_eq!(rolling(36 * 3600, 3600).to_string(), "any 36 hours");
         assert_eq!(Window::Calendar(CalendarUnit::Month).to_string(), "any calendar month (UTC)");
         assert_eq!(Window::Lifetime.to_string(), "the life of the budget");
+        // A limit is not kept in days that begin at noon, and the words do not say so.
+        assert_eq!(rolling(30 * DAY, DAY).on_grid().to_string(), "any 30 days that begin at midnight UTC");
+        assert_eq!(
+            rolling(DAY, 3600).on_grid().to_string(),
+            "any 1 day that begin on the grid of every hour (UTC)"
+        );
+        assert_eq!(Window::Lifetime.on_grid().to_string(), "the life of the budget");
     }
 
     #[test]

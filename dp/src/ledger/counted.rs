@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use super::entry::LedgerEntry;
-use crate::accountant::{Account, Caps, Measure, Proposal, Span, Use, Window};
+use crate::accountant::{Account, Caps, Measure, Proposal, Span, Use, Window, Within};
 use crate::canonical::Canonical;
 
 /// What the accountant was told about a charge: with the entry's own budget, units and limit, all that it takes to judge
@@ -55,7 +55,9 @@ impl LedgerEntry {
     pub fn proposal(&self) -> Proposal {
         let Counted { data, caps, epsilon_units, .. } = self.as_counted();
         let units = self.units.saturating_abs();
-        Proposal { task: *self.key.task_id(), span: data, units, epsilon_units, caps }
+        // It was one batch when it was charged; whether it was by its policy is checked with the policy.
+        let within = Within::Window(Window::Lifetime);
+        Proposal { task: *self.key.task_id(), span: data, units, epsilon_units, caps, within }
     }
 
     /// What counts against the budget since a charge, or no more since a refund.

@@ -105,6 +105,7 @@ fn follows(entry: &LedgerEntry, plan: &ReleasePlan) -> Result<(), String> {
         return differs("mechanism", &entry.mechanism, &mechanism);
     }
     let Some(counted) = &entry.counted else { return Ok(()) };
+    plan.one_batch(counted.data).map_err(|too_wide| too_wide.to_string())?;
     let derived = plan.counted(charge, counted.data);
     if *counted == derived {
         return Ok(());

@@ -19,7 +19,7 @@ pub use self::chain::{BrokenChain, verify_chain};
 pub use self::counted::Counted;
 pub use self::derive::{NotDerived, verify_charges};
 pub use self::entry::{ChainHead, EntryKind, LedgerEntry, ReleaseKey};
-use crate::accountant::{Admitted, OverBudget, Span, Use};
+use crate::accountant::{Admitted, OverBudget, Span, TooWide, Use};
 use crate::plan::{Charge, FieldOverflow, NotYetInForce, ReleasePlan};
 use crate::release::Grant;
 
@@ -125,6 +125,9 @@ pub enum ChargeError {
         /// The policy's minimum.
         min_batch_size: u64,
     },
+    /// The batch reaches over more time than the caps on reports hold for.
+    #[error(transparent)]
+    TooWide(#[from] TooWide),
     /// The policy holds from a later day on.
     #[error(transparent)]
     NotYetInForce(#[from] NotYetInForce),
@@ -167,6 +170,7 @@ pub fn charge(
     if request.report_count < min_batch_size {
         return Err(ChargeError::BatchTooSmall { report_count: request.report_count, min_batch_size });
     }
+    plan.one_batch(request.data)?;
     plan.fits_the_field(request.report_count)?;
     let (mut uses, mut warned) = (Vec::new(), Vec::new());
     for charge in plan.charges() {

@@ -335,6 +335,31 @@ fn a_ledger_whose_budget_counts_something_else_than_before_does_not_hold() {
     assert_eq!((broken.sequence, broken.what), (3, "the measure of its budget is another than before"));
 }
 
+/// One report a day is the cap, so the noise is made for one report; a batch of two days may have two.
+#[test]
+fn a_batch_of_more_than_one_piece_of_time_is_refused_and_nothing_is_charged() {
+    let mut store = Store::default();
+    let plan = plan("cheap");
+    for (from, to) in [(DAY, DAY + 2 * 86_400), (DAY + 3600, DAY + 86_400 + 60), (0, 30 * 86_400)] {
+        let data = Span::of_reports(from, to).unwrap();
+        let refused = charge(&plan, ChargeRequest { data, ..request("wide") }, &store.states(), store.head());
+        assert!(
+            matches!(refused, Err(ChargeError::TooWide(TooWide { span, .. })) if span == data),
+            "{refused:?}"
+        );
+    }
+    let unknown = ChargeRequest { data: Span::ALL, ..request("unknown") };
+    assert!(matches!(charge(&plan, unknown, &store.states(), store.head()), Err(ChargeError::TooWide(_))));
+    let _ = store.charge(&plan, "one").unwrap();
+    // A ledger in which such a batch is written was not written under its policy.
+    let policy = Policy::parse("two-budgets.toml", TWO_BUDGETS).unwrap();
+    let mut entries = store.entries.clone();
+    assert!(verify_charges(&entries, std::slice::from_ref(&policy)).is_ok());
+    entries[0].counted.as_mut().unwrap().data = Span::of_reports(DAY, DAY + 2 * 86_400).unwrap();
+    let wrong = verify_charges(&entries, &[policy]).unwrap_err();
+    assert!(wrong.what.contains("a batch lies within one day (UTC)"), "{wrong}");
+}
+
 /// What somebody may do to an entry.
 type Change = fn(&mut LedgerEntry);
 

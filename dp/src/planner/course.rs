@@ -3,8 +3,9 @@
 use std::num::NonZeroU32;
 
 use super::Paying;
-use crate::accountant::{Filled, Measure, Span, Use};
+use crate::accountant::{Filled, Measure, Span, TooWide, Use};
 use crate::conversion::reported_epsilon;
+use crate::plan::ReleasePlan;
 
 /// So many batches a day, each of its own piece of the day, for so many days.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +79,13 @@ impl Workload {
     /// How many releases that is.
     pub fn releases(self) -> u64 {
         u64::from(self.per_day.get()) * u64::from(self.days.get())
+    }
+
+    /// Whether each of its batches is one to the release of `plan`.
+    pub fn is_of_batches(self, plan: &ReleasePlan) -> Result<(), TooWide> {
+        let days = 0..self.days.get();
+        let mut spans = days.flat_map(|day| (0..self.per_day.get()).map(move |batch| self.span(day, batch)));
+        spans.try_for_each(|span| plan.one_batch(span))
     }
 
     /// Plays the workload through for all budgets of a release: a release is granted by all of them, or by none.

@@ -17,7 +17,7 @@ pub use self::compare::{Choice, Comparison};
 pub use self::course::{Course, Day, Workload};
 pub use self::price::{Fit, Price};
 
-use crate::accountant::{Account, Caps, Proposal, Span};
+use crate::accountant::{Account, Caps, Proposal, Span, Within};
 use crate::plan::ReleasePlan;
 use crate::rational::Rational;
 
@@ -32,6 +32,8 @@ pub struct Paying {
     pub epsilon_units: Option<i64>,
     /// What a unit contributes at most.
     pub caps: Caps,
+    /// Where a batch must lie.
+    pub within: Within,
     /// The delta at which epsilon is reported.
     pub report_delta: Option<Rational>,
 }
@@ -40,9 +42,10 @@ impl Paying {
     /// The budgets that pay for the releases of `plan`, as a server has them.
     pub fn of(plan: &ReleasePlan) -> Vec<Self> {
         let paid = plan.charges().iter().map(|charge| {
-            let Proposal { units, epsilon_units, caps, .. } = plan.proposal(charge, [0; 32], Span::ALL);
+            let Proposal { units, epsilon_units, caps, within, .. } =
+                plan.proposal(charge, [0; 32], Span::ALL);
             let report_delta = plan.report_delta().cloned();
-            Self { account: plan.account(charge), units, epsilon_units, caps, report_delta }
+            Self { account: plan.account(charge), units, epsilon_units, caps, within, report_delta }
         });
         paid.collect()
     }
@@ -55,6 +58,7 @@ impl Paying {
             units: self.units,
             epsilon_units: self.epsilon_units,
             caps: self.caps,
+            within: self.within,
         }
     }
 }

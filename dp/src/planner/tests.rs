@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use super::*;
-use crate::accountant::{Measure, Window};
+use crate::accountant::{Measure, Window, Within};
 use crate::sensitivity::{NeighboringRelation, Sensitivity};
 use crate::shape::Shape;
 use crate::units::{UNITS_PER_ONE, charge_units};
@@ -28,6 +28,7 @@ fn paying(limit: &str, cost: &str, window: Window, k: u32) -> Paying {
         units: units(cost),
         epsilon_units: None,
         caps: Caps { per_batch: positive(1), per_window: positive(k), window },
+        within: Within::Window(Window::Lifetime),
         report_delta: Some(exact("1e-6")),
     }
 }

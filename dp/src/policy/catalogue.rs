@@ -248,6 +248,12 @@ pub(super) const CONTRIBUTION: Table = Table {
     about: "How many reports one privacy unit contributes, and who sees to it.",
     keys: &[
         key("max_reports_per_batch", Kind::Whole, true, "The most in one batch."),
+        key(
+            "batch_window",
+            Kind::TimeSpan,
+            false,
+            "The pieces of time (UTC) in each of which a client sends no more than that; a batch lies in one.",
+        ),
         key("max_reports_per_window", Kind::Whole, false, "The most in the shortest window that is charged."),
         key("enforced_by", Kind::Words(&["client", "privacy-pass", "none"]), false, "Who enforces both."),
     ],

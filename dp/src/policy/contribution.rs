@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use super::budget::PrivacyUnit;
 use super::catalogue;
 use super::reader::{At, Section};
-use crate::accountant::Window;
+use crate::accountant::{BatchWindow, Window};
 use crate::statement::{Contribution, Enforcer};
 
 /// Reads `contribution = { ... }`; a report needs none, a client does. `window` is the shortest of those charged: the
@@ -15,12 +15,14 @@ pub(super) fn read(section: &Section<'_>, unit: PrivacyUnit, window: Window) -> 
     if !section.has("contribution") && unit == PrivacyUnit::Report {
         return Some(Contribution {
             max_reports_per_batch: one,
+            batch_window: None,
             max_reports_per_window: one,
             window: Window::Lifetime,
             enforced_by: Enforcer::None,
         });
     }
-    let example = "{ max_reports_per_batch = 1, max_reports_per_window = 30, enforced_by = \"client\" }";
+    let example = "{ max_reports_per_batch = 1, batch_window = \"1d\", max_reports_per_window = 30, \
+                   enforced_by = \"client\" }";
     if !section.has("contribution") {
         section.reader.report(
             section.at,
@@ -93,12 +95,55 @@ fn client_caps(
         let fix = "it is printed with every statement; allow W032 if your clients count";
         caps.reader.warn(enforcer.at, "W032", what, fix);
     }
+    let batch_window = batch_window(caps, (per_batch.value, per_window.value), window)?;
     (!unenforced).then_some(Contribution {
         max_reports_per_batch: per_batch.value,
+        batch_window,
         max_reports_per_window: per_window.value,
         window,
         enforced_by: enforcer.value,
     })
+}
+
+/// The pieces of time in which a client counts what it sends per batch. It cannot count in a batch, which the collector
+/// chooses later; only where a batch may have all that a client sends in a window, that window will do.
+#[expect(clippy::option_option, reason = "none is right, or something is wrong")]
+fn batch_window(
+    caps: &Section<'_>,
+    (per_batch, per_window): (NonZeroU32, NonZeroU32),
+    window: Window,
+) -> Option<Option<BatchWindow>> {
+    if !caps.has("batch_window") {
+        if per_batch == per_window {
+            return Some(None);
+        }
+        let what = format!(
+            "a client sends {per_batch} of {per_window} reports per batch, and no batch_window says in what time: which \
+             of its reports share a batch is decided later"
+        );
+        caps.reader.report(
+            caps.at,
+            "E035",
+            what,
+            "add the length of your batches, such as batch_window = \"1d\"",
+        );
+        return None;
+    }
+    let length = caps.time_span("batch_window")?;
+    let cells = match BatchWindow::new(length.value) {
+        Ok(cells) => cells,
+        Err(error) => {
+            let fix = "write the length of your batches, such as batch_window = \"1d\"";
+            caps.reader.report(length.at, "E035", error.to_string(), fix);
+            return None;
+        }
+    };
+    if window.longest().is_some_and(|longest| cells.length() > longest) {
+        let what = format!("batch_window is longer than {window}, in which a client's reports are counted");
+        caps.reader.report(length.at, "E035", what, "write the length of one batch");
+        return None;
+    }
+    Some(Some(cells))
 }
 
 /// A report is one report: other numbers would promise something that is not so.
@@ -108,6 +153,10 @@ fn report_caps(
     per_window: Option<At<NonZeroU32>>,
     enforcer: Option<At<Enforcer>>,
 ) -> Option<Contribution> {
+    if caps.has("batch_window") {
+        let what = "privacy_unit \"report\" is one report, which is in one batch whatever its time";
+        caps.reader.report(caps.key_place("batch_window"), "E035", what, "remove batch_window");
+    }
     let per_window = per_window.or_else(|| per_batch.clone());
     for cap in [&per_batch, &per_window].into_iter().flatten().filter(|cap| cap.value != NonZeroU32::MIN) {
         let what = format!("privacy_unit \"report\" is one report, so its cap is 1, not {}", cap.value);
@@ -117,6 +166,7 @@ fn report_caps(
     let enforced_by = enforcer.map_or(Enforcer::None, |it| it.value);
     (per_window.value == NonZeroU32::MIN && per_batch.value == NonZeroU32::MIN).then_some(Contribution {
         max_reports_per_batch: per_batch.value,
+        batch_window: None,
         max_reports_per_window: per_window.value,
         window: Window::Lifetime,
         enforced_by,

@@ -118,6 +118,21 @@ pub enum Refusal {
         /// The task's in seconds.
         precision: u64,
     },
+    /// The pieces of time in which clients count do not begin and end where batches can.
+    #[error(
+        "E035: task \"{label}\" has a time precision of {precision} s, and the batch_window of release \"{release}\" is \
+         {length} s; make it a multiple of {precision} s"
+    )]
+    BatchWindowOffGrid {
+        /// The task's label.
+        label: String,
+        /// The release.
+        release: String,
+        /// The length of a piece in seconds.
+        length: u64,
+        /// The task's grid in seconds.
+        precision: u64,
+    },
 }
 
 impl Refusal {
@@ -130,6 +145,7 @@ impl Refusal {
             Self::NoSensitivity { .. } => Some("E024"),
             Self::OtherBatchSize { .. } => Some("E044"),
             Self::FinerEpoch { .. } => Some("E070"),
+            Self::BatchWindowOffGrid { .. } => Some("E035"),
         }
     }
 }
@@ -184,6 +200,13 @@ impl Policy {
                 return Err(Refusal::FinerEpoch { label, budget: budget.id.clone(), epoch, precision });
             }
         }
+        let length = terms.contribution.batch_window.map(|cells| cells.length().unsigned_abs());
+        if let (Some(length), Some(precision)) = (length, task.time_precision)
+            && !length.is_multiple_of(precision)
+        {
+            let release = release.id.clone();
+            return Err(Refusal::BatchWindowOffGrid { label, release, length, precision });
+        }
         Ok(())
     }
 
@@ -204,7 +227,7 @@ impl Policy {
     }
 
     /// What is wrong between this policy and all the tasks it is for: tasks that break a rule of their release (E023,
-    /// E024, E040, E044, E070), and releases that match none of them (E041: a warning, an error when `strict`).
+    /// E024, E035, E040, E044, E070), and releases that match none of them (E041: a warning, an error when `strict`).
     pub fn check_tasks(&self, tasks: &[TaskFacts<'_>], strict: bool) -> Vec<Diagnostic> {
         let mut findings = Vec::new();
         for task in tasks {

@@ -24,7 +24,7 @@ impl Policy {
         epsilon: &str,
     ) -> String {
         let unit = r#"privacy_unit = "client"            # the guarantee is about all reports of a client"#;
-        let caps = "contribution = { max_reports_per_batch = 1, max_reports_per_window = 1000, enforced_by = \"client\" }\n";
+        let caps = "contribution = { max_reports_per_batch = 1, batch_window = \"30d\", max_reports_per_window = 1000, enforced_by = \"client\" }\n";
         let whom = "What one client may lose, ever. It may be in every batch, so that releases add up, and the tenth is the last.";
         demo(label, vdaf, min_batch_size, epsilon, (whom, unit, caps))
     }

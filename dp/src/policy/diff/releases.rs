@@ -3,6 +3,7 @@
 use super::places::{Move, moves};
 use super::windows::implies;
 use super::{Change, Changes};
+use crate::accountant::{CalendarUnit, Window};
 use crate::conversion::rho_of_pure;
 use crate::mechanism::NoiseOf;
 use crate::policy::release::Release;
@@ -100,6 +101,7 @@ fn contributions(changes: &mut Changes, old: &Contribution, new: &Contribution) 
             changes.note(more_is_weaker, format!("{name} goes from {old} to {new}{why}"));
         }
     }
+    batch_windows(changes, old, new);
     if old.window != new.window {
         // A cap over a longer time is a cap that fewer clients keep.
         let what = format!("counts a client's reports in {} and counted them in {}", new.window, old.window);
@@ -110,6 +112,34 @@ fn contributions(changes: &mut Changes, old: &Contribution, new: &Contribution) 
             format!("caps are enforced by {} and were by {}", new.enforced_by.name(), old.enforced_by.name());
         changes.note(strength(new.enforced_by) < strength(old.enforced_by), what);
     }
+}
+
+/// A client that kept to the old pieces keeps to new ones that each lie in an old one; of others there may be clients
+/// that are not covered any more.
+fn batch_windows(changes: &mut Changes, old: &Contribution, new: &Contribution) {
+    let (what, weaker) = match (old.batch_window, new.batch_window) {
+        (Some(old), Some(new)) if old != new => (
+            format!("caps reports per batch in {new} and capped them in {old}"),
+            old.length() % new.length() != 0,
+        ),
+        (None, Some(cells)) => {
+            // What is capped in a window is capped in every piece that lies in one.
+            let in_one = match old.window {
+                Window::Lifetime => true,
+                Window::Rolling(rolling) => cells.length() <= rolling.length(),
+                Window::Calendar(_) => CalendarUnit::Day.longest() % cells.length() == 0,
+            };
+            (format!("caps reports per batch in {cells} and capped them in {}", old.window), !in_one)
+        }
+        // Now a client may send as many per batch as in the window, which is compared by itself.
+        (Some(cells), None) => {
+            (format!("caps reports per batch in {} and capped them in {cells}", new.window), false)
+        }
+        _ => return,
+    };
+    let what =
+        if weaker { format!("{what}: who sends more in that time is not covered any more") } else { what };
+    changes.note(weaker, what);
 }
 
 fn strength(enforcer: Enforcer) -> u8 {

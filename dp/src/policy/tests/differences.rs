@@ -40,7 +40,7 @@ fn a_budget_that_gives_away_more_is_weaker() {
     // A limit that is renewed allows more over time; a cap over a shorter time covers more clients.
     let found = weaker(GOOD, &rolling);
     assert!(found.iter().any(|it| it.contains("holds for any 30 days and held for the life")), "{found:#?}");
-    let shorter = rolling.replacen("30d", "7d", 1);
+    let shorter = rolling.replacen("30d", "7d", 1).replacen("\"30d\"", "\"7d\"", 1);
     assert!(weaker(&rolling, &shorter)[0].contains("more can be lost over time"));
     let special = with("\"replace_one\"", "\"replace_special\"");
     better(GOOD, &special, "is about replace_special and was about replace_one");
@@ -94,12 +94,30 @@ fn caps_that_fewer_clients_keep_are_weaker() {
     let found = weaker(&twice, GOOD);
     assert!(found.iter().any(|it| it.contains("max_reports_per_batch goes from 2 to 1")), "{found:#?}");
     assert!(found.iter().any(|it| it.contains("standard deviation 20.00 and had 40.00")), "{found:#?}");
+    let cells = |length: &str| with("batch_window = \"30d\"", &format!("batch_window = \"{length}\""));
+    // Whoever kept to one report in thirty days sends no more than one in any half of them.
+    better(
+        &cells("15d"),
+        GOOD,
+        "capped them in each 15 days (UTC, counted from 1970): who sends more in that time",
+    );
+    assert!(
+        weaker(&cells("15d"), &cells("10d"))[0].contains("not covered"),
+        "pieces that lie across the old ones"
+    );
+    let none = |k: u32| {
+        let window = format!("max_reports_per_window = {k}");
+        with("batch_window = \"30d\", max_reports_per_window = 30", &window)
+    };
+    assert!(weaker(&none(1), GOOD).is_empty(), "one in all is one in any piece of time");
+    let found = weaker(GOOD, &none(1));
+    assert!(found.iter().all(|it| it.contains("max_reports_per_window goes from 30 to 1")), "{found:#?}");
     let tokens = with("enforced_by = \"client\"", "enforced_by = \"privacy-pass\"");
     better(&tokens, GOOD, "caps are enforced by client and were by privacy-pass");
     let report = edited(&[
         ("privacy_unit = \"client\"", "privacy_unit = \"report\""),
         (
-            "contribution = { max_reports_per_batch = 1, max_reports_per_window = 30, enforced_by = \"client\" }\n",
+            "contribution = { max_reports_per_batch = 1, batch_window = \"30d\", max_reports_per_window = 30, enforced_by = \"client\" }\n",
             "",
         ),
     ]);

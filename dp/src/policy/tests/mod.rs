@@ -39,7 +39,7 @@ match = { label = "page-load" }
 vdaf = { type = "prio3-histogram", length = 1000 }
 min_batch_size = 1000
 charge = ["a"]
-contribution = { max_reports_per_batch = 1, max_reports_per_window = 30, enforced_by = "client" }
+contribution = { max_reports_per_batch = 1, batch_window = "30d", max_reports_per_window = 30, enforced_by = "client" }
 mechanism = "discrete_gaussian"
 rho_per_release = 0.0025
 noise_by = "each_aggregator"

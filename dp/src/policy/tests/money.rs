@@ -87,7 +87,7 @@ fn e070_windows_are_whole() {
     );
     for (window, read) in [
         ("kind = \"rolling\", length = \"30d\", epoch = \"1d\"", "any 30 days"),
-        ("kind = \"rolling\", length = \"2w\", epoch = \"12h\"", "any 14 days"),
+        ("kind = \"rolling\", length = \"8w\", epoch = \"12h\"", "any 56 days"),
         ("kind = \"calendar\", unit = \"quarter\"", "any calendar quarter (UTC)"),
     ] {
         let policy = policy(&with("kind = \"lifetime\"", window));
@@ -98,7 +98,8 @@ fn e070_windows_are_whole() {
 #[test]
 fn e070_epochs_are_no_finer_than_the_times_of_reports() {
     let refusal = |window: &str, precision| {
-        let text = with("kind = \"lifetime\"", window);
+        let once = ("batch_window = \"30d\", max_reports_per_window = 30", "max_reports_per_window = 1");
+        let text = edited(&[("kind = \"lifetime\"", window), once]);
         let vdaf = VdafConfig::histogram(1000);
         let task = TaskFacts { time_precision: Some(precision), ..TaskFacts::new("page-load", &vdaf, 1000) };
         policy(&text).release_for(&task).err().map(|it| it.to_string())
