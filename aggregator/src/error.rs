@@ -68,6 +68,14 @@ impl Abort {
         abort
     }
 
+    /// The batch is more than one; nothing was charged, and nothing was closed.
+    pub(crate) fn batch_too_wide(detail: String, members: Map<String, Value>) -> Self {
+        let title = "The batch reaches over more time than a batch of this task may.";
+        let mut abort = Self::named(BATCH_TOO_WIDE, title, StatusCode::FORBIDDEN, detail);
+        abort.0.members = members;
+        abort
+    }
+
     /// Refused before any work was done; worth another try after this many seconds.
     pub fn overloaded(retry_after: u64) -> Self {
         let mut abort = Self::named(
@@ -108,6 +116,7 @@ impl Abort {
             EXCEPTION_EXPIRED,
             POLICY_NOT_IN_FORCE,
             LEDGER_SET_BACK,
+            BATCH_TOO_WIDE,
             STATEMENT_MISMATCH,
         ];
         Problem::from_urn(&self.0.type_)
@@ -317,6 +326,9 @@ pub const POLICY_NOT_IN_FORCE: &str = "urn:x-mica:problem:policy-not-in-force";
 /// The problem type of a refusal because the ledger ends before where it had come to, as after a restore.
 pub const LEDGER_SET_BACK: &str = "urn:x-mica:problem:ledger-set-back";
 
+/// The problem type of a refusal because the batch reaches over more time than the caps on a client's reports hold for.
+pub const BATCH_TOO_WIDE: &str = "urn:x-mica:problem:batch-too-wide";
+
 /// The two aggregators of a task have different release statements.
 pub const STATEMENT_MISMATCH: &str = "urn:x-mica:problem:statement-mismatch";
 
@@ -336,8 +348,13 @@ pub const TASK_REFUSED: &str = "urn:x-mica:problem:task-refused";
 /// After how many seconds a request that lost a race for the database is worth another try.
 const CONTENDED: RangeInclusive<u64> = 1..=4;
 
-/// The members of a document that are kept beside those of RFC 9457: those of an exhausted budget.
-const MEMBERS: [&str; 11] = [
+/// The members of a document that are kept beside those of RFC 9457: those of an exhausted budget,
+/// and of a batch that is too wide.
+const MEMBERS: [&str; 15] = [
+    "batch_within",
+    "longest_seconds",
+    "fits_from",
+    "fits_to",
     "budget",
     "ledger_of",
     "window_from",

@@ -235,8 +235,18 @@ fn decide(file: &TaskFile, policy: &Policy) -> Result<Decision, String> {
 /// A client knows which of its reports share an interval, but not which share a batch of the leader's choice: there, all
 /// that it sends may end up in one.
 fn batch_caps_hold(mode: BatchMode, caps: &Contribution) -> Result<(), String> {
-    if mode == BatchMode::TimeInterval || caps.max_reports_per_batch == caps.max_reports_per_window {
+    if mode == BatchMode::TimeInterval {
         return Ok(());
+    }
+    if caps.max_reports_per_batch == caps.max_reports_per_window {
+        if caps.within().can_be_selected() {
+            return Ok(());
+        }
+        return Err(format!(
+            "its leader selects the batches, whatever their time, and cannot keep each within {}: leave out batch_window, \
+             and charge budgets with a lifetime or a rolling window",
+            caps.within()
+        ));
     }
     Err(format!(
         "its leader selects the batches, and no client can know which of its reports share one: the policy must allow \
@@ -257,7 +267,7 @@ pub(crate) fn base_path(url: &str) -> String {
 mod tests {
     use std::num::NonZeroU32;
 
-    use mica_dp::accountant::Window;
+    use mica_dp::accountant::{BatchWindow, CalendarUnit, Window};
     use mica_dp::{Contribution, Enforcer};
 
     use super::{BatchMode, base_path, batch_caps_hold};
@@ -275,6 +285,15 @@ mod tests {
         assert_eq!(batch_caps_hold(BatchMode::TimeInterval, &caps(1, 3)), Ok(()));
         let why = batch_caps_hold(BatchMode::LeaderSelected, &caps(1, 3)).expect_err("it cannot hold");
         assert!(why.contains("(3 and not 1)"), "{why}");
+        let month = Window::Calendar(CalendarUnit::Month);
+        let day = BatchWindow::new(86_400).ok();
+        for unkept in
+            [Contribution { window: month, ..caps(3, 3) }, Contribution { batch_window: day, ..caps(3, 3) }]
+        {
+            assert_eq!(batch_caps_hold(BatchMode::TimeInterval, &unkept), Ok(()));
+            let why = batch_caps_hold(BatchMode::LeaderSelected, &unkept).expect_err("it cannot be kept");
+            assert!(why.contains("leave out batch_window"), "{why}");
+        }
     }
 
     #[test]

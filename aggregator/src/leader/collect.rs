@@ -21,6 +21,7 @@ use crate::error::{Abort, ServerError};
 use crate::extract::{self, Authorized, Resource};
 use crate::jobs::{self, COLLECTION};
 use crate::open;
+use crate::release;
 use crate::shared::Shared;
 use crate::store::collection_jobs::{self, CollectionJobRow, CollectionState, NewCollectionJob};
 use crate::store::{StoreError, closed_intervals, segments, tasks};
@@ -37,6 +38,8 @@ pub(crate) async fn create(
     let now = shared.clock.now();
     if let QueriedBatch::TimeInterval(query) = queried {
         open::check_end(&task, query, now)?;
+        // Here as well as at the gate: no job is to wait for what can never be released.
+        release::one_batch(&task, query).map_err(|refused| refused.abort(&task))?;
     }
     let fresh = CollectionJobId::random(&mut rand::rng());
     let (task_too, body, most) = (&task, &body, shared.limits.open_collections);

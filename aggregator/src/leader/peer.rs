@@ -12,7 +12,8 @@ use mica_service::http::{PeerError, Sent};
 use mica_service::retry_after::retry_after;
 
 use crate::error::{
-    Abort, BUDGET_EXHAUSTED, EXCEPTION_EXPIRED, FIELD_OVERFLOW, OVERLOADED, POLICY_NOT_IN_FORCE,
+    Abort, BATCH_TOO_WIDE, BUDGET_EXHAUSTED, EXCEPTION_EXPIRED, FIELD_OVERFLOW, OVERLOADED,
+    POLICY_NOT_IN_FORCE,
 };
 use crate::jobs::{JobError, Reason};
 use crate::shared::Shared;
@@ -194,9 +195,8 @@ fn is_final(problem_type: &str) -> bool {
     match Problem::from_urn(problem_type) {
         Some(Problem::UnrecognizedTask | Problem::UnrecognizedAggregationJob) => false,
         Some(_) => true,
-        None => {
-            [BUDGET_EXHAUSTED, FIELD_OVERFLOW, EXCEPTION_EXPIRED, POLICY_NOT_IN_FORCE].contains(&problem_type)
-        }
+        None => [BUDGET_EXHAUSTED, FIELD_OVERFLOW, EXCEPTION_EXPIRED, POLICY_NOT_IN_FORCE, BATCH_TOO_WIDE]
+            .contains(&problem_type),
     }
 }
 

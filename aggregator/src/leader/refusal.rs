@@ -10,7 +10,7 @@ use mica_dap::problem::Problem;
 use mica_service::store::{StoreError, Tx};
 
 use super::collection::{self, Progress};
-use crate::error::{Abort, FIELD_OVERFLOW};
+use crate::error::{Abort, BATCH_TOO_WIDE, FIELD_OVERFLOW};
 use crate::jobs::{Held, JobError};
 use crate::release;
 use crate::shared::Shared;
@@ -127,7 +127,7 @@ impl Consequence {
         match Problem::from_urn(abort.problem_type()) {
             Some(Problem::BatchMismatch | Problem::BatchOverlap | Problem::BatchInvalid) => Self::Lost,
             Some(Problem::InvalidBatchSize) => Self::TooSmall,
-            None if abort.problem_type() == FIELD_OVERFLOW => Self::Lost,
+            None if [FIELD_OVERFLOW, BATCH_TOO_WIDE].contains(&abort.problem_type()) => Self::Lost,
             _ => Self::Later,
         }
     }
@@ -150,6 +150,7 @@ mod tests {
             assert_eq!(of(passing), Consequence::Later);
         }
         let named = |name| Consequence::of(&Abort::named(name, "no", StatusCode::FORBIDDEN, String::new()));
+        assert_eq!(named(BATCH_TOO_WIDE), Consequence::Lost);
         assert_eq!((named(FIELD_OVERFLOW), named(BUDGET_EXHAUSTED)), (Consequence::Lost, Consequence::Later));
     }
 }

@@ -302,6 +302,14 @@ impl Batch<'_> {
     }
 }
 
+/// Whether the reports of `query` can be one batch of the task, by the caps that its noise was made for.
+pub(crate) fn one_batch(task: &Task, query: Interval) -> Result<(), Refused> {
+    match &task.decision {
+        Decision::Release(plan) => Ok(plan.one_batch(span(task.configuration.time_precision(), query))?),
+        Decision::WithoutDp(_) => Ok(()),
+    }
+}
+
 /// The seconds of an interval; all time where it has none.
 pub(crate) fn span(precision: TimePrecision, interval: Interval) -> Span {
     let (from, to) = (precision.start_of(interval.start()), precision.start_of(interval.end()));

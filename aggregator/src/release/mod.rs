@@ -13,7 +13,7 @@ mod refused;
 pub(crate) mod tests;
 mod totals;
 
-pub(crate) use self::gate::{Batch, Reference, commit, commit_now, refund, reserve, span};
+pub(crate) use self::gate::{Batch, Reference, commit, commit_now, one_batch, refund, reserve, span};
 pub(crate) use self::noise::{NoiseReserve, Portion};
 pub(crate) use self::refused::{Refused, ReleaseError};
 pub(crate) use self::totals::{BatchTotals, totals};

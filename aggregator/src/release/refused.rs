@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use mica_dap::problem::Problem;
-use mica_dp::accountant::{OverBudget, Span, format_second};
+use mica_dp::accountant::{OverBudget, Span, TooWide, Window, Within, format_second};
 use mica_dp::units::format_units;
 use mica_dp::{ChargeError, Expired, NoException, NotYetInForce};
 use mica_service::store::StoreError;
@@ -18,6 +18,9 @@ pub(crate) enum Refused {
     /// A budget has not enough left.
     #[error(transparent)]
     Exhausted(Box<OverBudget>),
+    /// The batch reaches over more time than the caps on reports hold for.
+    #[error(transparent)]
+    TooWide(#[from] TooWide),
     /// The policy lets no batch as small as this one go.
     #[error("the batch has fewer reports than the policy asks for")]
     TooSmall,
@@ -61,6 +64,7 @@ impl Refused {
             Self::Exhausted(over) => {
                 Abort::budget_exhausted(detail(over, task.role), members(over, task.role))
             }
+            Self::TooWide(wide) => Abort::batch_too_wide(in_pieces(wide), pieces(wide)),
             Self::TooSmall => Abort::new(Problem::InvalidBatchSize, self.to_string()),
             Self::Overflow => self.forbidden(error::FIELD_OVERFLOW, "The total may not fit the field."),
             Self::NotYet(_) => self.forbidden(error::POLICY_NOT_IN_FORCE, "The policy does not hold yet."),
@@ -103,6 +107,7 @@ impl From<ChargeError> for ReleaseError {
     fn from(error: ChargeError) -> Self {
         match error {
             ChargeError::Exhausted(exhausted) => Refused::Exhausted(exhausted).into(),
+            ChargeError::TooWide(wide) => Refused::TooWide(wide).into(),
             ChargeError::NotYetInForce(not_yet) => Refused::NotYet(not_yet).into(),
             ChargeError::FieldOverflow(_) => Refused::Overflow.into(),
             ChargeError::BatchTooSmall { .. } => Refused::TooSmall.into(),
@@ -118,6 +123,52 @@ impl From<NoException> for ReleaseError {
             NoException::NotYetInForce(not_yet) => Refused::NotYet(not_yet).into(),
         }
     }
+}
+
+/// What a person needs to know to ask for less time.
+fn in_pieces(wide: &TooWide) -> String {
+    let why = "which is the time in which the policy caps the reports of a client per batch";
+    let fits = first_that_fits(wide).map_or_else(String::new, |first| {
+        let (from, to) = (format_second(first.from()), format_second(first.to()));
+        format!(" Ask for each by itself, first --from {from} --to {to}.")
+    });
+    let last = wide.within.longest().filter(|_| matches!(wide.within, Within::Cell(_)));
+    let last = last.map_or_else(String::new, |seconds| {
+        format!(" `mica collect` with --last {} asks for one, at its end.", duration(seconds))
+    });
+    format!("{wide}, {why}. Nothing was charged and nothing is closed.{fits}{last}")
+}
+
+/// The beginning of what was asked for, as far as one batch goes.
+fn first_that_fits(wide: &TooWide) -> Option<Span> {
+    let TooWide { span, within } = wide;
+    let from = span.from();
+    let piece = match within {
+        Within::Cell(cells) => cells.cell(from),
+        Within::Window(Window::Calendar(unit)) => unit.containing(from),
+        Within::Window(Window::Rolling(rolling)) => Span::new(from, from + rolling.length()).ok()?,
+        Within::Window(Window::Lifetime) => return None,
+    };
+    piece.common(*span)
+}
+
+/// Seconds as an option of a command takes them.
+fn duration(seconds: i64) -> String {
+    let units = [(86_400, 'd'), (3600, 'h'), (60, 'm')];
+    let (length, unit) = units.into_iter().find(|(length, _)| seconds % length == 0).unwrap_or((1, 's'));
+    format!("{}{unit}", seconds / length)
+}
+
+/// The same for programs.
+fn pieces(wide: &TooWide) -> Map<String, Value> {
+    let first = first_that_fits(wide);
+    let texts = [
+        ("batch_within", Some(wide.within.to_string())),
+        ("longest_seconds", wide.within.longest().map(|seconds| seconds.to_string())),
+        ("fits_from", first.map(|first| format_second(first.from()))),
+        ("fits_to", first.map(|first| format_second(first.to()))),
+    ];
+    texts.into_iter().filter_map(|(name, text)| Some((name.to_owned(), Value::from(text?)))).collect()
 }
 
 /// What a person needs to know, in two sentences.

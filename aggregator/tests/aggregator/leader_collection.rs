@@ -222,6 +222,34 @@ async fn an_exhausted_budget_fails_the_collection_before_the_helper_is_asked() {
     }
 }
 
+/// A client sends one report an hour and knows of no batch; the collector asks for two hours at once.
+#[tokio::test]
+async fn a_leader_refuses_a_batch_of_more_than_one_piece_of_time_when_it_is_asked() {
+    for database in databases().await {
+        let kind = Kind { epsilon: Some("1/10"), batch_window: Some("1h"), ..Kind::default() };
+        let world = World::start(kind, &database).await;
+        let reports = [1, 2].map(|value| world.report_at(value, NOW - value * 3_600));
+        assert_eq!(world.upload(&reports).await, []);
+        assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
+        world.settled().await;
+        let wide = Interval::new(Time(hour().start().0 - 2), Duration(3)).expect("three hours");
+        let refused = world.collect_from(&world.leader, wide).await;
+        assert_eq!((refused.status, refused.problem().as_str()), (StatusCode::FORBIDDEN, "batch-too-wide"));
+        assert!(refused.location.is_none(), "there is no job that could hang");
+        let problem: serde_json::Value = serde_json::from_slice(&refused.body).expect("JSON");
+        let detail = problem["detail"].as_str().expect("a detail");
+        assert!(
+            detail.contains("within one hour (UTC)")
+                && detail.contains("with --last 1h")
+                && detail.contains("--from "),
+            "{detail}"
+        );
+        assert!(world.helper.posted(SHARES).is_empty() && world.leader.entries().await.is_empty());
+        // Nothing is closed: each hour is collected by itself.
+        assert_eq!(world.total(&world.collected().await).0, 2, "{}", database.kind);
+    }
+}
+
 #[tokio::test]
 async fn a_collection_waits_for_the_minimum_and_for_what_is_being_verified() {
     for database in databases().await {

@@ -125,3 +125,29 @@ async fn a_cap_of_one_report_a_week_lets_every_batch_of_the_week_go_for_the_pric
         refused(&leader, midnight(0) - 1, 2).await;
     }
 }
+
+/// The noise is made for what a client sends in one piece of time. Whoever asks for more afterwards gets nothing, and no
+/// budget pays for it.
+#[tokio::test]
+async fn a_helper_refuses_a_batch_of_more_than_one_piece_of_time_and_charges_nothing() {
+    for database in databases().await {
+        let kind = Kind { epsilon: Some("1/10"), batch_window: Some("1h"), ..Kind::default() };
+        let task = TestTask::new(&kind);
+        let server = Server::helper(&task, &database).await;
+        let leader = ScriptedLeader::of(&task, &server);
+        let reply = release(&leader, midnight(0) + 5, 2).await;
+        assert_eq!((reply.status, reply.problem().as_str()), (StatusCode::FORBIDDEN, "batch-too-wide"));
+        let problem: Value = serde_json::from_slice(&reply.body).expect("JSON");
+        assert_eq!(
+            (&problem["batch_within"], &problem["fits_from"], &problem["fits_to"]),
+            (&"one hour (UTC)".into(), &"2026-05-28T05:00:00Z".into(), &"2026-05-28T06:00:00Z".into()),
+            "{problem}"
+        );
+        assert!(server.spent().await.is_empty(), "{}", database.kind);
+        // Nothing was closed either: the hour is collected by itself.
+        let reports = [1, 2].map(|value| leader.report_at(value, Time(midnight(0) + 7), Flaw::None));
+        leader.aggregate(&reports).await;
+        let request = share_request(Time(midnight(0) + 7), 1, &ids(&reports));
+        assert_eq!(leader.post_share(request.encoded()).await.status, StatusCode::OK);
+    }
+}

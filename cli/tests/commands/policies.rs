@@ -132,7 +132,7 @@ fn a_check_allows_what_the_configuration_does_and_asks_who_has_a_policy() {
     let folder = Folder::with_task(1, 2);
     let clients = POLICY.replace("privacy_unit = \"report\"", "privacy_unit = \"client\"").replace(
         "charge = [",
-        "contribution = { max_reports_per_batch = 1, max_reports_per_window = 9, enforced_by = \"client\" }\ncharge = [",
+        "contribution = { max_reports_per_batch = 1, batch_window = \"30d\", max_reports_per_window = 9, enforced_by = \"client\" }\ncharge = [",
     );
     folder.write("policy.toml", &clients);
     let ran = folder.mica(&["policy", "check", "--config", "leader.toml"]);
@@ -207,6 +207,10 @@ fn a_plan_says_how_accurate_how_often_and_for_how_long() {
     assert!(ran.out.starts_with("<svg") && ran.out.trim_end().ends_with("</svg>"), "{}", ran.out);
     let ran = folder.mica(&["policy", "explain", policy, "-o", "svg"]);
     assert!(ran.one_line(2).contains("only `mica policy plan` draws"), "{}", ran.err);
+    let hourly = concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/error-rates.toml");
+    let ran = folder.mica(&["policy", "plan", hourly]);
+    assert!(ran.one_line(2).contains("a batch lies within one hour (UTC); plan as many --releases-per-day"), "{}", ran.err);
+    assert_eq!(folder.mica(&["policy", "plan", hourly, "--releases-per-day", "24", "--for", "2d"]).code, 0);
     let ran = folder.mica(&["policy", "plan", policy, "--release", "no-such"]);
     assert_eq!(ran.code, 2);
     assert!(ran.err.contains("no release \"no-such\""), "{}", ran.err);

@@ -44,6 +44,8 @@ pub(crate) struct Kind {
     pub(crate) window: Option<(&'static str, &'static str)>,
     /// The most reports of a client in one window.
     pub(crate) reports_per_window: u32,
+    /// The pieces of time in which a client sends one report, in place of those of the demonstration.
+    pub(crate) batch_window: Option<&'static str>,
     pub(crate) task_interval: Option<Interval>,
     pub(crate) helper_url: String,
     pub(crate) batch_mode: BatchMode,
@@ -66,6 +68,7 @@ impl Default for Kind {
             epsilon: None,
             window: None,
             reports_per_window: 1000,
+            batch_window: None,
             precision: PRECISION,
             task_interval: None,
             helper_url: "https://helper.example/api/dap".to_owned(),
@@ -80,7 +83,14 @@ impl Default for Kind {
 impl Kind {
     fn windowed(&self, policy: &str) -> String {
         let reports = format!("max_reports_per_window = {}", self.reports_per_window);
-        let policy = policy.replace("max_reports_per_window = 1000", &reports);
+        let mut policy = policy.replace("max_reports_per_window = 1000", &reports);
+        if self.reports_per_window == 1 {
+            policy = policy.replace("batch_window = \"30d\", ", "");
+        } else {
+            // Where there are windows: shorter than any of them, and over midnight where a test has a batch there.
+            let cells = self.batch_window.unwrap_or(if self.window.is_some() { "23h" } else { "30d" });
+            policy = policy.replace("batch_window = \"30d\"", &format!("batch_window = \"{cells}\""));
+        }
         let Some((window, limit)) = self.window else { return policy };
         policy
             .replace("window = { kind = \"lifetime\" }", &format!("window = {window}"))

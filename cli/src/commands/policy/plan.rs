@@ -50,8 +50,13 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     let policy = files::policy(&args.file)?;
     let workload = workload(args)?;
     let wanted = |plan: &ReleasePlan| args.release.as_ref().is_none_or(|id| id == plan.release_id());
-    let planned: Vec<Planned> =
-        policy.plans().filter(wanted).map(|plan| work_out(plan, workload, args)).collect();
+    let plans: Vec<ReleasePlan> = policy.plans().filter(wanted).collect();
+    for plan in &plans {
+        workload.is_of_batches(plan).map_err(|wide| {
+            Failure::usage(format!("release \"{}\": {wide}; plan as many --releases-per-day as that takes", plan.release_id()))
+        })?;
+    }
+    let planned: Vec<Planned> = plans.into_iter().map(|plan| work_out(plan, workload, args)).collect();
     if let (Some(id), true) = (&args.release, planned.is_empty()) {
         return Err(Failure::usage(format!(
             "{} has no release \"{id}\"; `mica policy explain` lists them",
