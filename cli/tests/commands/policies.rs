@@ -209,7 +209,11 @@ fn a_plan_says_how_accurate_how_often_and_for_how_long() {
     assert!(ran.one_line(2).contains("only `mica policy plan` draws"), "{}", ran.err);
     let hourly = concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/error-rates.toml");
     let ran = folder.mica(&["policy", "plan", hourly]);
-    assert!(ran.one_line(2).contains("a batch lies within one hour (UTC); plan as many --releases-per-day"), "{}", ran.err);
+    assert!(
+        ran.one_line(2).contains("a batch lies within one hour (UTC); plan as many --releases-per-day"),
+        "{}",
+        ran.err
+    );
     assert_eq!(folder.mica(&["policy", "plan", hourly, "--releases-per-day", "24", "--for", "2d"]).code, 0);
     let ran = folder.mica(&["policy", "plan", policy, "--release", "no-such"]);
     assert_eq!(ran.code, 2);

@@ -53,7 +53,10 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     let plans: Vec<ReleasePlan> = policy.plans().filter(wanted).collect();
     for plan in &plans {
         workload.is_of_batches(plan).map_err(|wide| {
-            Failure::usage(format!("release \"{}\": {wide}; plan as many --releases-per-day as that takes", plan.release_id()))
+            Failure::usage(format!(
+                "release \"{}\": {wide}; plan as many --releases-per-day as that takes",
+                plan.release_id()
+            ))
         })?;
     }
     let planned: Vec<Planned> = plans.into_iter().map(|plan| work_out(plan, workload, args)).collect();
