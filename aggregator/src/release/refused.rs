@@ -127,7 +127,7 @@ impl From<NoException> for ReleaseError {
 
 /// What a person needs to know to ask for less time.
 fn in_pieces(wide: &TooWide) -> String {
-    let why = "which is the time in which the policy caps the reports of a client per batch";
+    let why = "in which a client counts its reports";
     let fits = first_that_fits(wide).map_or_else(String::new, |first| {
         let (from, to) = (format_second(first.from()), format_second(first.to()));
         format!(" Ask for each by itself, first --from {from} --to {to}.")
