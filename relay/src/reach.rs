@@ -21,7 +21,7 @@ impl Reach {
     /// What became of a request.
     pub(crate) fn note(&self, outcome: Outcome) {
         match outcome {
-            Outcome::Unreachable => {
+            Outcome::Unreachable | Outcome::Timeout => {
                 self.lock().get_or_insert_with(Instant::now);
             }
             Outcome::Forwarded | Outcome::BadAnswer => *self.lock() = None,

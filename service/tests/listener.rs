@@ -324,7 +324,7 @@ async fn a_handler_can_know_a_caller_again_and_not_who_it_is() {
     let knows = async |request: axum::extract::Request| {
         let caller = request.extensions().get::<Caller>().unwrap().hash();
         let address = request.extensions().get::<ConnectInfo<SocketAddr>>().is_some();
-        format!("{caller} {address} {}", request.extensions().len())
+        format!("{caller} {address}")
     };
     let mut seen = Vec::new();
     for _ in 0..2 {
@@ -341,7 +341,7 @@ async fn a_handler_can_know_a_caller_again_and_not_who_it_is() {
         let (first, second) =
             (ask(&client(false), address, "/").await, ask(&client(true), address, "/").await);
         assert_eq!(first, second, "two connections of one machine");
-        assert!(first.ends_with(" false 1"), "{first}");
+        assert!(first.ends_with(" false"), "{first}");
         seen.push(first);
     }
     assert_ne!(seen[0], seen[1], "another key, another hash");

@@ -194,7 +194,7 @@ async fn no_request_waits_longer_than_it_may() {
     let waited = clients.join_all().await;
     let (longest, shortest) = (waited.iter().max().unwrap(), waited.iter().min().unwrap());
     // The answers are there at once; how busy the machine is decides the rest.
-    assert!(*longest < wait + Duration::from_secs(2), "{longest:?}");
+    assert!(*longest < wait + Duration::from_secs(5), "{longest:?}");
     assert!(*longest >= wait, "the oldest of each pool waits for the whole time: {longest:?}");
     assert!(*shortest < wait, "{shortest:?}");
     assert!(world.pool.released(Release::Time) >= 2 && world.pool.released(Release::Full) == 0);
@@ -252,16 +252,16 @@ async fn a_client_that_goes_away_later_changes_nothing_of_what_the_gateway_sees(
 
 #[tokio::test]
 async fn answers_wait_for_each_other_and_not_for_ever() {
-    let pause = |who| if who == 0 { 1_500 } else { 0 };
+    let pause = |who| if who == 0 { 4_000 } else { 0 };
     let world = World::new(4, Some(mixing(3, 300)), pause, 64);
     let since = Instant::now();
     let [slow, quick, other] = [0, 1, 2].map(|who| world.come(who));
     for client in [quick, other] {
         client.await.unwrap();
-        assert!((300..1_400).contains(&since.elapsed().as_millis()), "{:?}", since.elapsed());
+        assert!((300..3_900).contains(&since.elapsed().as_millis()), "{:?}", since.elapsed());
     }
     slow.await.unwrap();
-    assert!(since.elapsed() >= Duration::from_millis(1_500));
+    assert!(since.elapsed() >= Duration::from_secs(4));
 }
 
 #[tokio::test]
