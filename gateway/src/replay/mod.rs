@@ -42,8 +42,8 @@ pub(crate) struct Answers {
     memory: Arc<Memory>,
     writer: Writer,
     clock: Clock,
-    /// How long whoever asks a target may take.
-    lease: Duration,
+    /// How long a target may take.
+    timeout: Duration,
 }
 
 /// What to do with a request.
@@ -81,9 +81,8 @@ impl Answers {
     ) -> Result<Self, StoreError> {
         let found = table::open(store, &clock, limits.window).await?;
         let memory = Arc::new(Memory::new(limits, &found));
-        let lease = timeout.saturating_add(GRACE);
         let writer = Writer::start(store.clone(), clock.clone(), limits.window);
-        Ok(Self { memory, writer, clock, lease })
+        Ok(Self { memory, writer, clock, timeout })
     }
 
     /// Since when answers are remembered, in seconds since 1970.
@@ -138,9 +137,9 @@ impl Answers {
         if self.writer.dialect() == Dialect::Sqlite {
             return Claim::First(ticket);
         }
-        let patience = tokio::time::Instant::now() + self.lease;
+        let patience = tokio::time::Instant::now() + self.timeout;
         loop {
-            match self.writer.claim(ticket.enc, self.lease).await {
+            match self.writer.claim(ticket.enc, self.timeout.saturating_add(GRACE)).await {
                 Ok(Standing::Claimed) => return Claim::First(ticket),
                 Ok(Standing::Answered(answer)) => return Claim::Again(ticket.keep(answer)),
                 Ok(Standing::Claimable { after }) if tokio::time::Instant::now() >= patience => {

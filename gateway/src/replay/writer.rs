@@ -18,6 +18,7 @@ use mica_envelope::EncDigest;
 use mica_service::{
     clock::Clock,
     store::{Dialect, Store, StoreError, Tx},
+    telemetry,
 };
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
@@ -79,9 +80,9 @@ impl Writer {
         let (claims, to_claim) = mpsc::channel(QUEUE);
         let setting = Setting { store: store.clone(), clock, window, stuck: Arc::clone(&stuck) };
         if store.dialect() == Dialect::Postgres {
-            tokio::spawn(setting.clone().write_claims(to_claim));
+            telemetry::spawn(setting.clone().write_claims(to_claim));
         }
-        tokio::spawn(setting.write_answers(to_leave));
+        telemetry::spawn(setting.write_answers(to_leave));
         Self { store, answers, claims, stuck }
     }
 
@@ -128,6 +129,9 @@ impl Setting {
         loop {
             let pause = if group.is_empty() { self.window.min(IDLE) } else { RETRY };
             let more = tokio::time::timeout(pause, queue.recv_many(&mut group, LARGEST)).await;
+            if more == Ok(0) && group.is_empty() {
+                return;
+            }
             let written = self.write(&group).await;
             for answer in &mut group {
                 // Nobody waits any longer for the disk than it takes to learn that it does not answer.
