@@ -99,6 +99,13 @@ fn a_table_that_makes_no_sense_is_refused_with_the_number_of_its_line() {
         |route| route.content_type = Some("nothing".into()),
         |route| route.forward_headers = vec!["Accept".into()],
         |route| route.forward_headers = vec!["host".into()],
+        |route| route.merge = Some(MergeConfig { reports: 1, wait: Duration::ZERO }),
+        |route| route.merge = Some(MergeConfig { reports: 1_001, wait: Duration::ZERO }),
+        |route| route.merge = Some(MergeConfig { reports: 2, wait: Duration::from_secs(2) }),
+        |route| {
+            route.content_type = Some("text/plain".into());
+            route.merge = Some(MergeConfig { reports: 2, wait: Duration::ZERO });
+        },
         |route| route.target = "ftp://x".into(),
         |route| route.target = "nothing".into(),
         |route| route.target = "http://10.0.0.1".into(),

@@ -14,6 +14,7 @@ mod relays;
 mod replicas;
 mod resending;
 mod rotation;
+mod settings;
 mod smuggling;
 mod targets;
 mod world;
