@@ -9,12 +9,14 @@
 //! * [`Client`]: fetches keys, uploads, reads the answer for each report.
 
 mod bundle;
+mod caps;
 mod client;
 mod error;
 mod report;
 mod transport;
 
 pub use bundle::{BundleError, PinError, TaskBundle};
+pub use caps::{CapError, Counter, ReportCaps};
 pub use client::{Client, UploadOutcome, fetch_history, fetch_ohttp_keys};
 pub use error::ClientError;
 pub use report::ReportBuilder;

@@ -1,8 +1,8 @@
 //! `mica report`: one measurement, sharded, sealed, wrapped and sent through the relay.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use mica_client::{Client, TaskBundle};
+use mica_client::{CapError, Client, Counter, TaskBundle};
 use mica_dap::report_error::ReportError;
 use mica_dap::vdaf::Measurement;
 use mica_service::clock::Clock;
@@ -29,6 +29,12 @@ pub(crate) struct Args {
     /// nothing is sent
     #[arg(long, value_name = "SHA256", value_parser = statement_hash)]
     pin: Option<[u8; 32]>,
+    /// Count this report in FILE first, and send nothing beyond the caps of the release statement
+    #[arg(long, value_name = "FILE", requires = "statement")]
+    counter: Option<PathBuf>,
+    /// The release statement that the task is bound to, as the leader shows it at /dp/statement/TASK
+    #[arg(long, value_name = "FILE", requires = "counter")]
+    statement: Option<PathBuf>,
     #[command(flatten)]
     peers: PeerArgs,
 }
@@ -45,10 +51,11 @@ pub(super) async fn run(args: &Args, global: &Global) -> Result<(), Failure> {
         value => value.to_owned(),
     };
     let measurement = Measurement::parse(bundle.configuration.vdaf(), &typed).map_err(Failure::usage)?;
-    let outcome = Client::new(bundle)
-        .with_peers(&args.peers.peers()?)
-        .report(&measurement, Clock::system().now())
-        .await?;
+    let (client_peers, now) = (args.peers.peers()?, Clock::system().now());
+    if let (Some(counter), Some(statement)) = (&args.counter, &args.statement) {
+        count(&bundle, counter, statement, now)?;
+    }
+    let outcome = Client::new(bundle).with_peers(&client_peers).report(&measurement, now).await?;
     let refused = outcome.rejected.first().map(|(_, why)| *why);
     let label = refused.map(ReportError::label);
     match (global.output, label) {
@@ -67,6 +74,15 @@ pub(super) async fn run(args: &Args, global: &Global) -> Result<(), Failure> {
             format!("the leader refused the report: {label}{}", remark(refused)),
         )),
     }
+}
+
+/// Counts the report before anything is sent: one that is lost on its way is counted all the same.
+fn count(bundle: &TaskBundle, counter: &Path, statement: &Path, now: u64) -> Result<(), Failure> {
+    let statement = files::read(statement, "release statement")?;
+    Counter::at(counter).count(bundle, statement.trim_end().as_bytes(), now).map_err(|error| {
+        let exit = if matches!(error, CapError::Reached { .. }) { Exit::Refused } else { Exit::Invalid };
+        Failure::new(exit, error)
+    })
 }
 
 /// The bundle, if it promises what was reviewed. Nobody has been asked anything yet.

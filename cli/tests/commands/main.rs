@@ -2,6 +2,7 @@
 
 mod batch_modes;
 mod budgets;
+mod caps;
 mod collecting;
 mod configuration;
 mod doctor;
