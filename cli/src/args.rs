@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::commands::{budget, collect, config, demo, dev, doctor, keys, policy, report, task};
 use crate::exit::Failure;
 
-/// Private measurement: OHTTP hides who sent it, DAP hides what they sent, DP hides whether they took part.
+/// Private measurement: OHTTP hides who sent it, DAP hides what they sent, DP hides what any one of them reported.
 #[derive(Parser)]
 #[command(name = "mica", version, after_help = EXIT_CODES, after_long_help = LONG)]
 pub(crate) struct Cli {
@@ -87,6 +87,11 @@ pub(crate) enum Format {
 }
 
 impl GlobalArgs {
+    /// Whether a program reads what is printed, as one JSON object.
+    pub(crate) fn wants_json(&self) -> bool {
+        self.output == Output::Json
+    }
+
     /// The same, where it makes sense for `command`.
     pub(crate) fn of(self, command: &Command) -> Result<Global, Failure> {
         let chart = self.output == Output::Svg;

@@ -11,7 +11,7 @@ use mica_aggregator::enrol::EnrolError;
 use mica_aggregator::high_water::{FollowError, MarkError};
 use mica_client::{BundleError, ClientError};
 use mica_collector::{CollectError, CollectorTaskError};
-use mica_dap::problem::Problem;
+use mica_dap::problem::{Problem, ProblemDocument};
 use mica_diagnostic::Diagnostic;
 use mica_gateway::BuildError as GatewayError;
 use mica_service::config::ConfigError;
@@ -19,6 +19,7 @@ use mica_service::http::PeerError;
 use mica_service::listener::BindError;
 use mica_service::store::StoreError;
 use mica_service::telemetry::TelemetryError;
+use serde_json::{Value, json};
 
 /// The exit codes of `mica`; 0 is success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,12 +47,13 @@ pub(crate) struct Failure {
     exit: Exit,
     message: String,
     broken_pipe: bool,
+    refusal: Option<Value>,
 }
 
 impl Failure {
     /// A failure with this number and these words.
     pub(crate) fn new(exit: Exit, message: impl fmt::Display) -> Self {
-        Self { exit, message: message.to_string(), broken_pipe: false }
+        Self { exit, message: message.to_string(), broken_pipe: false, refusal: None }
     }
 
     /// Something in a file or a setting is wrong.
@@ -78,6 +80,11 @@ impl Failure {
     /// Whether nobody reads our output any more.
     pub(crate) fn is_broken_pipe(&self) -> bool {
         self.broken_pipe
+    }
+
+    /// What a peer refused and why, for programs: one object, where `-o json` wants one.
+    pub(crate) fn refusal(&self) -> Option<&Value> {
+        self.refusal.as_ref()
     }
 
     /// The number.
@@ -165,8 +172,30 @@ impl From<CollectError> for Failure {
             | CollectError::Share(_)
             | CollectError::Sum(_) => Exit::Unexpected,
         };
-        Self::new(exit, error)
+        let refusal = match &error {
+            CollectError::Refused(problem) => Some(refusal(problem)),
+            _ => None,
+        };
+        Self { refusal, ..Self::new(exit, error) }
     }
+}
+
+/// A refusal as one object: the members of its problem document, those of an exhausted budget among them.
+fn refusal(problem: &ProblemDocument) -> Value {
+    let mut object = json!({
+        "refused": true,
+        "type": problem.type_,
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.detail,
+        "taskid": problem.taskid,
+    });
+    for (name, text) in &problem.further {
+        if object.get(name).is_none() {
+            object[name] = json!(text);
+        }
+    }
+    object
 }
 
 impl From<StoreError> for Failure {
@@ -264,6 +293,29 @@ impl From<ClientError> for Failure {
 #[cfg(test)]
 mod tests {
     use super::{Exit, Failure};
+
+    #[test]
+    fn a_refusal_is_one_object_with_what_the_budget_said() {
+        use mica_collector::CollectError;
+        use mica_dap::problem::ProblemDocument;
+        let said = br#"{"type":"urn:x-mica:problem:dp-budget-exhausted","status":403,"detail":"no","budget":"weekly",
+            "window_from":"2026-05-27T00:00:00Z","spent":"0.3","requested":"0.1","remaining":"0","would_fit":"0",
+            "renews_at":"2026-05-29T00:00:00Z","refused":"no"}"#;
+        let problem = ProblemDocument::from_json(said).expect("a problem");
+        let failure = Failure::from(CollectError::Refused(Box::new(problem)));
+        assert_eq!(failure.exit(), Exit::Refused);
+        let object = failure.refusal().expect("an object");
+        for (name, value) in
+            [("budget", "weekly"), ("spent", "0.3"), ("requested", "0.1"), ("would_fit", "0")]
+        {
+            assert_eq!(object[name], value, "{object}");
+        }
+        assert_eq!(
+            (&object["refused"], &object["renews_at"]),
+            (&true.into(), &"2026-05-29T00:00:00Z".into())
+        );
+        assert!(Failure::usage("no").refusal().is_none());
+    }
 
     #[test]
     fn the_same_kind_of_mistake_has_the_same_number_wherever_it_is_made() {

@@ -27,11 +27,16 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
+    let json = cli.global.wants_json();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read our output has seen enough.
         Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
+            if let Some(refusal) = failure.refusal().filter(|_| json) {
+                // The number tells the rest where nobody reads it.
+                drop(print::json(refusal));
+            }
             print::aside(&failure.to_string());
             failure.exit().into()
         }

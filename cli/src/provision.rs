@@ -112,7 +112,7 @@ pub(crate) fn provision(spec: &TaskSpec, policy: &Policy) -> Result<Provisioned,
         token: collector_to_leader,
         keypair,
         mechanism: promise.mechanism,
-        guarantee: Guarantee::of(promise.guarantee, &configuration),
+        guarantee: Guarantee::of(promise.guarantee, &configuration).ok(),
         aggregation_parameter,
     };
     Ok(Provisioned { task_id, configuration, leader, helper, collector, leader_to_helper })
@@ -148,7 +148,7 @@ pub(crate) fn advertise(
     let CollectorTask { token, keypair, .. } = agreed;
     Ok(CollectorTask {
         task_id: configuration.derived_task_id(),
-        guarantee: Guarantee::of(promise.guarantee, &configuration),
+        guarantee: Guarantee::of(promise.guarantee, &configuration).ok(),
         draft: spec.draft,
         configuration,
         token,

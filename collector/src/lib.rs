@@ -12,6 +12,6 @@ mod task;
 
 pub use collect::{Collection, Collector, Poll};
 pub use error::CollectError;
-pub use guarantee::Guarantee;
+pub use guarantee::{Guarantee, NotTheTasks};
 pub use result::{Estimate, Outcome};
 pub use task::{CollectorTask, CollectorTaskError};

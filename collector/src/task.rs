@@ -7,7 +7,7 @@ use mica_dap::hpke_config::HpkeConfig;
 use mica_dap::id::{TaskId, from_base64url, to_base64url};
 use mica_dap::task::TaskConfiguration;
 use mica_dap::vdaf::{parameter_of, prefixes_of};
-use mica_dp::Mechanism;
+use mica_dp::{Mechanism, parse_task_info};
 use mica_service::secret::Secret;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -89,16 +89,22 @@ impl CollectorTask {
         let aggregation_parameter = parameter_of(configuration.vdaf(), &raw.prefixes)
             .map_err(|error| CollectorTaskError(error.to_string()))?;
         let guarantee = match raw.guarantee {
-            Some(value) => Some(Guarantee::of(value, &configuration).ok_or_else(other_guarantee)?),
+            Some(value) => {
+                let guarantee = Guarantee::of(value, &configuration);
+                Some(guarantee.map_err(|error| CollectorTaskError(error.to_string()))?)
+            }
             None => None,
         };
+        let mechanism: Option<Mechanism> =
+            raw.mechanism.map(|text| text.parse().map_err(|_| wrong("mechanism"))).transpose()?;
+        check_mechanism(mechanism.as_ref(), guarantee.as_ref(), &configuration)?;
         Ok(Self {
             task_id: raw.task_id.parse().map_err(|_| wrong("task_id"))?,
             draft,
             configuration,
             token: Secret::new(raw.token),
             keypair: HpkeKeypair::from_parts(config, private_key).map_err(|_| wrong("private_key"))?,
-            mechanism: raw.mechanism.map(|text| text.parse().map_err(|_| wrong("mechanism"))).transpose()?,
+            mechanism,
             guarantee,
             aggregation_parameter,
         })
@@ -132,22 +138,96 @@ impl CollectorTask {
     }
 }
 
-fn other_guarantee() -> CollectorTaskError {
-    CollectorTaskError(
-        "its guarantee is about another release statement than the task is bound to".to_owned(),
-    )
+/// The noise that a file names is that of the statement, and a task that is bound to a statement has noise: otherwise
+/// results would be printed as exact, or with another interval than they have.
+fn check_mechanism(
+    mechanism: Option<&Mechanism>,
+    guarantee: Option<&Guarantee>,
+    task: &TaskConfiguration,
+) -> Result<(), CollectorTaskError> {
+    let wrong = |what: &str| Err(CollectorTaskError(what.to_owned()));
+    match (mechanism, guarantee) {
+        (None, _) if parse_task_info(task.task_info()).is_some() => {
+            wrong("its mechanism is null, and the task is bound to a release statement, which has one")
+        }
+        (Some(named), Some(guarantee)) if named != guarantee.mechanism() => {
+            wrong("its mechanism is not that of the release statement which the task is bound to")
+        }
+        _ => Ok(()),
+    }
 }
 
 const VERSION: u32 = 1;
 
 #[cfg(test)]
 mod tests {
+    use mica_dap::Draft;
+    use mica_dap::hpke::HpkeKeypair;
+    use mica_dap::id::TaskId;
+    use mica_dap::task::{BatchMode, TaskParameters};
+    use mica_dap::time::TimePrecision;
+    use mica_dap::vdaf_config::VdafConfig;
+    use mica_dp::{Decision, Policy, TaskFacts};
+    use mica_service::secret::Secret;
+    use serde_json::{Value, json};
+
     use super::CollectorTask;
+    use crate::Guarantee;
 
     #[test]
     fn a_broken_file_is_refused_without_being_quoted() {
         let text = "{\"version\":1,\"private_key\":\"c2VjcmV0\", oops}";
         let Err(error) = CollectorTask::from_json(text) else { panic!("it is broken") };
         assert!(!error.to_string().contains("c2VjcmV0"), "{error}");
+    }
+
+    /// The file of a task that is bound to the statement of a policy.
+    fn file() -> Value {
+        let text = Policy::for_demo("t", &VdafConfig::Count, 10, "1/2");
+        let policy = Policy::parse("policy.toml", &text).expect("a policy");
+        let Ok(Decision::Release(plan)) = policy.release_for(&TaskFacts::new("t", &VdafConfig::Count, 10))
+        else {
+            panic!("it releases with noise")
+        };
+        let parameters = TaskParameters {
+            task_info: plan.statement().task_info("t").expect("a short label"),
+            leader_url: "https://leader.example/".to_owned(),
+            helper_url: "https://helper.example/".to_owned(),
+            time_precision: TimePrecision::new(60).expect("not zero"),
+            min_batch_size: 10,
+            batch_mode: BatchMode::TimeInterval,
+            vdaf: VdafConfig::Count,
+            task_interval: None,
+        };
+        let configuration = parameters.build(Draft::V18).expect("a configuration");
+        let task = CollectorTask {
+            task_id: TaskId::new([1; 32]),
+            draft: Draft::V18,
+            guarantee: Some(Guarantee::of(plan.export(), &configuration).expect("it is the task's")),
+            configuration,
+            token: Secret::new("a token".to_owned()),
+            keypair: HpkeKeypair::generate(1, &mut rand::rng()),
+            mechanism: Some(plan.mechanism().clone()),
+            aggregation_parameter: Vec::new(),
+        };
+        serde_json::from_str(&task.to_json()).expect("JSON")
+    }
+
+    #[test]
+    fn a_mechanism_that_is_not_that_of_the_bound_statement_is_refused() {
+        assert!(CollectorTask::from_json(&file().to_string()).is_ok());
+        for (mechanism, guarantee, said) in [
+            (Value::Null, true, "its mechanism is null"),
+            (Value::Null, false, "its mechanism is null"),
+            (json!("discrete_laplace(scale=200)"), true, "not that of the release statement"),
+        ] {
+            let mut file = file();
+            file["mechanism"] = mechanism;
+            if !guarantee {
+                file["guarantee"] = Value::Null;
+            }
+            let Err(error) = CollectorTask::from_json(&file.to_string()) else { panic!("{said}") };
+            assert!(error.to_string().contains(said), "{error}");
+        }
     }
 }

@@ -3,6 +3,8 @@
 //! A document goes back to whoever asked, so it says what is wrong with the request and nothing of what
 //! is stored.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use crate::id::TaskId;
@@ -122,6 +124,9 @@ pub struct ProblemDocument {
     pub detail: Option<String>,
     /// The task, as unpadded base64url.
     pub taskid: Option<String>,
+    /// Members beside those, as far as they are texts and few: what a peer says of its own problem types. They are read
+    /// and not written.
+    pub further: BTreeMap<String, String>,
 }
 
 impl ProblemDocument {
@@ -133,6 +138,7 @@ impl ProblemDocument {
             status: Some(problem.status()),
             detail: None,
             taskid: None,
+            further: BTreeMap::new(),
         }
     }
 
@@ -144,6 +150,7 @@ impl ProblemDocument {
             status: Some(status),
             detail: None,
             taskid: None,
+            further: BTreeMap::new(),
         }
     }
 
@@ -187,12 +194,16 @@ impl ProblemDocument {
     pub fn from_json(body: &[u8]) -> Option<Self> {
         let Value::Object(members) = serde_json::from_slice(body).ok()? else { return None };
         let text = |name: &str| members.get(name).and_then(Value::as_str).map(printable);
+        let known = |name: &str| ["type", "title", "status", "detail", "taskid"].contains(&name);
+        let further = members.iter().filter(|(name, _)| !known(name));
+        let further = further.filter_map(|(name, value)| Some((printable(name), printable(value.as_str()?))));
         Some(Self {
             type_: text("type").unwrap_or_else(|| ABOUT_BLANK.to_owned()),
             title: text("title"),
             status: members.get("status").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok()),
             detail: text("detail"),
             taskid: text("taskid"),
+            further: further.take(MOST_FURTHER).collect(),
         })
     }
 }
@@ -204,6 +215,9 @@ pub fn printable(text: &str) -> String {
     let turns = |letter| matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.chars().filter(|letter| !letter.is_control() && !turns(*letter)).take(LONGEST_TEXT).collect()
 }
+
+/// The most members of a peer's own that are kept.
+const MOST_FURTHER: usize = 16;
 
 /// The most characters of one text of a peer that are kept.
 const LONGEST_TEXT: usize = 400;
@@ -242,6 +256,17 @@ mod tests {
         assert_eq!(read.problem(), None);
         assert_eq!(ProblemDocument::from_json(b"[]"), None);
         assert_eq!(ProblemDocument::from_json(b"{"), None);
+    }
+
+    #[test]
+    fn a_few_texts_of_a_problem_type_of_the_peers_own_are_kept() {
+        let body = br#"{"type":"urn:x","budget":"we\u001bekly","spent":"0.3","count":7,"taskid":"t"}"#;
+        let read = ProblemDocument::from_json(body).unwrap();
+        let kept: Vec<_> = read.further.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+        assert_eq!(kept, [("budget", "weekly"), ("spent", "0.3")]);
+        let many: Vec<String> = (0..100).map(|number| format!("\"{number}\":\"x\"")).collect();
+        let many = format!("{{{}}}", many.join(","));
+        assert_eq!(ProblemDocument::from_json(many.as_bytes()).unwrap().further.len(), MOST_FURTHER);
     }
 
     #[test]

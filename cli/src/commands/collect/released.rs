@@ -55,7 +55,12 @@ impl Released<'_> {
             let rows: Vec<_> = self.outcome.values.iter().enumerate().map(row).collect();
             let what = if self.prefixes.is_empty() { "  index" } else { "  prefix" };
             lines.push(table(&[what, "value"], &rows.into_iter().map(indented).collect::<Vec<_>>()));
-            lines.push(format!("  each value {pm}{} ({percent} % confidence)", thousands(half_width)));
+            let count = self.outcome.values.len();
+            let all = self.guarantee.map(|guarantee| {
+                format!("; all {count} at once {pm}{}", thousands(guarantee.half_width_of_all()))
+            });
+            let each = format!("  each value {pm}{} ({percent} % confidence)", thousands(half_width));
+            lines.push(each + &all.unwrap_or_default());
         }
         lines.push(format!("  reports  {} (exact, as is the time)", thousands(self.outcome.report_count)));
         lines.push(self.remark().to_owned());
@@ -112,11 +117,13 @@ impl Released<'_> {
             "report_count": self.outcome.report_count,
             "values": values,
             "half_width": half_width,
+            "half_width_holds_for": "each value by itself",
+            "half_width_of_all_values_at_once": self.guarantee.map(Guarantee::half_width_of_all),
             "confidence": confidence,
             "noised": self.mechanism.is_some(),
             "mechanism": self.mechanism.map(ToString::to_string),
-            "epsilon": loss.map(|(epsilon, _)| epsilon),
-            "delta": loss.map(|(_, delta)| delta),
+            "epsilon": loss.as_ref().and_then(|(epsilon, _)| epsilon.parse::<f64>().ok()),
+            "delta": loss.as_ref().and_then(|(_, delta)| delta.parse::<f64>().ok()),
             "statement_sha256": self.statement(),
             "release_id": self.guarantee.and_then(Guarantee::release),
             "collection_id": self.collection,
@@ -134,8 +141,8 @@ impl Released<'_> {
         let loss = self.guarantee.and_then(Guarantee::epsilon);
         let promise = [
             self.mechanism.map(ToString::to_string),
-            loss.map(|(epsilon, _)| epsilon.to_string()),
-            loss.map(|(_, delta)| delta.to_string()),
+            loss.as_ref().map(|(epsilon, _)| epsilon.clone()),
+            loss.as_ref().map(|(_, delta)| delta.clone()),
             self.statement(),
             self.guarantee.and_then(Guarantee::release).map(str::to_owned),
             Some(self.collection.to_owned()),
