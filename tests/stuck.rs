@@ -25,7 +25,8 @@ impl<'d> Operator<'d> {
         let endpoint = dev.told["leader"]["endpoint"].as_str().expect("a leader has an endpoint");
         let listen = endpoint.split('/').nth(2).expect("a URL has an authority");
         let config = format!(
-            "role = \"leader\"\nlisten = \"{listen}\"\ndatabase = \"{database}\"\npolicy = \"policy.toml\"\n"
+            "role = \"leader\"\nlisten = \"{listen}\"\ndatabase = \"{database}\"\npolicy = \"policy.toml\"\n\
+             policy_allow = [\"W045\"]\n"
         );
         std::fs::write(dev.folder().join("policy.toml"), policy).expect("a file");
         std::fs::write(dev.folder().join("leader.toml"), config).expect("a file");

@@ -75,8 +75,10 @@ impl World {
         ];
         self.append("gateway.toml", &routes.concat());
         for (role, port) in [("leader", leader), ("helper", helper)] {
-            let more =
-                format!("{}policy = \"policy.toml\"\ntasks = [\"task/{role}.task.toml\"]\n", database(role));
+            let more = format!(
+                "{}policy = \"policy.toml\"\npolicy_allow = [\"W045\"]\ntasks = [\"task/{role}.task.toml\"]\n",
+                database(role)
+            );
             self.configure(role, port, &more, "client_roots = \"ca.pem\"\n");
         }
     }

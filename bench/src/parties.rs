@@ -165,7 +165,7 @@ impl Parties {
         let head = format!("role = \"{}\"\nlisten = \"{}\"\n", role.name(), self.address(role)?);
         Ok(match role {
             Role::Leader | Role::Helper => format!(
-                "{head}database = \"{database}\"\npolicy = \"policy.toml\"\ntasks = [\"{}.task.toml\"]\n",
+                "{head}database = \"{database}\"\npolicy = \"policy.toml\"\npolicy_allow = [\"W045\"]\ntasks = [\"{}.task.toml\"]\n",
                 role.name()
             ),
             Role::Gateway => {

@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use num_bigint::BigUint;
 use serde_json::Value;
 
-use crate::accountant::{CalendarUnit, Rolling, Window};
+use crate::accountant::{BatchWindow, CalendarUnit, Rolling, Window};
 use crate::conversion::epsilon_of_zcdp;
 use crate::mechanism::Mechanism;
 use crate::plan::{PolicyRef, ReleasePlan};
@@ -139,6 +139,7 @@ fn terms(statement: &Value) -> Option<Terms> {
         })?,
         contribution: Contribution {
             max_reports_per_batch: counting(&caps["max_reports_per_batch"])?,
+            batch_window: batch_window(&caps["batch_window_seconds"])?,
             max_reports_per_window: counting(&caps["max_reports_per_window"])?,
             window: window(&caps["window"])?,
             enforced_by: one_of(
@@ -184,6 +185,15 @@ fn shape(value: &Value) -> Option<Shape> {
         }
         _ => return None,
     })
+}
+
+/// The pieces of time of a cap per batch; there need not be any.
+#[expect(clippy::option_option, reason = "none is right, or something is wrong")]
+fn batch_window(value: &Value) -> Option<Option<BatchWindow>> {
+    if value.is_null() {
+        return Some(None);
+    }
+    BatchWindow::new(text(value)?.parse().ok()?).ok().map(Some)
 }
 
 fn window(value: &Value) -> Option<Window> {

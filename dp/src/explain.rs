@@ -1,6 +1,6 @@
 //! The guarantee in plain English, from the same numbers that set the noise.
 
-use crate::accountant::Window;
+use crate::accountant::{Window, format_second};
 use crate::conversion::epsilon_of_zcdp;
 use crate::mechanism::NoiseOf;
 use crate::plan::{ReleasePlan, WithoutDp};
@@ -14,10 +14,7 @@ use crate::units::{format_units, units_to_rational};
 impl ReleasePlan {
     /// What is promised, what it rests on and what it leaves out.
     pub fn explain(&self) -> String {
-        let line = |line: Vec<Sentence>| {
-            line.into_iter().map(|sentence| sentence.text).collect::<Vec<_>>().join(" ")
-        };
-        self.lines().into_iter().map(line).collect::<Vec<_>>().join("\n")
+        lines_of(self.lines())
     }
 
     /// The same, sentence by sentence.
@@ -26,11 +23,21 @@ impl ReleasePlan {
     }
 
     fn lines(&self) -> Vec<Vec<Sentence>> {
-        let first =
-            vec![vec![self.what()], self.whom(), vec![self.loss()], vec![self.over_time()], self.noise()];
-        let budgets = self.budgets().iter().map(|budget| vec![self.budget_line(budget)]);
+        let first = [vec![vec![self.what()]], self.stated()].concat();
+        let budgets =
+            self.budgets().iter().map(|budget| vec![self.limit_line(budget), self.budget_line(budget)]);
         let last = [vec![Promise::NotProtected.says(NOT_PROTECTED)], vec![self.why()]];
         first.into_iter().chain(budgets).chain(last).collect()
+    }
+
+    /// What follows from the release statement alone, whoever charges what for it.
+    fn stated(&self) -> Vec<Vec<Sentence>> {
+        vec![self.whom(), vec![self.loss()], vec![self.over_time()], self.noise()]
+    }
+
+    /// The same, with what no statement protects.
+    pub(crate) fn sentences_of_the_statement(&self) -> Vec<Vec<Sentence>> {
+        [self.stated(), vec![vec![Promise::NotProtected.says(NOT_PROTECTED)]]].concat()
     }
 
     fn what(&self) -> Sentence {
@@ -80,10 +87,12 @@ impl ReleasePlan {
     /// Who keeps clients within their caps, in a sentence.
     pub(crate) fn enforcement(&self) -> &'static str {
         match self.terms().contribution.enforced_by {
-            Enforcer::Client => "its own software counts, and a client that sends more is protected less.",
+            Enforcer::Client => {
+                "the app must count, for nobody else can, and a client that sends more is protected less."
+            }
             Enforcer::PrivacyPass => {
-                "one-time tokens are to enforce it, and whoever hands them out and takes them back answers for that: \
-                 mica does not check them."
+                "one-time tokens are said to enforce it; no part of mica checks them, and a client that sends more is \
+                 protected less."
             }
             Enforcer::None => "nobody enforces it.",
         }
@@ -94,9 +103,9 @@ impl ReleasePlan {
         match loss.variant {
             Variant::Pure => Promise::LossEpsilon.says(format!(
                 "Each release is epsilon-differentially private with epsilon = {}: it changes the odds of any result \
-                 by a factor of at most {:.3}.",
+                 by a factor of at most {}.",
                 loss.amount.decimal(),
-                loss.amount.approximate_up().exp()
+                printed_factor(loss.amount.approximate_up())
             )),
             Variant::Zcdp => Promise::LossRho.says(format!(
                 "Each release is rho-zero-concentrated differentially private with rho = {}.{}",
@@ -131,15 +140,22 @@ impl ReleasePlan {
                 "A report is in one batch, so {amount}{implied} is all that it loses, however many batches are released."
             )),
             PrivacyUnit::Client => Promise::AllOfAClient.says(format!(
-                "For what it reports in {} a client within its caps loses {amount}{implied} at most, however many \
-                 batches are released.",
-                terms.contribution.window
+                "For what it reports in {} a client within its caps loses {amount}{implied} at most by the batches of one task{}, however \
+                 many are released. {}",
+                terms.contribution.window,
+                if self.has_edges() { " that lie inside" } else { "" },
+                if self.has_edges() {
+                    "What several tasks take adds up, and a batch over an edge of that time is charged in full."
+                } else {
+                    "What several tasks take adds up."
+                }
             )),
         }
     }
 
-    /// The most one unit loses by releases of this kind in the window in which its reports are counted: the ⌊k/c⌋
-    /// batches it can be in with all of c reports, and one with the rest.
+    /// The most one unit loses by those batches of one task that lie inside a window in which its reports are counted: the
+    /// ⌊k/c⌋ batches it can be in with all of c reports, and one with the rest. It is no bound for several tasks, and none
+    /// for batches over an edge of the window: the limits of the budgets are.
     ///
     /// # Privacy
     /// A unit with j of c reports in a batch loses (j/c)² of ρ, (j/c) of ε; the sum is largest at a corner.
@@ -172,46 +188,93 @@ impl ReleasePlan {
                 mechanism.variance(NoiseOf::OneAggregator).sqrt(),
             )),
             Promise::PeerNoise.says(PEER_NOISE),
-            Promise::Accuracy.says(format!(
-                "With both, the result has standard deviation {:.2} and is within ±{} of the truth in 95 of 100 cases.",
-                mechanism.variance(NoiseOf::BothAggregators).sqrt(),
-                mechanism.half_width(0.95, NoiseOf::BothAggregators)
-            )),
+            Promise::Accuracy.says(self.accuracy()),
         ]
     }
 
-    /// What a budget allows and how long it lasts.
+    /// How far the values of a result are from the truth: each by itself, and all of them at once.
+    fn accuracy(&self) -> String {
+        let mechanism = self.mechanism();
+        let (deviation, width) = (
+            mechanism.variance(NoiseOf::BothAggregators).sqrt(),
+            mechanism.half_width(0.95, NoiseOf::BothAggregators),
+        );
+        match self.terms().shape.length() {
+            0 | 1 => format!(
+                "With both, the result has standard deviation {deviation:.2} and is within ±{width} of the truth in 95 of \
+                 100 cases."
+            ),
+            values => format!(
+                "With both, each value of the result has standard deviation {deviation:.2} and is within ±{width} of the \
+                 truth in 95 of 100 cases; all {values} at once are within ±{} in 95 of 100.",
+                self.half_width_of_all()
+            ),
+        }
+    }
+
+    /// Half of the interval that holds the truth of every value of a result at once, in 95 of 100 cases.
+    pub fn half_width_of_all(&self) -> u64 {
+        self.mechanism().half_width_of_all(0.95, NoiseOf::BothAggregators, self.terms().shape.length())
+    }
+
+    /// What a budget guarantees.
+    fn limit_line(&self, budget: &Budget) -> Sentence {
+        let window = budget.window().on_grid();
+        let whom = match self.terms().unit {
+            PrivacyUnit::Client => format!("for what it reports in {window} a client within its caps"),
+            PrivacyUnit::Report => format!("in {window} a report"),
+        };
+        Promise::BudgetLimit.says(format!(
+            "Budget \"{}\" holds for all tasks that charge it together, wherever their batches lie: {whom} loses {} at \
+             most, and what would pass that is refused.",
+            budget.id(),
+            limit(budget.limit()),
+        ))
+    }
+
+    /// How long a budget lasts.
     fn budget_line(&self, budget: &Budget) -> Sentence {
         let units = self
             .charges()
             .iter()
             .find(|charge| charge.budget_id == budget.id())
             .map_or(0, |charge| charge.units);
-        let line = format!(
-            "Budget \"{}\" allows {} for what a {} reports in {} and pays {} for a release",
-            budget.id(),
-            limit(budget.limit()),
-            self.terms().unit.name(),
-            budget.window().on_grid(),
-            format_units(units),
-        );
+        let line = format!("A release takes {} of it", format_units(units));
         let caps = &self.terms().contribution;
         let in_full = budget.limit_units() / units.max(1);
+        let in_full = format!("{in_full} release{} in full", if in_full == 1 { "" } else { "s" });
         let share = self.terms().loss.amount.is_zero();
         let worst = self.loss_in_a_window().divided_by(&self.terms().loss.amount).filter(|_| !share);
         let worst = worst.map(|releases| units_to_rational(units).times(&releases));
         let is_enough = worst.is_some_and(|worst| worst <= units_to_rational(budget.limit_units()));
         match (budget.window() == caps.window || caps_are_for_ever(self), is_enough) {
-            (true, true) => {
-                Promise::BudgetLasts.says(format!("{line}; releases of this kind alone never exhaust it."))
-            }
-            (true, false) => {
-                Promise::BudgetEnds.says(format!("{line}: {in_full} in full, then releases are refused."))
-            }
+            (true, true) => Promise::BudgetLasts.says(format!("{line}; {}", self.lasting())),
+            (true, false) => Promise::BudgetEnds.says(format!(
+                "{line}: that is {in_full} in one such time, of all tasks together, and the next is refused."
+            )),
             (false, _) => Promise::BudgetLonger.says(format!(
-                "{line}: {in_full} in full, and fewer reports in each window make it last longer."
+                "{line}: that is {in_full}, or more where batches of one task share what a client sends in {}.",
+                caps.window
             )),
         }
+    }
+
+    /// By whom a budget is never exhausted for which the caps are enough.
+    fn lasting(&self) -> String {
+        let whose = if self.one_task {
+            "the releases of its one task alone never exhaust it"
+        } else {
+            "the releases of one task alone never exhaust it"
+        };
+        let edges =
+            if self.has_edges() { " as long as no batch reaches over an edge of that time" } else { "" };
+        let others = if self.one_task { "" } else { "; those of several tasks add up" };
+        format!("{whose}{edges}{others}.")
+    }
+
+    /// Whether a batch can reach over the edge of a window in which reports are counted.
+    fn has_edges(&self) -> bool {
+        self.terms().unit == PrivacyUnit::Client && self.terms().contribution.window != Window::Lifetime
     }
 
     fn why(&self) -> Sentence {
@@ -220,6 +283,13 @@ impl ReleasePlan {
             None => format!("Why: {}.", self.justification()),
         })
     }
+}
+
+/// A paragraph for each line.
+pub(crate) fn lines_of(lines: Vec<Vec<Sentence>>) -> String {
+    let line =
+        |line: Vec<Sentence>| line.into_iter().map(|sentence| sentence.text).collect::<Vec<_>>().join(" ");
+    lines.into_iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Whose noise is counted.
@@ -278,11 +348,23 @@ impl WithoutDp {
     /// The same, by its name.
     pub fn sentence(&self) -> Sentence {
         Promise::WithoutNoise.says(format!(
-            "NOT differentially private: by policy \"{}\" version {} totals leave without noise ({}).",
+            "NOT differentially private: by policy \"{}\" version {} totals of tasks that no release matches leave without \
+             noise before {} ({}).",
             self.policy().id,
             self.policy().version,
+            i64::try_from(self.expires()).map_or_else(|_| "any day".to_owned(), format_second),
             self.justification()
         ))
+    }
+
+    /// The same for machines.
+    pub fn export(&self) -> serde_json::Value {
+        serde_json::json!({
+            "tasks": "those that no release matches",
+            "expires": self.expires(),
+            "justification": self.justification(),
+            "explanation": self.explain(),
+        })
     }
 }
 
@@ -292,9 +374,26 @@ pub fn printed_epsilon(epsilon: f64) -> String {
     format!("{:.4}", (epsilon * 1e4 - 1e-9).ceil().max(0.0).abs() / 1e4)
 }
 
+/// The factor by which ε changes odds, three digits after the point, rounded up.
+pub fn printed_factor(epsilon: f64) -> String {
+    let factor = epsilon.exp().next_up().next_up();
+    let rounded = (factor * 1e3).ceil() / 1e3;
+    if rounded.is_finite() { format!("{rounded:.3}") } else { format!("e^{epsilon}") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_printed_factor_is_never_less_than_the_one_that_epsilon_implies() {
+        let printed = [1.0, 0.25, 0.1, 0.5, 800.0].map(printed_factor);
+        assert_eq!(printed, ["2.719", "1.285", "1.106", "1.649", "e^800"]);
+        for epsilon in [0.01, 0.1, 0.25, 0.3, 0.5, 1.0, 2.0, 3.5, 8.0] {
+            let factor: f64 = printed_factor(epsilon).parse().expect("a number");
+            assert!(factor >= epsilon.exp() && factor - epsilon.exp() < 0.001_1, "{epsilon}: {factor}");
+        }
+    }
 
     #[test]
     fn a_printed_epsilon_is_never_less_than_the_one_that_was_computed() {

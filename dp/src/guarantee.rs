@@ -13,7 +13,7 @@ use crate::conversion::epsilon_of_zcdp;
 use crate::explain::{NOT_PROTECTED, caps_in_words};
 use crate::mechanism::NoiseOf;
 use crate::plan::ReleasePlan;
-use crate::policy::{Budget, PrivacyUnit, Variant};
+use crate::policy::{Budget, Limit, PrivacyUnit, Variant};
 use crate::rational::Rational;
 use crate::sensitivity::NeighboringRelation;
 use crate::units::format_units;
@@ -47,8 +47,8 @@ impl ReleasePlan {
                 "window": caps.window.to_string(),
                 "enforced_by": caps.enforced_by.name(),
             },
-            "per_release": self.parameters(&terms.loss.amount),
-            "per_contribution_window": self.parameters(&self.loss_in_a_window()),
+            "per_release": self.exact(&terms.loss.amount),
+            "one_task_in_a_contribution_window": self.capped(),
             "budgets": self.budgets().iter().map(budget).collect::<Vec<_>>(),
             "noise": self.noise_export(),
             "not_protected": ["report_count", "interval", "that a client sent a report"],
@@ -57,21 +57,38 @@ impl ReleasePlan {
         })
     }
 
+    /// What the caps of a unit alone keep its loss to, and for what.
+    fn capped(&self) -> Value {
+        let mut capped = self.exact(&self.loss_in_a_window());
+        capped["holds_for"] = json!(
+            "the batches of one task that lie inside such a window; what several tasks take adds up, and a batch over an \
+             edge is charged in full: the limits of the budgets hold for everything"
+        );
+        capped
+    }
+
+    /// The parameters, with the exact text beside the number.
+    fn exact(&self, amount: &Rational) -> Value {
+        let mut parameters = self.parameters(amount);
+        parameters[format!("{}_exact", self.terms().loss.variant.amount())] = json!(amount.decimal());
+        parameters
+    }
+
     /// `rho` or `epsilon`, and what it implies at the delta of this release.
     fn parameters(&self, amount: &Rational) -> Value {
         let mut parameters = Map::new();
         match self.terms().loss.variant {
             Variant::Pure => {
-                parameters.insert("epsilon".to_owned(), json!(amount.approximate_up()));
+                parameters.insert("epsilon".to_owned(), json!(number(amount)));
                 parameters.insert("delta".to_owned(), json!(0));
             }
             Variant::Zcdp => {
-                parameters.insert("rho".to_owned(), json!(amount.approximate_up()));
+                parameters.insert("rho".to_owned(), json!(number(amount)));
                 if let Some(delta) = self.report_delta()
                     && let Ok(epsilon) = epsilon_of_zcdp(amount, delta)
                 {
-                    parameters.insert("epsilon".to_owned(), json!(epsilon));
-                    parameters.insert("delta".to_owned(), json!(delta.approximate()));
+                    parameters.insert("epsilon".to_owned(), json!(epsilon_number(epsilon)));
+                    parameters.insert("delta".to_owned(), json!(number(delta)));
                 }
             }
         }
@@ -92,6 +109,8 @@ impl ReleasePlan {
                 "both_aggregators": mechanism.variance(NoiseOf::BothAggregators).sqrt(),
             },
             "half_width_95": mechanism.half_width(0.95, NoiseOf::BothAggregators),
+            "half_width_95_holds_for": "each value by itself",
+            "half_width_95_of_all_values_at_once": self.half_width_of_all(),
         })
     }
 
@@ -194,11 +213,31 @@ fn budget(budget: &Budget) -> Value {
         "window": budget.window().on_grid().to_string(),
         "counted_in": budget.variant().amount(),
         "limit": format_units(budget.limit_units()),
-        "epsilon": budget.epsilon(),
-        "delta": budget.report_delta().map(Rational::approximate),
+        "holds_for": "all tasks that charge it together, wherever their batches lie",
+        "epsilon": budget_epsilon(budget),
+        "delta": budget.report_delta().map(number),
         "epsilon_ceiling_override": budget.ceiling_exception().map(|it| json!({
             "epsilon": it.epsilon().decimal(),
             "justification": it.justification(),
         })),
     })
+}
+
+/// The ε of a budget: as its file says it, or rounded up where it follows from ρ.
+fn budget_epsilon(budget: &Budget) -> Option<f64> {
+    match budget.limit() {
+        Limit::Pure { epsilon } | Limit::Approx { epsilon, .. } => Some(number(epsilon)),
+        Limit::Zcdp { .. } => budget.epsilon().map(epsilon_number),
+    }
+}
+
+/// The number whose text in JSON is the decimal itself, where there is a short one; else one that is not below.
+fn number(amount: &Rational) -> f64 {
+    amount.decimal().parse().unwrap_or_else(|_| amount.approximate_up())
+}
+
+/// An ε that was computed, rounded up to nine digits after the point: few enough that whoever reads and writes it again
+/// has the same number.
+fn epsilon_number(epsilon: f64) -> f64 {
+    (epsilon * 1e9 - 1e-4).ceil().max(0.0) / 1e9
 }

@@ -15,6 +15,7 @@
 //! ```
 
 pub mod accountant;
+mod bound;
 mod canonical;
 pub mod conversion;
 mod explain;
@@ -35,7 +36,8 @@ mod shape;
 mod statement;
 pub mod units;
 
-pub use explain::printed_epsilon;
+pub use bound::{BoundStatement, NotBound};
+pub use explain::{printed_epsilon, printed_factor};
 pub use ledger::{
     Book, BudgetState, ChainHead, ChargeError, ChargeRequest, Charged, EntryKind, LedgerEntry, NotRecorded,
     ReleaseKey,

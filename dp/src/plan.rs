@@ -46,6 +46,8 @@ pub(crate) struct Payer {
 pub struct ReleasePlan {
     pub(crate) policy: PolicyRef,
     pub(crate) release_id: String,
+    /// Whether the release is for one task, by its identifier, and for no other.
+    pub(crate) one_task: bool,
     pub(crate) terms: Terms,
     pub(crate) statement: Statement,
     pub(crate) sensitivity: Sensitivity,

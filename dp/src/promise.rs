@@ -12,9 +12,9 @@ pub enum Promise {
     HidesReport,
     /// All reports of a client in a batch are hidden.
     HidesClient,
-    /// The caps of a client, kept by its own software.
+    /// The caps of a client, which its app must keep.
     CapsByClient,
-    /// The caps of a client, kept by one-time tokens.
+    /// The caps of a client, said to be kept by one-time tokens, which nothing here checks.
     CapsByTokens,
     /// The loss of a release as ε.
     LossEpsilon,
@@ -22,7 +22,7 @@ pub enum Promise {
     LossRho,
     /// What all releases together cost a report.
     AllOfAReport,
-    /// What all releases together cost a client.
+    /// What the batches of one task inside a contribution window together cost a client.
     AllOfAClient,
     /// The noise of each aggregator.
     Noise,
@@ -30,7 +30,9 @@ pub enum Promise {
     PeerNoise,
     /// How far a result can be off.
     Accuracy,
-    /// A budget that releases of this kind never exhaust.
+    /// What a budget keeps a unit's loss to, over all tasks that charge it.
+    BudgetLimit,
+    /// A budget that the releases of one task never exhaust.
     BudgetLasts,
     /// A budget that ends after so many releases.
     BudgetEnds,
@@ -55,7 +57,7 @@ pub struct Sentence {
 
 impl Promise {
     /// All there are.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Totals,
         Self::HidesReport,
         Self::HidesClient,
@@ -68,6 +70,7 @@ impl Promise {
         Self::Noise,
         Self::PeerNoise,
         Self::Accuracy,
+        Self::BudgetLimit,
         Self::BudgetLasts,
         Self::BudgetEnds,
         Self::BudgetLonger,
@@ -91,6 +94,7 @@ impl Promise {
             Self::Noise => "noise",
             Self::PeerNoise => "peer-noise",
             Self::Accuracy => "accuracy",
+            Self::BudgetLimit => "budget-limit",
             Self::BudgetLasts => "budget-lasts",
             Self::BudgetEnds => "budget-ends",
             Self::BudgetLonger => "budget-longer",

@@ -22,7 +22,7 @@ use crate::shape::Shape;
 pub enum Enforcer {
     /// The client's own software counts: an assumption about honest clients.
     Client,
-    /// One-time tokens that both aggregators check.
+    /// One-time tokens, which no part of mica checks: an assumption too.
     PrivacyPass,
     /// Nobody; the guarantee is then about single reports.
     None,

@@ -90,7 +90,7 @@ fn the_page_load_histogram_says_what_it_costs() {
     assert_eq!(plan.mechanism().to_string(), "discrete_gaussian(sigma=20)");
     let rho = format!("it loses rho {},", plan.loss_in_a_window().decimal());
     let budget = &plan.budgets()[0];
-    let whole = format!("epsilon {:.4} at delta", (budget.epsilon().expect("finite") * 1e4).ceil() / 1e4);
+    let whole = format!("epsilon {} at delta", mica_dp::printed_epsilon(budget.epsilon().expect("finite")));
     let warned = mica_dp::units::format_units(budget.warn_at_units().expect("it warns"));
     says(
         file,
@@ -132,7 +132,7 @@ fn the_survey_says_how_far_an_answer_moves_the_counts() {
     let plan = plan(file);
     assert_eq!(plan.sensitivity().l1, 6u8.into());
     let (_, scale) = plan.mechanism().parameter();
-    let odds = format!("at most {:.3}", plan.terms().loss.amount.approximate().exp());
+    let odds = format!("at most {}", mica_dp::printed_factor(plan.terms().loss.amount.approximate()));
     says(file, &[half_width(&plan), odds, format!("scale {scale} for each"), "six of the twelve".to_owned()]);
     assert!(plan.in_force(1_798_761_599).is_err() && plan.in_force(1_798_761_600).is_ok());
 }
@@ -157,7 +157,8 @@ fn explanations_say_what_is_promised_and_what_is_not() {
         "interval",
         "A report is in one batch",
         "peer noise not verified",
-        "never exhaust it",
+        "the releases of one task alone never exhaust it; those of several tasks add up.",
+        "in the life of the budget a report loses epsilon 5 at most, and what would pass that is refused",
     ] {
         assert!(counter.contains(said), "{said}: {counter}");
     }
@@ -165,11 +166,13 @@ fn explanations_say_what_is_promised_and_what_is_not() {
     for said in [
         "rho = 0.0025",
         "epsilon = 0.3647 at delta = 1e-8",
-        "at most 1 report in each day (UTC) and 30 reports in any 30 days, and no batch is of more than one such day; its own",
-        "For what it reports in any 30 days a client within its caps loses rho = 0.075, epsilon = 2.1772 at delta = 1e-8, at most",
+        "at most 1 report in each day (UTC) and 30 reports in any 30 days, and no batch is of more than one such day; the app must",
+        "For what it reports in any 30 days a client within its caps loses rho = 0.075, epsilon = 2.1772 at delta = 1e-8, at most by the batches \
+         of one task that lie inside",
         "±55",
-        "Budget \"telemetry-30d\" allows rho 0.25 (epsilon 4.1601 at delta 1e-8) for what a client reports in any 30 \
-         days that begin at midnight UTC and pays 0.0025",
+        "Budget \"telemetry-30d\" holds for all tasks that charge it together",
+        "a client within its caps loses rho 0.25 (epsilon 4.1601 at delta 1e-8) at most",
+        "A release takes 0.0025 of it",
     ] {
         assert!(histogram.contains(said), "{said}: {histogram}");
     }
@@ -186,7 +189,7 @@ fn an_export_has_the_fields_of_the_registry_and_the_numbers_of_the_plan() {
     assert_eq!(export["noise"]["half_width_95"], 55);
     let epsilon = |value: &serde_json::Value| value["epsilon"].as_f64().expect("a number");
     assert!((epsilon(&export["per_release"]) - 0.364_620_566).abs() < 1e-6);
-    assert!((epsilon(&export["per_contribution_window"]) - 2.177_168_534).abs() < 1e-6);
+    assert!((epsilon(&export["one_task_in_a_contribution_window"]) - 2.177_168_534).abs() < 1e-6);
     let deployment = &export["deployment"];
     assert_eq!(deployment["dp_variant"]["variant_name"], "Zero-concentrated DP");
     assert!(

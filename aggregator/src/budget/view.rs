@@ -72,7 +72,7 @@ impl From<&BudgetStatus> for BudgetView {
             remaining: format_units(budget.left()),
             spent_thousandths: budget.spent_thousandths(),
             epsilon: budget.epsilon,
-            delta: budget.delta.as_ref().map(ToString::to_string),
+            delta: budget.delta.as_ref().map(mica_dp::Rational::decimal),
             renews_at: budget.renews.map(format_second),
             fullest: WindowView::of(&budget.fullest),
             releases: budget.releases,

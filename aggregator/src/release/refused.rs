@@ -171,23 +171,31 @@ fn pieces(wide: &TooWide) -> Map<String, Value> {
     texts.into_iter().filter_map(|(name, text)| Some((name.to_owned(), Value::from(text?)))).collect()
 }
 
-/// What a person needs to know, in two sentences.
+/// What a person needs to know, in a few sentences. The time of a batch's data is fixed, so what is refused for a budget
+/// never fits later: what renews is room for the data of other batches.
 fn detail(over: &OverBudget, role: Role) -> String {
     let OverBudget { budget_id, window, spent, requested, limit, left, renews, fits } = over;
     let window =
         if *window == Span::ALL { "for all time".to_owned() } else { format!("for data of {window}") };
     let room = match renews {
-        Some(renews) => format!("there is room again for data of {} and later", format_second(*renews)),
-        None => "it does not renew".to_owned(),
+        Some(renews) => format!(
+            "This batch never fits, for the time of its data is fixed; one like it whose data are all of {} or later has \
+             room",
+            format_second(*renews)
+        ),
+        None => "The budget does not renew".to_owned(),
+    };
+    let fitting = match fits {
+        ..=0 => "Nothing fits".to_owned(),
+        fits => format!("One of up to {} would fit", format_units(*fits)),
     };
     format!(
         "budget \"{budget_id}\" of the {role} has {} of {} left {window} ({} spent), and this release needs {} more. \
-         One of up to {} would fit; {room}. Nothing was charged; `mica budget show` at the {role} tells more.",
+         {fitting}. {room}. Nothing was charged; `mica budget show` at the {role} tells more.",
         format_units(*left),
         format_units(*limit),
         format_units(*spent),
         format_units(*requested),
-        format_units(*fits),
     )
 }
 

@@ -199,7 +199,7 @@ impl Leader {
         let policy = mica_dp::Policy::for_release_without_dp("a test", "2099-12-31");
         let config = format!(
             "role = \"leader\"\nlisten = \"127.0.0.1:{port}\"\ndatabase = \"sqlite:leader.db\"\n\
-             policy = \"policy.toml\"\ntasks = [\"leader.task.toml\"]\n"
+             policy = \"policy.toml\"\npolicy_allow = [\"W045\"]\ntasks = [\"leader.task.toml\"]\n"
         );
         for (name, content) in [("leader.task.toml", task), ("policy.toml", policy), ("leader.toml", config)]
         {

@@ -43,6 +43,13 @@ impl Mechanism {
             Self::DiscreteGaussian { sigma } => gaussian_half_width(sigma.approximate(), outside, noise),
         }
     }
+
+    /// The same for all coordinates of a result at once: each is within `±w`, with a probability of at least `confidence`
+    /// that none is outside. What is outside is divided among them, which needs no independence.
+    pub fn half_width_of_all(&self, confidence: f64, noise: NoiseOf, length: usize) -> u64 {
+        let values = u32::try_from(length.max(1)).map_or(f64::from(u32::MAX), f64::from);
+        self.half_width(1.0 - (1.0 - confidence) / values, noise)
+    }
 }
 
 /// The smallest `w` that is enough, for a condition that stays true once it is true.

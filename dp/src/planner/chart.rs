@@ -100,7 +100,7 @@ fn error_panel(svg: &mut String, choice: &Choice) {
     }
     text(svg, (middle, top + 58.0), "middle", "error of one coordinate");
     let words = [
-        format!("light: 95 of 100 results, ±{}", choice.half_width),
+        format!("light: each value in 95 of 100 results, ±{}", choice.half_width),
         format!("dark: one standard deviation, {:.1}", choice.deviation),
         choice.mechanism.describe(),
     ];

@@ -140,7 +140,7 @@ impl Budget {
 /// Reads one `[[budget]]`. `ceiling` is the policy's.
 pub(super) fn read(section: &Section<'_>, ceiling: Option<&Rational>) -> Option<Budget> {
     section.refuse_other_keys(&catalogue::BUDGET, &[]);
-    let id = section.required_text("id", "\"a-name\"");
+    let id = section.name("id", "\"a-name\"");
     let unit = read_unit(section);
     let relation = read_relation(section);
     let window = window::read(section);

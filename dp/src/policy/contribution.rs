@@ -86,15 +86,7 @@ fn client_caps(
         );
         return None;
     }
-    if enforcer.value == Enforcer::Client {
-        let what = format!(
-            "the client-level guarantee rests on clients sending at most {} report{} in {window}",
-            per_window.value,
-            if per_window.value == NonZeroU32::MIN { "" } else { "s" },
-        );
-        let fix = "it is printed with every statement; allow W032 if your clients count";
-        caps.reader.warn(enforcer.at, "W032", what, fix);
-    }
+    warn_of_an_assumption(caps, per_window.value, &enforcer, window);
     let batch_window = batch_window(caps, (per_batch.value, per_window.value), window)?;
     (!unenforced).then_some(Contribution {
         max_reports_per_batch: per_batch.value,
@@ -144,6 +136,34 @@ fn batch_window(
         return None;
     }
     Some(Some(cells))
+}
+
+/// No part of mica keeps a client within its caps, whoever is said to do so.
+fn warn_of_an_assumption(
+    caps: &Section<'_>,
+    per_window: NonZeroU32,
+    enforcer: &At<Enforcer>,
+    window: Window,
+) {
+    let most = format!("{per_window} report{}", if per_window == NonZeroU32::MIN { "" } else { "s" });
+    match enforcer.value {
+        Enforcer::Client => {
+            let what =
+                format!("the client-level guarantee rests on clients sending at most {most} in {window}");
+            let fix = "it is printed with every statement; allow W032 if your clients count";
+            caps.reader.warn(enforcer.at, "W032", what, fix);
+        }
+        Enforcer::PrivacyPass => {
+            let what = format!(
+                "the client-level guarantee rests on one-time tokens that no part of mica checks: clients are said to \
+                 send at most {most} in {window}"
+            );
+            let fix = "it is printed with every statement; allow W036 if somebody else checks them, or write \
+                       enforced_by = \"client\"";
+            caps.reader.warn(enforcer.at, "W036", what, fix);
+        }
+        Enforcer::None => {}
+    }
 }
 
 /// A report is one report: other numbers would promise something that is not so.

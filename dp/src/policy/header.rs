@@ -22,7 +22,7 @@ pub(super) fn read(root: &Section<'_>) -> (Option<Header>, Option<Rational>) {
     }
     let Some(header) = root.section("policy") else { return (None, None) };
     header.refuse_other_keys(&catalogue::HEADER, &[]);
-    let id = header.required_text("id", "\"a-name\"");
+    let id = header.name("id", "\"a-name\"");
     let justification = header.required_text("justification", "\"why these numbers\"");
     let owner = header.text("owner");
     if !header.has("version") {

@@ -157,6 +157,7 @@ impl Policy {
         ReleasePlan {
             policy: self.origin.clone(),
             release_id: release.id.clone(),
+            one_task: release.selector.is_one_task(),
             terms: release.terms.clone(),
             statement: Statement::new(&release.terms),
             sensitivity: release.sensitivity.clone(),

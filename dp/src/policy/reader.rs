@@ -39,10 +39,10 @@ impl<'a> Reader<'a> {
     pub(super) fn report(&self, at: usize, code: &str, what: impl Into<String>, fix: impl Into<String>) {
         let found = self.errors.replace(self.errors.get() + 1);
         match found.cmp(&MOST_ERRORS) {
-            Ordering::Less => self.find(at, code, Severity::Error, what.into(), fix.into()),
+            Ordering::Less => self.find(at, code, Severity::Error, &what.into(), &fix.into()),
             Ordering::Equal => {
                 let what = format!("there is more wrong than these {MOST_ERRORS}");
-                self.find(at, code, Severity::Error, what, "correct them and check again".to_owned());
+                self.find(at, code, Severity::Error, &what, "correct them and check again");
             }
             Ordering::Greater => {}
         }
@@ -50,12 +50,13 @@ impl<'a> Reader<'a> {
 
     /// Notes what its author should know and may mean.
     pub(super) fn warn(&self, at: usize, code: &str, what: impl Into<String>, fix: impl Into<String>) {
-        self.find(at, code, Severity::Warning, what.into(), fix.into());
+        self.find(at, code, Severity::Warning, &what.into(), &fix.into());
     }
 
-    fn find(&self, at: usize, code: &str, severity: Severity, what: String, fix: String) {
+    fn find(&self, at: usize, code: &str, severity: Severity, what: &str, fix: &str) {
         let (line, col) = self.lines.locate(at);
         let (file, code) = (self.file.to_owned(), code.to_owned());
+        let (what, fix) = (shown(what), shown(fix));
         self.findings.borrow_mut().push(Diagnostic { file, line, col, code, severity, what, fix });
     }
 
@@ -158,6 +159,18 @@ impl<'a> Section<'a> {
     pub(super) fn text(&self, key: &str) -> Option<At<String>> {
         let item = self.table.get(key)?;
         match item.as_str() {
+            Some(text) if text.chars().any(forges) => {
+                let place = self.value_place(item);
+                let what =
+                    format!("\"{key}\" has a line break, or another character that is not seen as it is");
+                self.reader.report(
+                    place,
+                    "E004",
+                    what,
+                    "write one line of plain text: it is printed as it stands",
+                );
+                None
+            }
             Some(text) if !text.trim().is_empty() => Some(self.found(item, text.to_owned())),
             Some(_) => {
                 let place = self.value_place(item);
@@ -178,6 +191,19 @@ impl<'a> Section<'a> {
             self.missing(key, example);
         }
         self.text(key)
+    }
+
+    /// A name by which other parts of the file, the ledger and people call something.
+    pub(super) fn name(&self, key: &str, example: &str) -> Option<At<String>> {
+        let name = self.required_text(key, example)?;
+        let plain = |letter: char| letter.is_ascii_alphanumeric() || "._-/".contains(letter);
+        if name.value.len() <= LONGEST_NAME && name.value.chars().all(plain) {
+            return Some(name);
+        }
+        let what = format!("{key} \"{}\" is no name", name.value);
+        let fix = format!("use letters a to z, digits and . _ - /, at most {LONGEST_NAME} of them");
+        self.reader.report(name.at, "E004", what, fix);
+        None
     }
 
     /// One of a few words.
@@ -348,6 +374,23 @@ impl<'a> Section<'a> {
         None
     }
 }
+
+/// Whether a character would make a printed line look like another one: control characters, ends of lines, and those that
+/// change the direction of what follows.
+fn forges(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A finding is one line, whatever it quotes.
+fn shown(text: &str) -> String {
+    text.chars()
+        .flat_map(|letter| if forges(letter) { letter.escape_unicode().collect() } else { vec![letter] })
+        .collect()
+}
+
+/// Names are columns of tables.
+const LONGEST_NAME: usize = 100;
 
 /// The nearest of the words that are known here, as advice.
 pub(super) fn did_you_mean(word: &str, known: &[&str]) -> Option<String> {

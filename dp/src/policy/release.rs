@@ -27,7 +27,7 @@ pub(crate) struct Release {
 pub(super) fn read(section: &Section<'_>, budgets: &[Budget], known: &[String]) -> Option<Release> {
     refuse_typed_sensitivity(section);
     section.refuse_other_keys(&catalogue::RELEASE, &["sensitivity"]);
-    let id = section.required_text("id", "\"a-name\"");
+    let id = section.name("id", "\"a-name\"");
     let shape = vdaf::read(section);
     let selector = selector::read(section, shape);
     let min_batch_size = read_min_batch_size(section);

@@ -39,6 +39,11 @@ impl Selector {
         }
     }
 
+    /// Whether no second task can be meant. Two tasks may have one label.
+    pub(crate) fn is_one_task(&self) -> bool {
+        matches!(self, Self::Tasks(ids) if ids.len() == 1)
+    }
+
     /// Whether two releases can never be told apart for some task, whatever its label is.
     pub(super) fn collides_with(&self, other: &Self) -> bool {
         match (self, other) {

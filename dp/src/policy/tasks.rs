@@ -211,18 +211,20 @@ impl Policy {
     }
 
     fn unmatched(&self, label: &str) -> Result<Decision, Refusal> {
+        let refused = || Refusal::NoRelease { policy: self.origin.id.clone(), label: label.to_owned() };
+        self.without_noise().map(Decision::WithoutDp).ok_or_else(refused)
+    }
+
+    /// The written exception by which tasks that no release matches leave without noise; nothing where they are refused.
+    pub fn without_noise(&self) -> Option<WithoutDp> {
         match &self.unmatched {
-            Unmatched::Refuse => {
-                Err(Refusal::NoRelease { policy: self.origin.id.clone(), label: label.to_owned() })
-            }
-            Unmatched::ReleaseWithoutDp { justification, expires, .. } => {
-                Ok(Decision::WithoutDp(WithoutDp {
-                    policy: self.origin.clone(),
-                    justification: justification.clone(),
-                    effective_from: self.header.effective_from,
-                    expires: *expires,
-                }))
-            }
+            Unmatched::Refuse => None,
+            Unmatched::ReleaseWithoutDp { justification, expires, .. } => Some(WithoutDp {
+                policy: self.origin.clone(),
+                justification: justification.clone(),
+                effective_from: self.header.effective_from,
+                expires: *expires,
+            }),
         }
     }
 

@@ -35,6 +35,11 @@ pub(super) fn read(section: &Section<'_>) -> Option<Unmatched> {
         return Some(Unmatched::Refuse);
     }
     let (justification, last_day) = (justification?.value, expires?.value);
+    let what = format!(
+        "tasks that no release matches leave without noise until {last_day}: nothing of them is private"
+    );
+    let fix = "it is printed with the guarantees of the policy; allow W045 if you mean it";
+    section.reader.warn(section.key_place("action"), "W045", what, fix);
     let expires = end_of_day(last_day);
     Some(Unmatched::ReleaseWithoutDp { justification, last_day: last_day.to_string(), expires })
 }

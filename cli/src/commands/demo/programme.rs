@@ -6,7 +6,7 @@ use mica_dap::codec::Decode as _;
 use mica_dap::hpke_config::HpkeConfigList;
 use mica_dap::time::{Interval, TimePrecision};
 use mica_dp::units::format_units;
-use mica_dp::{Book, NeighboringRelation, ReleasePlan, Variant};
+use mica_dp::{Book, NeighboringRelation, ReleasePlan, Variant, printed_factor};
 use mica_envelope::KeyConfigList;
 
 use super::clients::Uploads;
@@ -49,8 +49,8 @@ pub(super) fn policy(plan: &ReleasePlan, scene: &Scene, signs: Signs) -> String 
     let terms = plan.terms();
     let dot = signs.dot();
     let (name, odds) = match terms.loss.variant {
-        Variant::Pure => (signs.choose("ε", "epsilon"), terms.loss.amount.approximate_up().exp()),
-        Variant::Zcdp => (signs.choose("ρ", "rho"), f64::NAN),
+        Variant::Pure => (signs.choose("ε", "epsilon"), printed_factor(terms.loss.amount.approximate_up())),
+        Variant::Zcdp => (signs.choose("ρ", "rho"), "inf".to_owned()),
     };
     let limit = plan.charges().iter().map(|charge| charge.limit).min().unwrap_or_default();
     let change = match terms.relation {
@@ -60,7 +60,7 @@ pub(super) fn policy(plan: &ReleasePlan, scene: &Scene, signs: Signs) -> String 
     format!(
         "Policy    demo-policy.toml {dot} task {} {dot} {}\n          min batch {} {dot} {name} = {} per release {dot} \
          budget {} for each report {dot} {}\n          In words: {change} changes the odds of any published \
-         table by at most {odds:.2}x.\n",
+         table by at most {odds}x.\n",
         scene.label,
         scene.shape,
         thousands(terms.min_batch_size),

@@ -77,6 +77,7 @@ pub(super) async fn run(args: &Args, format: Format) -> Result<(), Failure> {
             "unread": unread,
             "unserved": unserved,
             "releases": policy.iter().flat_map(Policy::plans).map(|plan| derived(&plan)).collect::<Vec<_>>(),
+            "without_dp": policy.as_ref().and_then(Policy::without_noise).map(|exception| exception.export()),
         }))?;
     }
     let Some(policy) = policy else { return Err(refused(&name, &blocking, (&unread, &unserved))) };
@@ -85,7 +86,9 @@ pub(super) async fn run(args: &Args, format: Format) -> Result<(), Failure> {
     }
     let allowed = if findings.is_empty() { "" } else { ", with warnings that are allowed" };
     let ok = format!("{name}: ok (policy {}, version {}{allowed})", policy.id(), policy.version());
-    let lines: Vec<String> = std::iter::once(ok).chain(policy.plans().map(|plan| summary(&plan))).collect();
+    let exception = policy.without_noise().map(|exception| format!("  {}", exception.explain()));
+    let releases = policy.plans().map(|plan| summary(&plan));
+    let lines: Vec<String> = std::iter::once(ok).chain(releases).chain(exception).collect();
     print::lines(&lines.join("\n"))
 }
 
@@ -166,18 +169,19 @@ fn refused(file: &str, blocking: &[Diagnostic], (unread, unserved): (&[String], 
 fn summary(plan: &ReleasePlan) -> String {
     let (terms, sensitivity, mechanism) = (plan.terms(), plan.sensitivity(), plan.mechanism());
     format!(
-        "  {}: {}, L1 sensitivity {}, L2 squared {}; {}; with both, a result is within ±{} in 95 of 100 cases; a \
-         release costs {} {}, all of them a {} in {}: {} {}",
+        "  {}: {}, L1 sensitivity {}, L2 squared {}; {}; with both, {} is within ±{} in 95 of 100 cases; a release \
+         costs {} {}; those of one task, inside {}, cost a {} {} {} at most",
         plan.release_id(),
         terms.relation,
         sensitivity.l1,
         sensitivity.l2_squared,
         mechanism.describe(),
+        if terms.shape.length() > 1 { "each value of a result" } else { "a result" },
         mechanism.half_width(0.95, NoiseOf::BothAggregators),
         terms.loss.variant.amount(),
         terms.loss.amount.decimal(),
-        terms.unit.name(),
         terms.contribution.window,
+        terms.unit.name(),
         terms.loss.variant.amount(),
         plan.loss_in_a_window().decimal(),
     )
@@ -194,7 +198,7 @@ fn derived(plan: &ReleasePlan) -> Value {
         },
         "noise": export["noise"],
         "per_release": export["per_release"],
-        "per_contribution_window": export["per_contribution_window"],
+        "one_task_in_a_contribution_window": export["one_task_in_a_contribution_window"],
         "statement_sha256": plan.statement().sha256_hex(),
     })
 }

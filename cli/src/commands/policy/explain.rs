@@ -17,11 +17,13 @@ pub(super) fn run(policy: &Policy, format: Format) -> Result<(), Failure> {
             "version": policy.version(),
             "warnings": policy.warnings(),
             "releases": releases,
+            "without_dp": policy.without_noise().map(|exception| exception.export()),
         }));
     }
-    let texts: Vec<String> = plans.iter().map(ReleasePlan::explain).collect();
+    let mut texts: Vec<String> = plans.iter().map(ReleasePlan::explain).collect();
     if texts.is_empty() {
-        return print::lines(&format!("Policy \"{}\" has no release with noise.", policy.id()));
+        texts.push(format!("Policy \"{}\" has no release with noise.", policy.id()));
     }
+    texts.extend(policy.without_noise().map(|exception| exception.explain()));
     print::lines(&texts.join("\n\n"))
 }

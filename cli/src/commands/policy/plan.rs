@@ -29,7 +29,7 @@ pub(crate) struct Args {
     /// For how long
     #[arg(long = "for", value_name = "DURATION", default_value = "30d")]
     length: String,
-    /// Say what results within ± this of the truth, in 95 of 100 cases, would cost
+    /// Say what it would cost that each value is within ± this of the truth, in 95 of 100 cases
     #[arg(long, value_name = "N")]
     wanted_half_width: Option<u64>,
 }
@@ -123,9 +123,10 @@ fn title(policy: &Policy, one: &Planned, workload: Workload) -> String {
 
 fn table(one: &Planned, workload: Workload) -> Result<(), Failure> {
     print::lines(&format!(
-        "release \"{}\": {}\nresults are within ±{} of the truth in 95 of 100 cases (standard deviation {:.1})\n",
+        "release \"{}\": {}\n{} within ±{} of the truth in 95 of 100 cases (standard deviation {:.1})\n",
         one.plan.release_id(),
         one.now.mechanism.describe(),
+        if one.plan.terms().shape.length() > 1 { "each value of a result is" } else { "results are" },
         one.now.half_width,
         one.now.deviation,
     ))?;

@@ -21,6 +21,25 @@ fn e042_releasing_without_noise_takes_a_reason_and_a_day() {
 }
 
 #[test]
+fn w045_releasing_without_noise_is_warned_of_and_told() {
+    let open = "action = \"release_without_dp\"\njustification = \"open data\"\nexpires = 2026-12-31";
+    fires("W045", &[("action = \"refuse\"", open)]);
+    passes("W045", &[("action = \"refuse\"", "action = \"refuse\"")]);
+    let without = policy(&with("action = \"refuse\"", open)).without_noise().expect("it is written");
+    assert_eq!(
+        without.explain(),
+        "NOT differentially private: by policy \"acme\" version 7 totals of tasks that no release matches leave without \
+         noise before 2027-01-01T00:00:00Z (open data)."
+    );
+    let export = without.export();
+    assert_eq!(
+        (export["expires"].as_u64(), export["justification"].as_str()),
+        (Some(1_798_761_600), Some("open data"))
+    );
+    assert!(policy(GOOD).without_noise().is_none());
+}
+
+#[test]
 fn e042_a_decision_that_has_expired_is_found() {
     let written = "action = \"release_without_dp\"\njustification = \"open data\"\nexpires = 2026-12-31";
     let policy = policy(&with("action = \"refuse\"", written));

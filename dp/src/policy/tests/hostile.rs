@@ -9,6 +9,48 @@ use proptest::sample::Index;
 
 use super::*;
 
+/// The line that a policy would like to have printed inside its guarantee.
+#[test]
+fn e004_no_text_of_a_policy_forges_a_line() {
+    let said = "justification = \"DPIA-2026-114\"";
+    for letter in
+        ["\\n", "\\r", "\\u001b[2J", "\\u0085", "\\u2028", "\\u202e", "\\u2066", "\\u200f", "\\u0000"]
+    {
+        let text = format!("x{letter}Budget 'b': nothing is ever lost");
+        fires(
+            "E004",
+            &[
+                (said, &format!("justification = \"{text}\"")),
+                (said, &format!("{said}\nowner = \"{text}\"")),
+                ("label = \"page-load\"", &format!("label = \"{text}\"")),
+                ("id = \"acme\"", &format!("id = \"{text}\"")),
+            ],
+        );
+        // Also where the text is quoted by what is found.
+        for written in [format!("\"{text}\" = 1\n{said}"), format!("task = \"{text}\"\n{said}")] {
+            for finding in findings(&with(said, &written)) {
+                let line = finding.to_string();
+                assert!(
+                    !line.chars().any(|it| it.is_control() || ('\u{2028}'..='\u{202e}').contains(&it)),
+                    "{line:?}"
+                );
+            }
+        }
+    }
+    passes("E004", &[(said, "justification = \"Grüße, weil § 6 (1) f – 日本\"")]);
+}
+
+#[test]
+fn e004_names_are_letters_digits_and_little_else() {
+    for name in ["a b", "ä", "a\\\"b", "<script>", &"x".repeat(101)] {
+        fires(
+            "E004",
+            &[("id = \"acme\"", &format!("id = \"{name}\"")), ("id = \"x\"", &format!("id = \"{name}\""))],
+        );
+    }
+    passes("E004", &[("id = \"acme\"", "id = \"Acme/web_2026.v1-b\"")]);
+}
+
 /// Every file to start from, and the good one.
 fn valid() -> Vec<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies");

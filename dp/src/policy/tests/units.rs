@@ -56,6 +56,15 @@ fn w032_clients_that_count_themselves_are_an_assumption() {
 }
 
 #[test]
+fn w036_tokens_that_nothing_checks_are_an_assumption_too() {
+    fires("W036", &[("enforced_by = \"client\"", "enforced_by = \"privacy-pass\"")]);
+    passes("W036", &[("enforced_by = \"client\"", "enforced_by = \"client\"")]);
+    let policy = policy(&with("enforced_by = \"client\"", "enforced_by = \"privacy-pass\""));
+    let [finding] = policy.warnings() else { panic!("{:#?}", policy.warnings()) };
+    assert!(finding.what.contains("one-time tokens that no part of mica checks"), "{finding}");
+}
+
+#[test]
 fn e033_relations_are_those_that_dap_allows() {
     fires("E033", &[("\"replace_one\"", "\"add_or_remove_one\"")]);
     passes("E033", &[("\"replace_one\"", "\"replace_special\"")]);
