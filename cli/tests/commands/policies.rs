@@ -196,6 +196,8 @@ fn a_plan_says_how_accurate_how_often_and_for_how_long() {
     }
     let ran = folder.mica(&["policy", "plan", policy, "--wanted-half-width", "0"]);
     assert!(ran.out.contains("no noise is as narrow as ±0"), "{}", ran.out);
+    let ran = folder.mica(&["policy", "plan", policy, "--wanted-half-width", "1"]);
+    assert!(ran.out.contains("only one kind of noise is as narrow as ±1"), "{}", ran.out);
     let ran = folder.mica(&["policy", "plan", policy, "--for", "60d", "-o", "json"]);
     let read: serde_json::Value = serde_json::from_str(&ran.out).expect("it is JSON");
     let release = &read["releases"][0];
