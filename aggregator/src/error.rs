@@ -13,6 +13,7 @@ use http::{HeaderValue, StatusCode, header};
 use mica_dap::id::TaskId;
 use mica_dap::problem::{Problem, printable};
 use mica_dap::report_error::ReportError;
+use mica_dp::accountant::format_second;
 use mica_service::store::{StoreError, Tx};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -92,6 +93,17 @@ impl Abort {
     #[must_use]
     pub fn retry_after(mut self, seconds: u64) -> Self {
         self.0.retry_after = Some(seconds);
+        self
+    }
+
+    /// The refusal as it is told to those who ask again, until `again_at`: by then it was given so many times in a row.
+    pub(crate) fn said_before(mut self, refusals: u64, again_at: u64) -> Self {
+        let (again, before) = (format_second(signed_second(again_at)), self.0.detail);
+        self.0.detail = Cow::Owned(format!(
+            "{before} (The helper has refused this batch {refusals} times in a row; it is asked again from {again} on, or \
+             under another policy of the leader. Nothing was charged.)"
+        ));
+        self.0.members.insert(ASKED_AGAIN_AT.to_owned(), Value::from(again));
         self
     }
 
@@ -279,6 +291,10 @@ impl From<StoreError> for ServerError {
     }
 }
 
+fn signed_second(at: u64) -> i64 {
+    i64::try_from(at).unwrap_or(i64::MAX)
+}
+
 /// What a document without a type says (RFC 9457 3.1.1).
 fn about_blank() -> Cow<'static, str> {
     Cow::Borrowed("about:blank")
@@ -348,9 +364,13 @@ pub const TASK_REFUSED: &str = "urn:x-mica:problem:task-refused";
 /// After how many seconds a request that lost a race for the database is worth another try.
 const CONTENDED: RangeInclusive<u64> = 1..=4;
 
+/// The member that says from when on a helper is asked again.
+const ASKED_AGAIN_AT: &str = "asked_again_at";
+
 /// The members of a document that are kept beside those of RFC 9457: those of an exhausted budget,
 /// and of a batch that is too wide.
-const MEMBERS: [&str; 15] = [
+const MEMBERS: [&str; 16] = [
+    ASKED_AGAIN_AT,
     "batch_within",
     "longest_seconds",
     "fits_from",

@@ -88,15 +88,17 @@ pub(crate) async fn admit(store: &Store, policy: &Policy, now: u64) -> Result<()
         .tx("admit_policy", move |mut tx| async move {
             let newest = policies::newest(&mut tx, policy.id()).await?;
             let findings = findings(&mut tx, policy, newest.as_ref(), now).await?;
-            if findings.as_ref().is_ok_and(|findings| !findings.iter().any(is_error)) {
+            if findings.as_ref().is_ok_and(|findings| !findings.iter().any(|it| blocks(policy, it))) {
                 policies::insert(&mut tx, &row(policy, now)).await?;
             }
             Ok((tx, findings))
         })
         .await?;
     let findings = findings.map_err(PolicyError::Unread)?;
-    if findings.iter().any(is_error) {
-        return Err(PolicyError::Refused(findings.into_iter().filter(is_error).collect()));
+    let blocking: Vec<Diagnostic> =
+        findings.iter().filter(|it| blocks(policy, it)).map(how_to_allow).collect();
+    if !blocking.is_empty() {
+        return Err(PolicyError::Refused(blocking));
     }
     for finding in policy.warnings().iter().chain(&findings) {
         tracing::warn!(%finding, "the policy is taken");
@@ -107,8 +109,22 @@ pub(crate) async fn admit(store: &Store, policy: &Policy, now: u64) -> Result<()
     Ok(())
 }
 
-fn is_error(finding: &Diagnostic) -> bool {
-    finding.severity == Severity::Error
+/// Whether a finding keeps a policy from being served here: an error, or that spending would be forgotten, where nobody
+/// has allowed it. A lower limit (W051) is stricter and holds nothing up; what is wrong in the file alone was seen before.
+fn blocks(policy: &Policy, finding: &Diagnostic) -> bool {
+    let forgets = FORGETS.contains(&finding.code.as_str());
+    finding.severity == Severity::Error || (forgets && !policy.allows(&finding.code))
+}
+
+/// The warnings that budgets which were charged would begin at nothing.
+const FORGETS: [&str; 2] = ["W053", "W054"];
+
+fn how_to_allow(finding: &Diagnostic) -> Diagnostic {
+    if finding.severity == Severity::Error {
+        return finding.clone();
+    }
+    let fix = format!("{} (policy_allow = [\"{}\"] in the configuration)", finding.fix, finding.code);
+    Diagnostic { fix, ..finding.clone() }
 }
 
 /// What was loaded or spent before that stands against this version, or should be known of it.
@@ -124,13 +140,31 @@ async fn findings(
         return Ok(Ok(vec![finding]));
     }
     let charged = charged(tx, policy, now).await?;
-    Ok(charged.map(|charged| [policy.check_history(&charged), policy.check_time(now)].concat()))
+    let renamed = renamed(tx, policy, now).await?;
+    Ok(charged.map(|charged| {
+        let mut findings = policy.check_history(&charged);
+        findings.extend(renamed);
+        findings.extend(policy.check_time(now));
+        findings
+    }))
+}
+
+/// W054: whether tasks are served here that another policy was in force for until now.
+async fn renamed(tx: &mut Tx, policy: &Policy, now: u64) -> Result<Option<Diagnostic>, StoreError> {
+    let Some(before) = policies::newer_of_another_name(tx, policy.id()).await? else { return Ok(None) };
+    let states = tasks::states(tx, now).await?;
+    if !states.iter().any(|(_, retired_at)| retired_at.is_none()) {
+        return Ok(None);
+    }
+    let PolicyRow { policy_id: id, version, sha256, .. } = before;
+    Ok(policy.check_name(&PolicyRef { id, version, sha256 }))
 }
 
 /// What stands against a policy at one aggregator, before it is loaded there.
 #[derive(Clone, Debug, Default)]
 pub struct Objections {
-    /// From the versions that were loaded and the budgets that were charged: E050, E052, W051, and E042 by the date.
+    /// From the versions that were loaded and the budgets that were charged: E050, E052, W051, W053, W054, and E042 by the
+    /// date.
     pub findings: Vec<Diagnostic>,
     /// The budgets of which nobody can say any more what their charges meant.
     pub unread: Vec<Unread>,
@@ -183,7 +217,10 @@ async fn charged(
             }
         };
         let uses = ledger_uses::of_budget(tx, &entry.budget_id, Span::ALL.from()).await?;
-        charged.push(ChargedBudget::new(&budget, entry.account().fullest(&uses, moment).spent));
+        let account = entry.account();
+        let until = account.counts_until(&uses).filter(|second| *second > moment.from());
+        let charge = ChargedBudget::new(&budget, account.fullest(&uses, moment).spent);
+        charged.push(charge.counting_until(until));
     }
     Ok(if unread.is_empty() { Ok(charged) } else { Err(unread) })
 }

@@ -183,6 +183,7 @@ impl Tasks {
             .await?;
         if let Some(changes) = changes {
             let picture = self.apply(&self.policy.get(), &old, changes);
+            warn_of_unserved(&picture, &old);
             self.show(picture);
         }
         Ok(())
@@ -210,6 +211,7 @@ impl Tasks {
             return Err(PolicyError::Unserved(why.collect()));
         }
         policy::admit(&self.store, &policy, now).await?;
+        warn_of_unserved(&picture, &old);
         self.policy.set(policy);
         self.show(picture);
         Ok(())
@@ -245,9 +247,6 @@ impl Tasks {
                     picture.by_key.insert(key, task);
                 }
                 Err(why) => {
-                    if !old.unserved.contains_key(&key) {
-                        tracing::warn!(task = key, %why, "a task in the database is not served");
-                    }
                     picture.unserved.insert(key, why);
                 }
             }
@@ -264,6 +263,13 @@ impl Tasks {
         let task = Task::resolve(key, file, policy).map_err(|error| error.to_string())?;
         task.set_trial(trial);
         Ok(task.came_by(origin))
+    }
+}
+
+/// Says which tasks are not served from now on. Not before it is so: a policy that is only tried leaves all as it was.
+fn warn_of_unserved(picture: &Picture, old: &Picture) {
+    for (task, why) in picture.unserved.iter().filter(|(key, _)| !old.unserved.contains_key(*key)) {
+        tracing::warn!(task, %why, "a task in the database is not served");
     }
 }
 

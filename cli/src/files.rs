@@ -63,5 +63,5 @@ pub(crate) fn policy_to_serve(path: &Path, allowed: &[String]) -> Result<Policy,
             format!("{}; where it is meant, add {code} to policy_allow in the configuration", warning.fix);
         findings.push(Diagnostic { fix, ..warning.clone() });
     }
-    if findings.is_empty() { Ok(policy) } else { Err(findings.into()) }
+    if findings.is_empty() { Ok(policy.allowing(allowed)) } else { Err(findings.into()) }
 }

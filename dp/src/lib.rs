@@ -47,7 +47,7 @@ pub use noise::Noise;
 pub use plan::{Charge, FieldOverflow, NotYetInForce, PolicyRef, ReleasePlan, WithoutDp};
 pub use policy::{
     Budget, CeilingException, Change, ChargedBudget, Decision, Limit, Policy, PrivacyUnit, Refusal,
-    TaskFacts, Variant, json_schema,
+    TaskFacts, Variant, WARNINGS, json_schema, not_allowable,
 };
 pub use promise::{Promise, Sentence};
 pub use rational::{NotExact, Rational};

@@ -111,7 +111,7 @@ fn renews(book: &Book, filled: Filled, moment: Span) -> Option<i64> {
     let (task, caps) = ([0; 32], Caps::ONE_REPORT);
     let within = Within::Window(Window::Lifetime);
     let proposal = Proposal { task, span: moment, units, epsilon_units: None, caps, within };
-    book.account.admit(&book.uses, &proposal).err()?.renews
+    book.account.renews(&book.uses, &proposal)
 }
 
 #[cfg(test)]

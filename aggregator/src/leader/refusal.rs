@@ -64,6 +64,9 @@ pub(super) async fn refund(
             put_back(&mut tx, task, batch, abort).await?;
         }
         let outcome = release::refund(&mut tx, task, release, &shared.high_water, now).await;
+        if outcome.is_ok() {
+            release::remember(&mut tx, task, release, abort, now).await?;
+        }
         Ok((tx, outcome))
     })
     .await

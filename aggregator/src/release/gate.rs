@@ -18,10 +18,11 @@ use mica_service::store::{StoreError, Tx};
 use num_bigint::BigUint;
 
 use super::draw::draw;
+use super::memory;
 use super::{BatchTotals, Portion, Refused, ReleaseError};
 use crate::high_water::HighWater;
 use crate::store::releases::{self, NewRelease, ReleaseRow, ReleaseState};
-use crate::store::{Scope, buckets, closed_intervals, ledger, ledger_uses};
+use crate::store::{Scope, buckets, closed_intervals, ledger, ledger_uses, refused_releases};
 use crate::task::Task;
 
 /// One batch at the gate. The caller holds the lock of the task.
@@ -60,6 +61,7 @@ pub(crate) struct Reference {
 /// long as it is of the same reports, for the same request and with the same noise: nothing of it has left this process,
 /// so that drawing anew would be no loss, but two draws for the same are never in the same database.
 pub(crate) async fn reserve(tx: &mut Tx, batch: &Batch<'_>) -> Result<i64, ReleaseError> {
+    memory::check(tx, batch).await?;
     record(tx, batch, ReleaseState::Reserved, None).await.map(|(release, _)| release)
 }
 
@@ -86,6 +88,7 @@ pub(crate) async fn commit(
     let row = turn(tx, release, ReleaseState::Committed).await?;
     settle_charges(tx, task, &key_of(task, &row)?, Settlement::Commit(high_water), now).await?;
     buckets::scrub(tx, task.key, scope_of(&row.release.batch_key)?).await?;
+    refused_releases::forget(tx, task.key, &row.release.batch_key).await?;
     Ok(())
 }
 
@@ -244,7 +247,7 @@ async fn turn(tx: &mut Tx, release: i64, to: ReleaseState) -> Result<ReleaseRow,
 }
 
 impl Batch<'_> {
-    fn batch_key(&self) -> Vec<u8> {
+    pub(super) fn batch_key(&self) -> Vec<u8> {
         match self.closes {
             Scope::Interval(interval) => interval.encoded(),
             Scope::Batch(batch) => batch.encoded(),
@@ -316,7 +319,7 @@ pub(crate) fn span(precision: TimePrecision, interval: Interval) -> Span {
     Span::of_reports(from, to).unwrap_or(Span::ALL)
 }
 
-fn policy_of(decision: &Decision) -> &PolicyRef {
+pub(super) fn policy_of(decision: &Decision) -> &PolicyRef {
     match decision {
         Decision::Release(plan) => plan.policy(),
         Decision::WithoutDp(exception) => exception.policy(),

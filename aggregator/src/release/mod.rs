@@ -7,6 +7,7 @@
 
 mod draw;
 mod gate;
+mod memory;
 mod noise;
 mod refused;
 #[cfg(test)]
@@ -14,6 +15,7 @@ pub(crate) mod tests;
 mod totals;
 
 pub(crate) use self::gate::{Batch, Reference, commit, commit_now, one_batch, refund, reserve, span};
+pub(crate) use self::memory::remember;
 pub(crate) use self::noise::{NoiseReserve, Portion};
 pub(crate) use self::refused::{Refused, ReleaseError};
 pub(crate) use self::totals::{BatchTotals, totals};

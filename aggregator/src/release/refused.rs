@@ -36,6 +36,9 @@ pub(crate) enum Refused {
     /// The batch, or a part of it, was released before.
     #[error("the batch was collected before")]
     Collected,
+    /// The helper refused it a moment ago, and is not asked again yet.
+    #[error("the helper refused it, and is not asked again yet")]
+    ByHelper(Box<Abort>),
     /// The ledger is older than it was. The operator's log says more.
     #[error(
         "its ledger is not where it had come to, and nothing is released until its operator has seen to it"
@@ -76,6 +79,7 @@ impl Refused {
                 let detail = format!("the {}: {self}", task.role);
                 Abort::named(error::LEDGER_SET_BACK, title, StatusCode::FORBIDDEN, detail)
             }
+            Self::ByHelper(abort) => (**abort).clone(),
             Self::Collected => Abort::new(Problem::BatchOverlap, self.to_string()),
         }
         .in_task(&task.id)

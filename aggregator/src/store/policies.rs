@@ -41,6 +41,20 @@ pub async fn newest_now(tx: &mut Tx, policy_id: &str) -> Result<Option<PolicyRow
     row.as_ref().map(read).transpose()
 }
 
+/// The policy of another name that was loaded after every version of this one, if there is any: the newest of those.
+pub async fn newer_of_another_name(tx: &mut Tx, policy_id: &str) -> Result<Option<PolicyRow>, StoreError> {
+    let row = sqlx::query(
+        "-- newer_policy_of_another_name
+         SELECT * FROM policies WHERE policy_id <> $1 AND loaded_at > COALESCE(
+             (SELECT MAX(loaded_at) FROM policies WHERE policy_id = $1), -1)
+         ORDER BY loaded_at DESC, version DESC LIMIT 1",
+    )
+    .bind(policy_id)
+    .fetch_optional(tx.connection())
+    .await?;
+    row.as_ref().map(read).transpose()
+}
+
 /// This version of a policy.
 pub async fn by_version(tx: &mut Tx, policy_id: &str, version: u32) -> Result<Option<PolicyRow>, StoreError> {
     let row = sqlx::query(

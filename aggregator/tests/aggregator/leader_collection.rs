@@ -112,6 +112,42 @@ async fn a_failure_that_looks_like_a_refusal_gives_nothing_back() {
     }
 }
 
+/// Whoever may collect cannot make the ledger longer without end: the helper is believed from its second refusal on, for a
+/// while, and a later request that fits is granted.
+#[tokio::test]
+async fn a_refusal_is_told_again_without_a_charge_until_the_helper_is_asked_again() {
+    for database in databases().await {
+        let world = World::noised(&database).await;
+        assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
+        world.settled().await;
+        let no = || Act::refuse("urn:x-mica:problem:budget-exhausted");
+        world.helper.will([no(), no(), no()]);
+        for _ in 0..6 {
+            assert_eq!(world.collected().await.problem(), "budget-exhausted", "{}", database.kind);
+        }
+        assert_eq!(world.helper.posted(SHARES).len(), 2);
+        assert_eq!(world.leader.entries().await, [Charge, Refund, Charge, Refund]);
+        let told = world.collected().await;
+        let text = String::from_utf8_lossy(&told.body);
+        assert!(text.contains("refused this batch 2 times in a row; it is asked again from "), "{text}");
+        assert!(text.contains("\"asked_again_at\""), "{text}");
+        world.leader.clock.advance(301);
+        assert_eq!(world.collected().await.problem(), "budget-exhausted");
+        assert_eq!(world.helper.posted(SHARES).len(), 3, "asked again, and refused again");
+        world.leader.clock.advance(301);
+        assert_eq!(world.collected().await.problem(), "budget-exhausted");
+        assert_eq!(world.helper.posted(SHARES).len(), 3, "and believed for longer");
+        world.leader.clock.advance(300);
+        assert_eq!(world.total(&world.collected().await).0, 2, "there is room again");
+        assert_eq!(
+            world.leader.entries().await,
+            [Charge, Refund, Charge, Refund, Charge, Refund, Charge, Commit],
+            "{}",
+            database.kind
+        );
+    }
+}
+
 #[tokio::test]
 async fn after_a_refund_the_batch_takes_reports_and_is_drawn_for_anew() {
     let database = sqlite();

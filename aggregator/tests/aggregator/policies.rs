@@ -116,6 +116,42 @@ async fn a_reloaded_policy_holds_from_the_next_release_on() {
     }
 }
 
+/// A new name, of the policy or of a budget, is no way to begin at nothing: whoever means it says so.
+#[tokio::test]
+async fn another_name_does_not_forget_what_was_spent_unless_that_is_allowed() {
+    for database in databases().await {
+        let task = TestTask::noised();
+        let server = Server::helper(&task, &database).await;
+        let leader = ScriptedLeader::of(&task, &server);
+        let reports = [1, 2].map(|value| leader.report_at(value, now(), Flaw::None));
+        leader.aggregate(&reports).await;
+        let request = share_request(now(), 1, &ids(&reports)).encoded();
+        assert_eq!(leader.post_share(request).await.status, StatusCode::OK);
+        let text = version(&task, 2, SAME);
+        let renamed_budget = text.replace("demo-lifetime", "demo-again");
+        let refused =
+            server.reload.adopt(parse(&renamed_budget)).await.expect_err("it would begin at nothing");
+        let said = refused.to_string();
+        assert!(
+            said.contains("W053: budget \"demo-lifetime\" has charges that count for all time"),
+            "{said}"
+        );
+        assert!(said.contains("policy_allow = [\"W053\"]"), "{said}");
+        let found = objections(&server.store, &parse(&renamed_budget), server.clock.now()).await;
+        let codes: Vec<_> =
+            found.expect("the database answers").findings.into_iter().map(|it| it.code).collect();
+        assert_eq!(codes, ["W053"], "{}", database.kind);
+        let id = text.lines().find(|line| line.starts_with("id = ")).expect("a policy has a name");
+        let renamed = text.replacen(id, "id = \"other-app\"", 1);
+        let refused = server.reload.adopt(parse(&renamed)).await.expect_err("its versions begin anew");
+        assert!(refused.to_string().contains("W054: policy "), "{refused}");
+        // Whoever means it may.
+        server.reload.adopt(parse(&renamed_budget).allowing(&["W053"])).await.expect("it is allowed");
+        server.clock.advance(1);
+        server.reload.adopt(parse(&renamed).allowing(&["W054", "W053"])).await.expect("it is allowed");
+    }
+}
+
 /// A budget keeps its meaning for ever; its limit may fall below what is spent, and then nothing is released.
 #[tokio::test]
 async fn a_version_that_reads_a_budget_otherwise_is_refused_and_one_that_lowers_its_limit_is_not() {

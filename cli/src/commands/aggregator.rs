@@ -124,6 +124,7 @@ fn read(settings: &Settings, role: Role) -> Result<Parts, Failure> {
         let what = format!("there is no file {}", config.policy.display());
         return Err(settings.wrong(&provenance, "policy", &what, "write the path of a policy file"));
     }
+    server::check_allowed(settings, &provenance, &config.policy_allow)?;
     let policy = files::policy_to_serve(&config.policy, &config.policy_allow)?;
     let missing = |path: &&PathBuf| !path.is_file();
     if let Some(path) = config.tasks.iter().find(missing) {

@@ -3,6 +3,7 @@
 use std::net::ToSocketAddrs as _;
 use std::path::PathBuf;
 
+use mica_dp::not_allowable;
 use mica_service::config::Provenance;
 use mica_service::listener;
 use mica_service::shutdown::Shutdown;
@@ -69,6 +70,16 @@ pub(super) fn check_listen(
 /// Something wrong with a file of TLS, said at the key that names it.
 pub(super) fn explain_tls(settings: &Settings, provenance: &Provenance, error: &TlsError) -> Failure {
     settings.wrong(provenance, &error.key, &error.what, &error.fix)
+}
+
+/// Whether every code under `policy_allow` is one that can be allowed.
+pub(super) fn check_allowed(
+    settings: &Settings,
+    provenance: &Provenance,
+    allowed: &[String],
+) -> Result<(), Failure> {
+    let wrong = allowed.iter().find_map(|code| not_allowable(code));
+    wrong.map_or(Ok(()), |(what, fix)| Err(settings.wrong(provenance, "policy_allow", &what, &fix)))
 }
 
 /// Whether `database` names a database that could be there, without touching it.

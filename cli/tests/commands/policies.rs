@@ -48,6 +48,20 @@ fn a_warning_stands_in_the_way_until_it_is_allowed() {
 }
 
 #[test]
+fn only_warnings_that_there_are_can_be_allowed() {
+    let folder = Folder::new();
+    folder.write("p.toml", POLICY);
+    for (code, said) in [
+        ("E014", "E014 is an error and cannot be allowed; "),
+        ("w032", "there is no warning \"w032\"; did you mean W032?"),
+        ("W999", "there is no warning \"W999\"; "),
+    ] {
+        let ran = folder.mica(&["policy", "check", "p.toml", "--allow", code]);
+        assert!(ran.code == 2 && ran.err.contains(said), "{}: {}", ran.code, ran.err);
+    }
+}
+
+#[test]
 fn an_exception_that_is_over_is_found_by_the_date() {
     let folder = Folder::new();
     let open = "action = \"release_without_dp\"\njustification = \"open data\"\nexpires = 2020-12-31";

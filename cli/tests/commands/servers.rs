@@ -103,4 +103,8 @@ fn a_server_takes_a_policy_with_warnings_when_each_is_allowed_and_logs_it() {
     assert_eq!(folder.mica_briefly("helper"), Some(0));
     let log = folder.read("helper.log");
     assert!(log.contains("policy.toml:") && log.contains(": W032: "), "{log}");
+    folder.write("helper.toml", &aggregator("helper", port, "policy_allow = [\"W032\", \"E014\"]\n"));
+    let checked = folder.mica(&["config", "check", "helper.toml"]);
+    let said = checked.one_line(3);
+    assert!(said.contains("E014 is an error and cannot be allowed"), "{said}");
 }

@@ -135,6 +135,23 @@ impl Account {
         (after <= i128::from(self.limit)).then_some(usage)
     }
 
+    /// The data time, in seconds since 1970, from which an equal release fits that does not fit now; nothing when this one
+    /// fits, or when no time will do.
+    pub fn renews(&self, uses: &[Use], proposal: &Proposal) -> Option<i64> {
+        let usage = self.usage(proposal);
+        let (_, after) = self.fullest_start(uses, &usage);
+        if after <= i128::from(self.limit) {
+            return None;
+        }
+        renewal::renews(self, uses, &usage, proposal.span)
+    }
+
+    /// Whether no window that meets `span` holds more than the limit.
+    pub(crate) fn holds(&self, uses: &[Use], span: Span) -> bool {
+        let (_, most) = fullest(&self.timeline().pieces(self.own(uses), span));
+        most <= i128::from(self.limit)
+    }
+
     /// The use that `proposal` would be.
     ///
     /// # Privacy
@@ -169,6 +186,16 @@ impl Account {
             Window::Calendar(unit) => unit.containing(span.from()).from(),
             Window::Rolling(rolling) => self.window.cell(span.from()).from().saturating_sub(rolling.length()),
         }
+    }
+
+    /// The second of data time up to which what was paid for counts beside new data, and nothing when nothing was paid for.
+    pub fn counts_until(&self, uses: &[Use]) -> Option<i64> {
+        let last = self.own(uses).map(|usage| usage.span.to()).max()?;
+        Some(match self.window {
+            Window::Lifetime => Span::ALL.to(),
+            Window::Calendar(unit) => unit.containing(last - 1).to(),
+            Window::Rolling(rolling) => last.saturating_add(rolling.length()).min(Span::ALL.to()),
+        })
     }
 
     /// Counts `new` beside `uses`, together with one that no window of this budget tells apart from it. What is stored by

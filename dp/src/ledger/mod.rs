@@ -9,6 +9,7 @@ mod chain;
 mod counted;
 mod derive;
 mod entry;
+mod judge;
 #[cfg(test)]
 mod tests;
 

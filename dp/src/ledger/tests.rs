@@ -505,3 +505,108 @@ fn an_accepted_restore_is_part_of_the_chain_and_moves_nothing() {
     let broken = verify_chain(&[noted]).expect_err("a charge has no note");
     assert_eq!(broken.what, "an entry of a release has a note");
 }
+
+/// The rule that [`verify_chain`] follows many entries at a time, entry by entry.
+fn first_over(entries: &[LedgerEntry]) -> Option<u64> {
+    let mut uses: Vec<Use> = Vec::new();
+    for entry in entries {
+        match entry.kind {
+            EntryKind::Charge => match entry.account().admit(&uses, &entry.proposal()) {
+                Ok(admitted) => uses.push(admitted.usage),
+                Err(_) => return Some(entry.sequence),
+            },
+            EntryKind::Refund => {
+                let at = uses.iter().position(|it| it.is_like(&entry.usage())).expect("it was counted");
+                uses.swap_remove(at);
+            }
+            EntryKind::Commit | EntryKind::AcceptedRestore => {}
+        }
+    }
+    None
+}
+
+/// Charges and refunds as `next` decides, whether or not they fit: chained, and perhaps wrong.
+fn chained(count: u64, mut next: impl FnMut(u64) -> u64) -> Vec<LedgerEntry> {
+    let plan = plan("cheap");
+    let small = plan.charges().iter().find(|charge| charge.budget_id == "small").unwrap();
+    let (mut entries, mut open): (Vec<LedgerEntry>, Vec<LedgerEntry>) = (Vec::new(), Vec::new());
+    for batch in 0..count {
+        let head = entries.last().map_or(ChainHead::EMPTY, LedgerEntry::head);
+        let what = next(4);
+        let entry = if what == 0 && !open.is_empty() {
+            let at = usize::try_from(next(open.len() as u64)).unwrap();
+            open.swap_remove(at).settled(EntryKind::Refund, DAY, head)
+        } else {
+            let mut charge = LedgerEntry::charge(&plan, small, &request(&batch.to_string()), head);
+            let counted = charge.counted.as_mut().unwrap();
+            counted.window = Window::Rolling(Rolling::new(2 * 86_400, 86_400).unwrap());
+            counted.caps = crate::accountant::Caps::ONE_REPORT;
+            let from = DAY + next(20) * 86_400;
+            counted.data = Span::of_reports(from, from + 86_400).unwrap();
+            charge.key = ReleaseKey::new([u8::try_from(next(200)).unwrap(); 32], &batch.to_be_bytes(), b"");
+            // Now and then the policy changes.
+            charge.limit = charge.units * i64::try_from(3 + next(60) / 50).unwrap();
+            charge = charge.settled(EntryKind::Charge, DAY, head);
+            charge.units = plan.charges().iter().find(|it| it.budget_id == "small").unwrap().units;
+            charge.entry_hash = charge.hash();
+            open.push(charge.clone());
+            charge
+        };
+        entries.push(entry);
+    }
+    entries
+}
+
+#[test]
+fn a_ledger_is_judged_many_entries_at_a_time_as_it_would_be_one_by_one() {
+    let mut state = 7_u64;
+    let mut next = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let (mut over, mut fit) = (0, 0);
+    for length in [1, 3, 8, 12, 20, 25, 30, 35, 40, 60] {
+        for _ in 0..30 {
+            let entries = chained(length, &mut next);
+            let wrong = verify_chain(&entries).err();
+            assert_eq!(wrong.as_ref().map(|it| it.sequence), first_over(&entries));
+            match wrong {
+                Some(wrong) => {
+                    over += 1;
+                    assert_eq!(wrong.what, "the budget was already exhausted");
+                }
+                None => fit += 1,
+            }
+        }
+    }
+    assert!(over > 50 && fit > 50, "both were seen: {over} and {fit}");
+}
+
+#[test]
+fn the_time_to_verify_grows_with_the_ledger_and_not_with_its_square() {
+    let ledger = |tasks: u32| {
+        let plan = plan("cheap");
+        let small = plan.charges().iter().find(|charge| charge.budget_id == "small").unwrap();
+        let mut entries: Vec<LedgerEntry> = Vec::new();
+        for task in 0..tasks {
+            let head = entries.last().map_or(ChainHead::EMPTY, LedgerEntry::head);
+            let mut id = [0; 32];
+            id[..4].copy_from_slice(&task.to_be_bytes());
+            let request = ChargeRequest { key: ReleaseKey::new(id, b"batch", b""), ..request("one") };
+            let mut charge = LedgerEntry::charge(&plan, small, &request, head);
+            charge.limit = i64::MAX;
+            charge.entry_hash = charge.hash();
+            entries.push(charge);
+        }
+        entries
+    };
+    let time = |entries: &[LedgerEntry]| {
+        let begun = std::time::Instant::now();
+        assert_eq!(verify_chain(entries).expect("it follows")[0].uses.len(), entries.len());
+        begun.elapsed()
+    };
+    let (short, long) = (ledger(1_000), ledger(16_000));
+    let (short, long) = (time(&short), time(&long));
+    // 16 times the entries, and 256 times the time if every one were held against all others.
+    assert!(long < short * 100, "{short:?} for 1000 and {long:?} for 16000");
+}

@@ -115,6 +115,17 @@ impl Budget {
         self.window
     }
 
+    /// Whether units of that many seconds lie across the borders of its window: a batch of such a unit counts on both sides.
+    pub fn is_straddled_by(&self, time_precision: u64) -> bool {
+        let step = match self.window {
+            Window::Lifetime => return false,
+            // Every unit of the calendar begins at midnight.
+            Window::Calendar(_) => 86_400,
+            Window::Rolling(rolling) => rolling.epoch(),
+        };
+        u64::try_from(step).is_ok_and(|step| step.checked_rem(time_precision) != Some(0))
+    }
+
     /// The delta at which the budget is reported as an epsilon; nothing for a pure one.
     pub fn report_delta(&self) -> Option<&Rational> {
         self.limit.delta()
@@ -149,8 +160,12 @@ pub(super) fn read(section: &Section<'_>, ceiling: Option<&Rational>) -> Option<
     let warn_at = read_warn_at(section);
     let limit = limit::read(section);
     let exception = read_exception(section, ceiling);
-    if let (Some(limit), Some(ceiling)) = (&limit, ceiling) {
-        limit::check_ceiling(section, limit, ceiling, exception.as_ref());
+    match (&limit, ceiling) {
+        (Some(limit), Some(ceiling)) => {
+            limit::check_ceiling(section, limit, ceiling, exception.as_ref());
+        }
+        (Some(limit), None) => limit::check_without_ceiling(section, limit),
+        (None, _) => {}
     }
     let (limit, limit_units) = limit.map(|it| (it.limit, it.units))?;
     Some(Budget {

@@ -3,9 +3,10 @@
 use mica_diagnostic::{Diagnostic, Severity};
 
 use super::budget::{Budget, PrivacyUnit};
+use super::release::Release;
 use super::unmatched::Unmatched;
 use super::{Place, Policy};
-use crate::accountant::Window;
+use crate::accountant::{Span, Window, format_second};
 use crate::plan::PolicyRef;
 use crate::sensitivity::NeighboringRelation;
 use crate::units::format_units;
@@ -19,6 +20,7 @@ pub struct ChargedBudget {
     dp_variant: &'static str,
     window: Window,
     spent: i64,
+    until: Option<i64>,
 }
 
 impl ChargedBudget {
@@ -31,7 +33,14 @@ impl ChargedBudget {
             dp_variant: budget.limit.dp_variant(),
             window: budget.window,
             spent,
+            until: None,
         }
+    }
+
+    /// The same budget, whose charges count beside data from before this second; the end of [`Span::ALL`] when for all time.
+    #[must_use]
+    pub fn counting_until(self, second: Option<i64>) -> Self {
+        Self { until: second, ..self }
     }
 }
 
@@ -58,10 +67,12 @@ impl Policy {
     }
 
     /// What is wrong between this policy and budgets that have charges: E052 where a charge would be read as another
-    /// promise than it was made under, W051 where more is spent than the new limit allows.
+    /// promise than it was made under, W051 where more is spent than the new limit allows, W053 where what was spent
+    /// would be forgotten: the budget is not charged any more, and another in its place would begin at nothing.
     pub fn check_history(&self, charged: &[ChargedBudget]) -> Vec<Diagnostic> {
         let mut findings = Vec::new();
         for before in charged {
+            findings.extend(self.check_left(before));
             let Some(now) = self.budget(&before.id) else { continue };
             let differences = changed(before, now);
             if !differences.is_empty() {
@@ -84,6 +95,52 @@ impl Policy {
             }
         }
         findings
+    }
+
+    /// W053, for one budget.
+    fn check_left(&self, before: &ChargedBudget) -> Option<Diagnostic> {
+        let until = before.until?;
+        let pays = |release: &Release| release.charges.iter().any(|charge| charge.budget_id == before.id);
+        if self.releases.iter().any(pays) {
+            return None;
+        }
+        let id = &before.id;
+        let until = if until < Span::ALL.to() {
+            format!("until {}", format_second(until))
+        } else {
+            "for all time".to_owned()
+        };
+        let what = format!(
+            "budget \"{id}\" has charges that count {until}, and this policy does not charge it any more: releases of the \
+             same data would begin at nothing"
+        );
+        let fix = format!("let its releases charge \"{id}\" too, or allow W053 if that is meant");
+        let place = self.budget(id).map(|budget| budget.place);
+        Some(match place {
+            Some(place) => self.at(place, "W053", Severity::Warning, what, fix),
+            None => self.warning(&["policy", "id"], "W053", what, fix),
+        })
+    }
+
+    /// W054: `before`, the policy that was in force here last, has another name, and there are tasks that it served.
+    /// Versions are counted by the name, so nothing else compares the two.
+    pub fn check_name(&self, before: &PolicyRef) -> Option<Diagnostic> {
+        if before.id == self.origin.id {
+            return None;
+        }
+        let PolicyRef { id, version, .. } = before;
+        let what = format!(
+            "policy {id} v{version} was in force for the tasks here, and this one has another id: its version is held \
+             against none of {id}"
+        );
+        let next = version.saturating_add(1);
+        let fix =
+            format!("write id = \"{id}\" and version = {next}, or allow W054 if another policy is meant");
+        Some(self.warning(&["policy", "id"], "W054", what, fix))
+    }
+
+    fn warning(&self, path: &[&str], code: &str, what: String, fix: String) -> Diagnostic {
+        Diagnostic { severity: Severity::Warning, ..self.finding(path, code, what, fix) }
     }
 
     /// E042: what the policy allowed until a day that is over. `now` is in seconds since 1970.

@@ -145,7 +145,18 @@ fn delta(section: &Section<'_>, key: &str, is: &str) -> Option<Rational> {
     }
     let delta = section.number(key)?;
     if !delta.value.is_zero() && delta.value < Rational::whole(1u8) {
-        return Some(delta.value);
+        if delta.value.times(&Rational::whole(100u8)) < Rational::whole(1u8) {
+            return Some(delta.value);
+        }
+        let what = format!(
+            "{key} {} promises nothing to one case in {}",
+            delta.value.decimal(),
+            Rational::whole(1u8)
+                .divided_by(&delta.value)
+                .map_or_else(String::new, |cases| cases.ceiling().to_string())
+        );
+        section.reader.report(delta.at, "E012", what, "write a number far below 0.01, such as 1e-8");
+        return None;
     }
     let what = format!("{key} must be between 0 and 1, got {}", delta.value.decimal());
     section.reader.report(delta.at, "E012", what, "write a small number such as 1e-8");
@@ -180,6 +191,29 @@ pub(super) fn check_ceiling(
     let fix = "lower the limit, or write epsilon_ceiling_override = { epsilon = ..., justification = ... }";
     section.reader.report(written.at, "E014", what, fix);
 }
+
+/// Whether a limit implies so much that somebody should have meant it, where the policy has no ceiling.
+pub(super) fn check_without_ceiling(section: &Section<'_>, written: &Written) {
+    let implied = match &written.limit {
+        Limit::Pure { epsilon } | Limit::Approx { epsilon, .. } => {
+            if *epsilon <= Rational::whole(LARGE_EPSILON) {
+                return;
+            }
+            format!("epsilon {}", epsilon.decimal())
+        }
+        Limit::Zcdp { rho, report_delta } => match epsilon_of_zcdp(rho, report_delta) {
+            Ok(epsilon) if epsilon <= f64::from(LARGE_EPSILON) => return,
+            Ok(epsilon) => format!("epsilon {epsilon:.1} at delta {}", report_delta.decimal()),
+            Err(_) => format!("no finite epsilon at delta {}", report_delta.decimal()),
+        },
+    };
+    let what = format!("{} implies {implied}, which hides little or nothing", section.name);
+    let fix = "lower it, or write policy.epsilon_ceiling and keep to it; or allow W015 if that is meant";
+    section.reader.warn(written.at, "W015", what, fix);
+}
+
+/// From here on a person should say that it is meant: somebody's data may change the odds by e to this power.
+const LARGE_EPSILON: u8 = 10;
 
 /// An amount in ledger units, or a finding that it does not fit.
 pub(super) fn resolve(

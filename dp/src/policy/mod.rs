@@ -7,6 +7,7 @@
 mod advice;
 mod budget;
 mod catalogue;
+mod codes;
 mod contribution;
 mod date;
 mod diff;
@@ -32,6 +33,7 @@ mod window;
 use mica_diagnostic::{Diagnostic, Severity};
 
 pub use self::budget::{Budget, CeilingException, PrivacyUnit, Variant};
+pub use self::codes::{WARNINGS, not_allowable};
 pub use self::diff::Change;
 use self::header::Header;
 pub use self::history::ChargedBudget;
@@ -56,6 +58,7 @@ pub struct Policy {
     releases: Vec<Release>,
     unmatched: Unmatched,
     warnings: Vec<Diagnostic>,
+    allowed: Vec<String>,
 }
 
 impl Policy {
@@ -86,6 +89,17 @@ impl Policy {
     /// What whoever loads the policy should have read and meant, in the file's order.
     pub fn warnings(&self) -> &[Diagnostic] {
         &self.warnings
+    }
+
+    /// The policy, with the warnings whose codes its operator has read and means.
+    #[must_use]
+    pub fn allowing<S: AsRef<str>>(self, codes: &[S]) -> Self {
+        Self { allowed: codes.iter().map(|code| code.as_ref().to_owned()).collect(), ..self }
+    }
+
+    /// Whether the operator has allowed warnings with this code.
+    pub fn allows(&self, code: &str) -> bool {
+        self.allowed.iter().any(|allowed| allowed == code)
     }
 
     /// The policy's own name.

@@ -50,6 +50,7 @@ pub(super) fn read(root: &Section<'_>, (file, text): (&str, &str)) -> Option<Pol
         releases: releases.into_iter().collect::<Option<_>>()?,
         unmatched: unmatched?,
         warnings: Vec::new(),
+        allowed: Vec::new(),
     })
 }
 

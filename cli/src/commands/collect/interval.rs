@@ -1,4 +1,4 @@
-//! Which batch: what people say about time, widened to whole units of the task's time precision.
+//! Which batch: what people say about time, in whole units of the task's time precision.
 
 use jiff::Timestamp;
 use mica_dap::time::{Interval, Time, TimePrecision};
@@ -37,7 +37,32 @@ pub(super) fn between(from: &str, to: &str, precision: TimePrecision) -> Result<
     if to <= from {
         return Err(Failure::usage("--to is not after --from; exchange them"));
     }
+    let unit = precision.seconds();
+    if from % unit != 0 || to % unit != 0 {
+        let (whole_from, whole_to) = (from - from % unit, to.div_ceil(unit).saturating_mul(unit));
+        return Err(Failure::usage(format!(
+            "the times of this task's reports are known to {}, and a batch is whole units of that; write --from {} --to {}",
+            length(unit),
+            written(whole_from),
+            written(whole_to)
+        )));
+    }
     widened(from, to, precision)
+}
+
+/// Seconds as people write a length of time.
+fn length(seconds: u64) -> String {
+    let units = [(86_400, "d"), (3_600, "h"), (60, "m")];
+    match units.into_iter().find(|(unit, _)| seconds % unit == 0) {
+        Some((unit, name)) => format!("{}{name}", seconds / unit),
+        None => format!("{seconds}s"),
+    }
+}
+
+/// A moment as it can be typed.
+fn written(second: u64) -> String {
+    let timestamp = i64::try_from(second).ok().and_then(|second| Timestamp::from_second(second).ok());
+    timestamp.map_or_else(|| second.to_string(), |timestamp| timestamp.to_string())
 }
 
 fn widened(from: u64, to: u64, precision: TimePrecision) -> Result<Interval, Failure> {
@@ -94,11 +119,16 @@ mod tests {
     }
 
     #[test]
-    fn moments_are_widened_to_whole_units() {
+    fn moments_between_whole_units_are_refused_with_those_around_them() {
         let interval = between("1970-01-01T01:00Z", "1970-01-01T02:00Z", hour()).expect("an interval");
         assert_eq!((interval.start(), interval.end()), (Time(1), Time(2)));
-        let interval = between("3601", "7201", hour()).expect("an interval");
-        assert_eq!((interval.start(), interval.end()), (Time(1), Time(3)));
+        let refused = between("1970-01-01T01:30Z", "7201", hour()).expect_err("half an hour").to_string();
+        assert_eq!(
+            refused,
+            "the times of this task's reports are known to 1h, and a batch is whole units of that; write --from \
+             1970-01-01T01:00:00Z --to 1970-01-01T03:00:00Z"
+        );
+        assert!(between("1970-01-01T01:00Z", "1970-01-01T01:00:01Z", hour()).is_err());
         assert!(between("7200", "7200", hour()).is_err());
         assert!(between("yesterday", "7200", hour()).is_err());
     }

@@ -27,7 +27,7 @@ use crate::{files, print};
   mica collect page-load/collector.task.json --from 2026-11-20T00:00Z --to 2026-11-21T00:00Z -o json
   mica collect page-load/collector.task.json --next                 batches that the leader selects
 
-Times are widened to whole units of the task's time precision. A batch is released once: a part of it
+A batch is whole units of the task's time precision. It is released once: a part of it
 cannot be collected again under another interval. So --last leaves out the unit that still runs, unless
 --include-running says that nothing more is to come.
 

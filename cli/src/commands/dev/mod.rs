@@ -206,7 +206,8 @@ fn make(options: Options, place: &Place, sockets: &Sockets) -> Result<(State, Po
 
 fn read_policy(options: &Options, text: Option<&str>) -> Result<Policy, Failure> {
     match (&options.policy, text) {
-        (Some(path), _) => files::policy(path.as_ref()),
+        // Here warnings are only logged.
+        (Some(path), _) => files::policy(path.as_ref()).map(|policy| policy.allowing(&mica_dp::WARNINGS)),
         (None, Some(text)) => Policy::parse("policy.toml", text).map_err(|findings| {
             // Nobody wrote the policy: what is wrong with it is wrong with the flags that it was made of.
             let what: Vec<String> = findings.into_iter().map(|finding| finding.what).collect();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use mica_aggregator::Config;
 use mica_aggregator::policy::Objections;
 use mica_diagnostic::{Diagnostic, Severity};
-use mica_dp::{NoiseOf, Policy, ReleasePlan, TaskFacts};
+use mica_dp::{NoiseOf, Policy, ReleasePlan, TaskFacts, not_allowable};
 use mica_service::clock::Clock;
 use mica_service::config::Loaded;
 use mica_service::store::Store;
@@ -49,6 +49,9 @@ pub(crate) struct Args {
 
 /// Reads the file and says what is wrong, or what follows from it.
 pub(super) async fn run(args: &Args, format: Format) -> Result<(), Failure> {
+    if let Some((what, fix)) = args.allow.iter().find_map(|code| not_allowable(code)) {
+        return Err(Failure::usage(format!("--allow: {what}; {fix}")));
+    }
     let server = args.config.as_deref().map(Server::read).transpose()?;
     let path = args.file.as_ref().or(server.as_ref().map(|it| &it.config.policy));
     let path = path.ok_or_else(|| Failure::usage("name a policy file, or a configuration with --config"))?;
@@ -110,6 +113,7 @@ impl Server {
         let Loaded { config, provenance } = settings.load::<Config>()?;
         let config = config.relative_to(settings.folder());
         server::check_database(&settings, &provenance, &config.database)?;
+        server::check_allowed(&settings, &provenance, &config.policy_allow)?;
         Ok(Self { config })
     }
 }

@@ -6,7 +6,7 @@ use http::Uri;
 use mica_collector::CollectorTask;
 use mica_dap::Draft;
 use mica_dap::time::{Duration, Interval, Time};
-use mica_dp::parse_task_info;
+use mica_dp::{Budget, Decision, Policy, TaskFacts, parse_task_info};
 use mica_service::config::parse_duration;
 use mica_service::tls::{PeerTls, Peers};
 use serde_json::json;
@@ -75,6 +75,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     args.check_urls()?;
     let policy = files::policy(&args.policy)?;
     let spec = args.spec()?;
+    warn_of_straddling(&spec, &policy);
     let Some(agreed) = &args.taskprov else {
         let Provisioned { leader, helper, collector, .. } = provision(&spec, &policy)?;
         let contents = [leader.to_toml(), helper.to_toml(), collector.to_json()];
@@ -87,6 +88,23 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     let files = [(COLLECTOR, collector.to_json())];
     write(&args.out, &files)?;
     say(&args.out, &files, &collector, global.output)
+}
+
+/// Says when almost every batch would count in two windows of a budget, because the borders of its units are not those of
+/// the windows. What is wrong otherwise is said elsewhere.
+fn warn_of_straddling(spec: &TaskSpec, policy: &Policy) {
+    let facts = TaskFacts::new(&spec.label, &spec.vdaf, spec.min_batch_size);
+    let Ok(Decision::Release(plan)) = policy.release_for(&facts) else { return };
+    let seconds = spec.time_precision_seconds;
+    let straddled: Vec<&str> =
+        plan.budgets().iter().filter(|it| it.is_straddled_by(seconds)).map(Budget::id).collect();
+    if !straddled.is_empty() {
+        print::aside(&format!(
+            "warning: units of {seconds} s lie across the borders of the windows of budget {}, and a batch of such a unit \
+             is charged in both windows; choose a --time-precision that divides them, such as 1h",
+            straddled.join(", ")
+        ));
+    }
 }
 
 impl Args {

@@ -1,6 +1,7 @@
 //! What went before a policy: versions and charges.
 
 use super::*;
+use crate::accountant::Span;
 use crate::units::UNITS_PER_ONE;
 
 #[test]
@@ -31,6 +32,62 @@ fn w051_a_limit_below_what_is_spent_is_found() {
          moves; allow W051 if that is meant"
     );
     assert_eq!(found[0].severity, Severity::Warning);
+}
+
+#[test]
+fn w053_a_charged_budget_that_nobody_charges_any_more_is_found() {
+    let charged = |until| [ChargedBudget::new(&policy(GOOD).budgets()[0], 1).counting_until(until)];
+    let ever = Span::ALL.to();
+    assert!(policy(GOOD).check_history(&charged(Some(ever))).is_empty());
+    let renamed = policy(&GOOD.replace("\"a\"", "\"a2\""));
+    let found = renamed.check_history(&charged(Some(1_795_564_800)));
+    assert_eq!(
+        found[0].to_string(),
+        "p.toml:4:6: W053: budget \"a\" has charges that count until 2026-11-25T00:00:00Z, and this policy does not \
+         charge it any more: releases of the same data would begin at nothing; let its releases charge \"a\" too, or \
+         allow W053 if that is meant"
+    );
+    assert_eq!(found[0].severity, Severity::Warning);
+    let found = renamed.check_history(&charged(Some(ever)));
+    assert!(found[0].what.contains("count for all time"), "{found:?}");
+    // What counts beside nothing new is nobody's loss.
+    assert!(renamed.check_history(&charged(None)).is_empty());
+    // A budget that stands in the file and pays for nothing is left just the same.
+    let idle = GOOD.replace("charge = [\"a\"]", "charge = [\"b\"]").replace(
+        "[[release]]",
+        &format!(
+            "{}[[release]]",
+            GOOD[GOOD.find("[[budget]]").unwrap()..GOOD.find("[[release]]").unwrap()]
+                .replace("id = \"a\"", "id = \"b\"")
+        ),
+    );
+    let found = policy(&idle).check_history(&charged(Some(ever)));
+    assert!(matches!(&found[..], [found] if found.code == "W053" && found.line == 8), "{found:?}");
+}
+
+#[test]
+fn w054_a_policy_of_another_id_is_found() {
+    let before = policy(GOOD);
+    assert_eq!(before.check_name(before.origin()), None);
+    let other = policy(&with("\"acme\"", "\"other-app\"").replace("version = 7", "version = 1"));
+    assert_eq!(
+        other.check_name(before.origin()).expect("it is another").to_string(),
+        "p.toml:4:6: W054: policy acme v7 was in force for the tasks here, and this one has another id: its version is \
+         held against none of acme; write id = \"acme\" and version = 8, or allow W054 if another policy is meant"
+    );
+    assert!(!other.allows("W054") && other.allowing(&["W054"]).allows("W054"));
+}
+
+#[test]
+fn only_warnings_that_exist_can_be_allowed() {
+    for code in WARNINGS {
+        assert_eq!(not_allowable(code), None);
+    }
+    let said = |code| not_allowable(code).map(|(what, fix)| format!("{what}; {fix}")).expect("it cannot");
+    assert!(said("E014").starts_with("E014 is an error and cannot be allowed; correct the policy"));
+    assert_eq!(said("w032"), "there is no warning \"w032\"; did you mean W032?");
+    assert!(said("W999").starts_with("there is no warning \"W999\"; "));
+    assert!(said("").starts_with("there is no warning \"\"; remove it; the warnings are W013, "));
 }
 
 #[test]

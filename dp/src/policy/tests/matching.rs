@@ -128,3 +128,18 @@ fn a_task_without_a_sensitivity_is_never_released_with_noise() {
     let open = Policy::for_release_without_dp("prefixes have no noise yet", "2099-12-31");
     assert!(matches!(plan(&open, "any", &poplar, 1), Ok(Decision::WithoutDp(_))));
 }
+
+#[test]
+fn units_of_time_that_lie_across_the_borders_of_windows_are_told() {
+    let straddled = |window: &str, precision| {
+        policy(&with("{ kind = \"lifetime\" }", window)).budgets()[0].is_straddled_by(precision)
+    };
+    let rolling = "{ kind = \"rolling\", length = \"30d\", epoch = \"1d\" }";
+    let monthly = "{ kind = \"calendar\", unit = \"month\" }";
+    for window in [rolling, monthly] {
+        assert!(straddled(window, 7 * 3_600), "{window}");
+        assert!(!straddled(window, 6 * 3_600), "{window}");
+        assert!(!straddled(window, 86_400), "{window}");
+    }
+    assert!(!straddled("{ kind = \"lifetime\" }", 7 * 3_600));
+}

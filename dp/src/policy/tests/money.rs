@@ -14,6 +14,8 @@ fn e012_deltas_are_where_they_mean_something() {
             ("report_delta = 1e-8\n", ""),
             ("report_delta = 1e-8", "report_delta = 1"),
             ("report_delta = 1e-8", "report_delta = 0"),
+            ("report_delta = 1e-8", "report_delta = 0.999999999"),
+            ("report_delta = 1e-8", "report_delta = 0.01"),
             ("report_delta = 1e-8", "report_delta = 1e-8\ndelta = 1e-8"),
             ("\"zcdp\"\nrho = 0.25", "\"pure\"\nepsilon = 0.25"),
             (LIMIT, "dp_variant = \"approx\"\nepsilon = 1"),
@@ -22,6 +24,29 @@ fn e012_deltas_are_where_they_mean_something() {
         ],
     );
     passes("E012", &[(LIMIT, "dp_variant = \"approx\"\nepsilon = 1\ndelta = 1e-8")]);
+}
+
+#[test]
+fn w015_a_limit_that_hides_nothing_is_meant_or_below_a_ceiling() {
+    let found = findings(&with("rho = 0.25", "rho = 1000000"));
+    let found = found.iter().find(|it| it.code == "W015").expect("it is large");
+    assert!(
+        found.to_string().starts_with("p.toml:13:7: W015: [[budget]] \"a\" implies epsilon 1008"),
+        "{found}"
+    );
+    assert_eq!(found.severity, Severity::Warning);
+    fires(
+        "W015",
+        &[(LIMIT, "dp_variant = \"approx\"\nepsilon = 10.5\ndelta = 1e-8"), ("rho = 0.25", "rho = 1.3")],
+    );
+    passes(
+        "W015",
+        &[("rho = 0.25", "rho = 1"), (LIMIT, "dp_variant = \"approx\"\nepsilon = 10\ndelta = 1e-8")],
+    );
+    // A ceiling is the policy's own word; what is above it is an error.
+    let with_ceiling =
+        with("version = 7", "version = 7\nepsilon_ceiling = 40").replace("rho = 0.25", "rho = 4");
+    assert!(findings(&with_ceiling).iter().all(|it| it.code != "W015"));
 }
 
 #[test]
