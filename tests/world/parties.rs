@@ -224,7 +224,7 @@ fn write_party(folder: &Path, plan: &Plan, (port, on_server): (u16, Option<Strin
     let database = on_server.unwrap_or_else(|| format!("sqlite:{role}.db"));
     let config = format!(
         "role = \"{role}\"\nlisten = \"127.0.0.1:{port}\"\ndatabase = \"{database}\"\n\
-         policy = \"policy.toml\"\npolicy_allow = [\"W032\", \"W045\"]\ntasks = [\"{role}.task.toml\"]\nmax_job_reports = {}\n\
+         policy = \"policy.toml\"\npolicy_allow = [\"W015\", \"W032\", \"W045\"]\ntasks = [\"{role}.task.toml\"]\nmax_job_reports = {}\n\
          limits = {{ min_batch_size_floor = 1, for_tests = true }}\n{mark}",
         plan.max_job_reports
     );

@@ -79,6 +79,23 @@ fn w054_a_policy_of_another_id_is_found() {
 }
 
 #[test]
+fn every_code_that_is_documented_is_one_that_can_be_allowed_or_one_that_cannot() {
+    let documented = include_str!("../../../../policies/README.md");
+    let row = |line: &str| line.strip_prefix("| ")?.split_once(" |").map(|(codes, _)| codes.to_owned());
+    let rows: Vec<String> = documented.lines().filter_map(row).collect();
+    let codes = rows.iter().flat_map(|codes| codes.split(", ")).filter(|code| {
+        code.len() == 4 && code.starts_with(['E', 'W']) && code[1..].bytes().all(|it| it.is_ascii_digit())
+    });
+    let codes: Vec<&str> = codes.collect();
+    assert!(codes.len() > 30, "{codes:?}");
+    for code in codes {
+        let (is_warning, said) = (code.starts_with('W') || code == "E041", not_allowable(code));
+        let is_error = said.as_ref().is_some_and(|(what, _)| what.contains("is an error"));
+        assert_eq!((said.is_none(), is_error), (is_warning, !is_warning), "{code}: {said:?}");
+    }
+}
+
+#[test]
 fn only_warnings_that_exist_can_be_allowed() {
     for code in WARNINGS {
         assert_eq!(not_allowable(code), None);
