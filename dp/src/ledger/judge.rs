@@ -145,12 +145,11 @@ impl Counts {
     }
 
     fn add(&mut self, new: &Use) {
-        match self.places.get(&kind(new)).and_then(|at| self.uses.get_mut(*at)) {
-            Some(old) => old.releases = old.releases.saturating_add(1),
-            None => {
-                self.places.insert(kind(new), self.uses.len());
-                self.uses.push(new.clone());
-            }
+        if let Some(old) = self.places.get(&kind(new)).and_then(|at| self.uses.get_mut(*at)) {
+            old.releases = old.releases.saturating_add(1);
+        } else {
+            self.places.insert(kind(new), self.uses.len());
+            self.uses.push(new.clone());
         }
     }
 

@@ -140,7 +140,8 @@ fn e070_epochs_are_no_finer_than_the_times_of_reports() {
 
 #[test]
 fn an_approximate_budget_counts_rho_and_never_passes_its_epsilon() {
-    for (epsilon, delta) in [("1", "1e-6"), ("0.1", "1e-9"), ("8", "1e-5"), ("1/3", "1e-12"), ("1/10", "0.009")]
+    for (epsilon, delta) in
+        [("1", "1e-6"), ("0.1", "1e-9"), ("8", "1e-5"), ("1/3", "1e-12"), ("1/10", "0.009")]
     {
         let text = with(LIMIT, &format!("dp_variant = \"approx\"\nepsilon = \"{epsilon}\"\ndelta = {delta}"))
             .replacen("rho_per_release = 0.0025", "rho_per_release = 0.00001", 1);
