@@ -53,7 +53,7 @@ pub(super) fn between(from: &str, to: &str, precision: TimePrecision) -> Result<
 /// Seconds as people write a length of time.
 fn length(seconds: u64) -> String {
     let units = [(86_400, "d"), (3_600, "h"), (60, "m")];
-    match units.into_iter().find(|(unit, _)| seconds % unit == 0) {
+    match units.into_iter().find(|(unit, _)| seconds.is_multiple_of(*unit)) {
         Some((unit, name)) => format!("{}{name}", seconds / unit),
         None => format!("{seconds}s"),
     }
