@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::{
+    answer_lock::AnswerLock,
     client::{HEADER, TAG},
     decode::decode_request,
     encode::encode_response_padded,
@@ -32,6 +33,8 @@ pub struct Opened {
     pub padded: bool,
     /// Names this ciphertext: the same again is a retry or a replay.
     pub enc: EncDigest,
+    /// Locks what is kept of its answer.
+    pub lock: AnswerLock,
     /// Seals the answer.
     pub sealer: Sealer,
 }
@@ -168,7 +171,9 @@ impl Unwrap for GatewayKeys {
         }
         let enc = sealed.get(HEADER..HEADER + key.kem.enc_length()).ok_or(OpenError::Truncated)?;
         let (plaintext, context) = key.server.decapsulate(sealed).map_err(|_| OpenError::Seal)?;
+        let lock = AnswerLock::of(enc, &plaintext);
         Ok(Opened {
+            lock,
             request: decode_request(Bytes::from(plaintext)).map(|decoded| decoded.message),
             padded: is_padded_length(sealed.len()),
             enc: EncDigest::of(enc),

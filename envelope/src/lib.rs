@@ -7,6 +7,7 @@
 //! This crate is used by the two ends of the envelope and by nobody else: the relay does not link it. It does no
 //! input or output, keeps no state, and must never learn an address.
 
+mod answer_lock;
 mod client;
 mod decode;
 mod encode;
@@ -20,6 +21,7 @@ mod reader;
 mod size;
 mod validate;
 
+pub use answer_lock::{AnswerLock, NotLocked};
 pub use client::{ClientEnvelope, Opener};
 pub use decode::{Decoded, decode_request, decode_response};
 pub use encode::{encode_request_padded, encode_response, encode_response_padded, pad_response};

@@ -12,7 +12,9 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
-use mica_envelope::{EncDigest, InnerRequest, InnerResponse, Invalid, Opened, Sealer, media, pad_response};
+use mica_envelope::{
+    AnswerLock, EncDigest, InnerRequest, InnerResponse, Invalid, Opened, Sealer, media, pad_response,
+};
 use mica_service::{
     compute::ComputePool,
     metrics::Times,
@@ -123,9 +125,9 @@ impl Server {
             self.counters.add(Outcome::Key);
             return Err(Problem::KEY);
         };
-        let Opened { request, padded, enc, sealer } = inside;
+        let Opened { request, padded, enc, lock, sealer } = inside;
         let answer = match self.resolve(request, padded) {
-            Ok(matched) => self.answer_once(enc, matched).await,
+            Ok(matched) => self.answer_once((enc, lock), matched).await,
             Err((refusal, outcome)) => {
                 self.counters.add(outcome);
                 encoded(&refusal)
@@ -157,8 +159,8 @@ impl Server {
     }
 
     /// The target's answer, from the target the first time and from memory after that.
-    async fn answer_once(&self, enc: EncDigest, matched: Matched) -> Answer {
-        match self.answers.claim(enc).await {
+    async fn answer_once(&self, (enc, lock): (EncDigest, AnswerLock), matched: Matched) -> Answer {
+        match self.answers.claim(enc, lock).await {
             Claim::Later(seconds) => {
                 self.counters.add(Outcome::Full);
                 encoded(&Problem::LATER.inside_after(seconds))

@@ -7,8 +7,8 @@
 //!
 //! Three layers: a map in memory, which answers nearly everything; the gateway's own database, so that answers outlive
 //! the process; and, when that is PostgreSQL, claims in it, so that of several replicas one alone asks the target. What
-//! is kept of a request is a digest of the public head of its ciphertext, and the answer: never who sent it, never what
-//! was asked, never when.
+//! is kept of a request is a digest of the public head of its ciphertext, and the answer, locked with the request itself:
+//! never who sent it, never what was asked, never when. An answer may name reports, so the database cannot read it.
 
 mod date;
 mod memory;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mica_envelope::{EncDigest, InnerResponse, encode_response};
+use mica_envelope::{AnswerLock, EncDigest, InnerResponse, encode_response};
 use mica_service::{
     clock::Clock,
     store::{Dialect, Store, StoreError},
@@ -60,6 +60,7 @@ pub(crate) enum Claim {
 pub(crate) struct Ticket {
     answers: Answers,
     enc: EncDigest,
+    lock: AnswerLock,
     slot: Slot,
 }
 
@@ -69,6 +70,17 @@ pub(crate) fn encoded(answer: &InnerResponse) -> Answer {
         .or_else(|_| encode_response(&Problem::BAD_TARGET.inside()))
         .expect("a constant answer keeps the rules")
         .into()
+}
+
+/// What was kept. What cannot be read any more, because somebody wrote to the database, was an answer at any rate.
+fn unlocked(lock: &AnswerLock, locked: &[u8]) -> Answer {
+    lock.unlock(locked).map_or_else(
+        || {
+            warn!("a kept answer cannot be read; it is told as given");
+            encoded(&Problem::ANSWERED_BEFORE.inside())
+        },
+        Answer::from,
+    )
 }
 
 impl Answers {
@@ -91,10 +103,10 @@ impl Answers {
     }
 
     /// Asks whether the request called `enc` came before, and waits for its answer if somebody works on it.
-    pub(crate) async fn claim(&self, enc: EncDigest) -> Claim {
+    pub(crate) async fn claim(&self, enc: EncDigest, lock: AnswerLock) -> Claim {
         match self.memory.recall(enc, self.clock.now()) {
             Recalled::New(slot) => {
-                let ticket = Ticket { answers: self.clone(), enc, slot };
+                let ticket = Ticket { answers: self.clone(), enc, lock, slot };
                 match self.writer.stuck() {
                     None => self.claim_among_replicas(ticket).await,
                     Some(seconds) => {
@@ -109,7 +121,7 @@ impl Answers {
                 None => Claim::Later(1),
             },
             Recalled::InStore => {
-                let answer = self.look_up(enc).await;
+                let answer = self.look_up(enc, &lock).await;
                 answer.map_or_else(Claim::Later, |answer| {
                     let gone = || encoded(&Problem::ANSWERED_BEFORE.inside());
                     Claim::Again(answer.unwrap_or_else(gone))
@@ -117,7 +129,7 @@ impl Answers {
             }
             // What is full are the places for new ones; a replica may have answered this one.
             Recalled::Full(seconds) if self.writer.dialect() == Dialect::Postgres => {
-                let answer = self.look_up(enc).await;
+                let answer = self.look_up(enc, &lock).await;
                 answer.map_or_else(Claim::Later, |answer| answer.map_or(Claim::Later(seconds), Claim::Again))
             }
             Recalled::Full(seconds) => Claim::Later(seconds),
@@ -125,11 +137,12 @@ impl Answers {
     }
 
     /// The stored answer, or after how many seconds to ask again.
-    async fn look_up(&self, enc: EncDigest) -> Result<Option<Answer>, u64> {
-        self.writer.look_up(enc).await.map_err(|error| {
+    async fn look_up(&self, enc: EncDigest, lock: &AnswerLock) -> Result<Option<Answer>, u64> {
+        let found = self.writer.look_up(enc).await.map_err(|error| {
             warn!(%error, "the memory of answers cannot be read");
-            1
-        })
+            1_u64
+        });
+        Ok(found?.map(|locked| unlocked(lock, &locked)))
     }
 
     /// The same among all who share the database. One process alone has asked everybody when it has asked itself.
@@ -141,7 +154,10 @@ impl Answers {
         loop {
             match self.writer.claim(ticket.enc, self.timeout.saturating_add(GRACE)).await {
                 Ok(Standing::Claimed) => return Claim::First(ticket),
-                Ok(Standing::Answered(answer)) => return Claim::Again(ticket.keep(answer)),
+                Ok(Standing::Answered(locked)) => {
+                    let answer = unlocked(&ticket.lock, &locked);
+                    return Claim::Again(ticket.keep(answer));
+                }
                 Ok(Standing::Claimable { after }) if tokio::time::Instant::now() >= patience => {
                     ticket.give_up();
                     return Claim::Later(after);
@@ -165,7 +181,10 @@ impl Ticket {
             Some(kept) => kept,
             None => encoded(&Problem::ANSWERED_BEFORE.inside()),
         };
-        self.answers.writer.leave(self.enc, kept.clone()).await;
+        match self.lock.lock(&kept) {
+            Ok(locked) => self.answers.writer.leave(self.enc, locked.into()).await,
+            Err(error) => warn!(%error, "an answer is kept in memory only"),
+        }
         self.answers.memory.keep(self.enc, &kept);
         self.slot.send(answer);
     }

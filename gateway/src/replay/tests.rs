@@ -15,6 +15,10 @@ fn requests<const N: usize>() -> [EncDigest; N] {
     })
 }
 
+fn lock(enc: EncDigest) -> AnswerLock {
+    AnswerLock::of(enc.as_bytes(), b"a request")
+}
+
 fn limits(max_requests: usize, max_bytes: usize) -> ReplayConfig {
     ReplayConfig { window: Duration::from_secs(100), max_requests, max_bytes, ..ReplayConfig::default() }
 }
@@ -33,14 +37,14 @@ fn status(answer: &Answer) -> u16 {
 }
 
 async fn again(answers: &Answers, enc: EncDigest) -> Option<u16> {
-    match answers.claim(enc).await {
+    match answers.claim(enc, lock(enc)).await {
         Claim::Again(answer) => Some(status(&answer)),
         Claim::First(_) | Claim::Later(_) => None,
     }
 }
 
 async fn first(answers: &Answers, enc: EncDigest) -> Ticket {
-    match answers.claim(enc).await {
+    match answers.claim(enc, lock(enc)).await {
         Claim::First(ticket) => ticket,
         Claim::Again(_) | Claim::Later(_) => panic!("it is the first"),
     }
@@ -99,7 +103,7 @@ async fn a_memory_that_is_full_is_still_full_after_the_end_of_the_process() {
         first(&answers, b).await.leave(response("x")).await;
         clock.advance(40);
         for answers in [answers, start(&database, &limits(2, 1_000), &clock).await] {
-            assert!(matches!(answers.claim(c).await, Claim::Later(60)), "{}", database.kind);
+            assert!(matches!(answers.claim(c, lock(c)).await, Claim::Later(60)), "{}", database.kind);
             assert_eq!(again(&answers, a).await, Some(201));
         }
     }
@@ -140,7 +144,7 @@ async fn answers_that_do_not_fit_are_remembered_as_given_and_nothing_new_is_take
         first(&answers, b).await.leave(response("longer than what is left")).await;
         assert_eq!(again(&answers, a).await, Some(201));
         assert_eq!(again(&answers, b).await, Some(409));
-        assert!(matches!(answers.claim(c).await, Claim::Later(100)));
+        assert!(matches!(answers.claim(c, lock(c)).await, Claim::Later(100)));
         clock.advance(100);
         first(&answers, c).await.leave(response("short")).await;
     }
@@ -233,10 +237,10 @@ async fn a_database_that_takes_nothing_costs_no_answer_and_lets_nothing_new_in()
         broken.0.store(true, std::sync::atomic::Ordering::SeqCst);
         ticket.leave(response("x")).await;
         assert_eq!(again(&answers, a).await, Some(201));
-        assert!(matches!(answers.claim(b).await, Claim::Later(1)), "{}", database.kind);
+        assert!(matches!(answers.claim(b, lock(b)).await, Claim::Later(1)), "{}", database.kind);
         broken.0.store(false, std::sync::atomic::Ordering::SeqCst);
         let ticket = loop {
-            match answers.claim(b).await {
+            match answers.claim(b, lock(b)).await {
                 Claim::First(ticket) => break ticket,
                 Claim::Later(_) => tokio::time::sleep(Duration::from_millis(50)).await,
                 Claim::Again(_) => panic!("nobody answered it"),
