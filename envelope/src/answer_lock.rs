@@ -13,7 +13,7 @@ use ring::{
 /// It is as hard to guess as the request: a report holds an identifier and ciphertexts drawn at random. A request that
 /// anybody could have written, as one for public keys is, has an answer that anybody may read.
 #[derive(Clone)]
-pub struct AnswerLock(LessSafeKey);
+pub struct AnswerLock(Box<LessSafeKey>);
 
 /// No source of random numbers.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -26,7 +26,7 @@ impl AnswerLock {
         let secret = Salt::new(HKDF_SHA256, LABEL).extract(plaintext);
         let info = [enc];
         let key = secret.expand(&info, &AES_128_GCM).expect("a key is shorter than HKDF can give");
-        Self(LessSafeKey::new(UnboundKey::from(key)))
+        Self(Box::new(LessSafeKey::new(UnboundKey::from(key))))
     }
 
     /// `answer` under a fresh nonce, which is put before it.
