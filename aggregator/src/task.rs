@@ -243,8 +243,8 @@ fn batch_caps_hold(mode: BatchMode, caps: &Contribution) -> Result<(), String> {
             return Ok(());
         }
         return Err(format!(
-            "its leader selects the batches, whatever their time, and cannot keep each within {}: leave out batch_window, \
-             and charge budgets with a lifetime or a rolling window",
+            "its leader selects the batches, whatever their time, and one report with an early timestamp would make a batch \
+             longer than {}: leave out batch_window, and charge only budgets with a lifetime window",
             caps.within()
         ));
     }
@@ -267,7 +267,7 @@ pub(crate) fn base_path(url: &str) -> String {
 mod tests {
     use std::num::NonZeroU32;
 
-    use mica_dp::accountant::{BatchWindow, CalendarUnit, Window};
+    use mica_dp::accountant::{BatchWindow, CalendarUnit, Rolling, Window};
     use mica_dp::{Contribution, Enforcer};
 
     use super::{BatchMode, base_path, batch_caps_hold};
@@ -286,10 +286,14 @@ mod tests {
         let why = batch_caps_hold(BatchMode::LeaderSelected, &caps(1, 3)).expect_err("it cannot hold");
         assert!(why.contains("(3 and not 1)"), "{why}");
         let month = Window::Calendar(CalendarUnit::Month);
+        // Anybody can send a report of last year: a batch that it is put into would be lost with all others in it.
+        let rolling = Window::Rolling(Rolling::new(30 * 86_400, 86_400).expect("whole days"));
         let day = BatchWindow::new(86_400).ok();
-        for unkept in
-            [Contribution { window: month, ..caps(3, 3) }, Contribution { batch_window: day, ..caps(3, 3) }]
-        {
+        for unkept in [
+            Contribution { window: month, ..caps(3, 3) },
+            Contribution { window: rolling, ..caps(3, 3) },
+            Contribution { batch_window: day, ..caps(3, 3) },
+        ] {
             assert_eq!(batch_caps_hold(BatchMode::TimeInterval, &unkept), Ok(()));
             let why = batch_caps_hold(BatchMode::LeaderSelected, &unkept).expect_err("it cannot be kept");
             assert!(why.contains("leave out batch_window"), "{why}");

@@ -154,7 +154,8 @@ impl Rational {
         while self.is_above(near) {
             near = near.next_up();
         }
-        near
+        // The nought above the smallest number below it is a negative one.
+        near + 0.0
     }
 
     fn is_above(&self, float: f64) -> bool {

@@ -91,7 +91,7 @@ impl Within {
 
     /// Whether a batch of the leader's choice, of which nobody knows the time beforehand, can be told to keep to it.
     pub fn can_be_selected(self) -> bool {
-        matches!(self, Self::Window(Window::Lifetime | Window::Rolling(_)))
+        matches!(self, Self::Window(Window::Lifetime))
     }
 
     /// The longest piece in seconds; nothing for all time.

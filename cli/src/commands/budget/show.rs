@@ -51,7 +51,7 @@ fn row(budget: &BudgetView) -> Vec<String> {
     let window = Window::from_name(&budget.window);
     vec![
         budget.budget.clone(),
-        window.map_or_else(|| budget.window.clone(), |window| window.to_string()),
+        window.map_or_else(|| budget.window.clone(), |window| window.on_grid().to_string()),
         stretch(&budget.now),
         budget.counted_in.clone(),
         budget.now.spent.clone(),

@@ -178,7 +178,7 @@ fn budget_row(course: &Course) -> Vec<String> {
     let last = course.days.last().and_then(|day| day.epsilon);
     vec![
         account.budget_id.clone(),
-        account.window.to_string(),
+        account.window.on_grid().to_string(),
         format_units(account.limit),
         format_units(course.paying.units),
         format!("{} of {}", course.granted, course.asked),

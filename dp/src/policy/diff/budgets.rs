@@ -40,7 +40,7 @@ fn compare(changes: &mut Changes, old: &Budget, new: &Budget) {
     limits(changes, old.limit(), new.limit());
     let (before, now) = (old.window(), new.window());
     if before != now {
-        let what = format!("holds for {now} and held for {before}");
+        let what = format!("holds for {} and held for {}", now.on_grid(), before.on_grid());
         if implies(now, before) {
             changes.other(what);
         } else {

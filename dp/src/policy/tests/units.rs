@@ -159,13 +159,13 @@ fn the_statement_has_the_pieces_of_time_that_clients_count_in() {
     assert_eq!(plan.export()["contribution"]["batch_window_seconds"], 2_592_000);
     let hourly = policy(&with("\"30d\"", "\"1h\"")).plans().next().unwrap().explain();
     let said = "at most 1 report in each hour (UTC) and 30 reports in the life of the budget, and no batch is of more \
-                than one such hour; its own";
+                than one such hour; the app must count";
     assert!(hourly.contains(said), "{hourly}");
     let window = "batch_window = \"30d\", max_reports_per_window = 30";
     let weekly =
         edited(&[(window, "max_reports_per_window = 1"), ("\"lifetime\"", "\"calendar\", unit = \"week\"")]);
     let weekly = policy(&weekly).plans().next().unwrap().explain();
-    let said = "at most 1 report in any calendar week (UTC), and no batch is of more time than that; its own";
+    let said = "at most 1 report in any calendar week (UTC), and no batch is of more time than that; the app must count";
     assert!(weekly.contains(said), "{weekly}");
 }
 
