@@ -161,7 +161,8 @@ impl Evidence {
             "  Known from this run: 5 logs (level debug) and 3 databases, {} KiB, searched for client addresses, the task's\n  \
              identifier, {} report identifiers and {} shares, as bytes, hexadecimal and base64.\n  \
              {dot} relay: {} requests ended there, so it saw addresses; its log names none, and no task; it stores nothing.\n  \
-             {dot} gateway: opened {} envelopes, so it saw the task; nothing of them is in its log or database.\n  \
+             {dot} gateway: opened {} envelopes, so it saw the task. Nothing of them is in its log; its\n    \
+             database has of each a digest, and the answer, locked with the request itself.\n  \
              {dot} leader, helper: the task is stored and, to refuse replays, the identifiers of its reports; no address,\n    \
              and no share in the clear. Each opens its own share in memory, verifies it and adds it up.",
             thousands(bytes / 1024),
