@@ -22,7 +22,9 @@ use super::memory;
 use super::{BatchTotals, Portion, Refused, ReleaseError};
 use crate::high_water::HighWater;
 use crate::store::releases::{self, NewRelease, ReleaseRow, ReleaseState};
-use crate::store::{Scope, buckets, closed_intervals, ledger, ledger_uses, refused_releases, refused_windows};
+use crate::store::{
+    Scope, buckets, closed_intervals, ledger, ledger_uses, refused_releases, refused_windows,
+};
 use crate::task::Task;
 
 /// One batch at the gate. The caller holds the lock of the task.
