@@ -145,7 +145,7 @@ fn units_of_time_that_lie_across_the_borders_of_windows_are_told() {
 }
 
 #[test]
-fn e035_caps_that_no_client_could_keep_in_batches_of_the_leaders_choice_are_refused() {
+fn a_cap_per_batch_that_no_client_could_keep_is_refused() {
     use mica_dap::task::BatchMode;
     let said = |text: &str, batch_mode| {
         let facts = TaskFacts { batch_mode, ..task("page-load", histogram()) };
