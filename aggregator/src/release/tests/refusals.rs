@@ -24,6 +24,17 @@ fn exhausted(budget: &str, window: Option<(&str, &str)>) -> Abort {
 const HALF: Option<(&str, &str)> = Some(("1970-01-01T00:00:00Z", "1970-01-01T00:30:00Z"));
 
 impl World {
+    /// A release costs too little to bring the budget to its `warn_at`: a test next door reads what is logged of that, and
+    /// a line of the log that is reached first by a thread without a log is silent in all.
+    async fn that_warns_of_nothing() -> Vec<Self> {
+        let mut worlds = Self::all().await;
+        for world in &mut worlds {
+            let (file, policy) = file_for("1/20");
+            world.task = Arc::new(Task::resolve(1, file, &policy).expect("the policy covers the task"));
+        }
+        worlds
+    }
+
     /// Asks for the batch; the helper refuses what comes to it. Whether it was asked.
     async fn refused(&self, abort: &Abort) -> bool {
         match self.reserve().await {
@@ -76,7 +87,7 @@ impl World {
 
 #[tokio::test]
 async fn the_many_intervals_of_an_exhausted_window_are_worth_two_charges_together() {
-    for mut world in World::all().await {
+    for mut world in World::that_warns_of_nothing().await {
         let no = exhausted("daily", HALF);
         assert_eq!(world.asked_for(200, &no).await, 2);
         assert_eq!((world.entries().await, world.remembered().await), (4, (0, 1)));
@@ -92,7 +103,7 @@ async fn the_many_intervals_of_an_exhausted_window_are_worth_two_charges_togethe
 
 #[tokio::test]
 async fn a_window_without_room_says_nothing_of_data_that_it_does_not_hold() {
-    for mut world in World::all().await {
+    for mut world in World::that_warns_of_nothing().await {
         let early = exhausted("daily", Some(("1970-01-01T00:00:00Z", "1970-01-01T00:05:00Z")));
         world.query = Interval::new(Time(0), Duration(11)).expect("it begins in the window");
         assert!(world.refused(&early).await && world.refused(&early).await);
@@ -106,7 +117,7 @@ async fn a_window_without_room_says_nothing_of_data_that_it_does_not_hold() {
 
 #[tokio::test]
 async fn a_release_of_the_window_ends_its_memory() {
-    for mut world in World::all().await {
+    for mut world in World::that_warns_of_nothing().await {
         assert_eq!(world.asked_for(3, &exhausted("daily", HALF)).await, 2);
         world.now += 301;
         let release = world.reserve().await.expect("the helper is asked again");
@@ -120,7 +131,7 @@ async fn a_budget_that_never_renews_or_a_window_that_is_none_holds_for_the_whole
     let elsewhere = Some(("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"));
     let nonsense = Some(("yesterday", "1970-01-01T00:30:00Z"));
     for window in [None, elsewhere, nonsense] {
-        for mut world in World::all().await {
+        for mut world in World::that_warns_of_nothing().await {
             assert_eq!(world.asked_for(100, &exhausted("ever", window)).await, 2, "{window:?}");
         }
     }
@@ -128,7 +139,7 @@ async fn a_budget_that_never_renews_or_a_window_that_is_none_holds_for_the_whole
 
 #[tokio::test]
 async fn a_helper_that_names_ever_new_windows_is_not_asked_without_end() {
-    for mut world in World::all().await {
+    for mut world in World::that_warns_of_nothing().await {
         let mut asked = 0;
         // Each batch ends where the window does that the helper names of the one before begins.
         for end in (12..162).rev() {
@@ -146,7 +157,7 @@ async fn a_helper_that_names_ever_new_windows_is_not_asked_without_end() {
 
 #[tokio::test]
 async fn refusals_of_too_many_batches_hold_for_the_whole_task_and_are_forgotten_after_a_day() {
-    for mut world in World::all().await {
+    for mut world in World::that_warns_of_nothing().await {
         let no = Abort::new(Problem::BatchMismatch, "not the same reports");
         assert_eq!(world.asked_for(300, &no).await, 128 + 2);
         assert_eq!(world.remembered().await, (128, 1));
