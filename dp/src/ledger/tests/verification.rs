@@ -1,6 +1,7 @@
 //! Whether a written ledger holds: its chain, its rules, and every charge from the policy that it names.
 
 use super::*;
+use crate::accountant::Span;
 
 #[test]
 fn any_change_of_a_written_ledger_is_found() {
@@ -175,6 +176,21 @@ fn a_release_that_is_not_charged_or_settled_at_all_its_budgets_is_found() {
     assert_eq!(verify(&[0, 1, 2]), without("commit", "small", 3), "one is committed, the other not");
     assert_eq!(verify(&[0, 1, 2, 3, 4, 5, 7]), without("refund", "large", 7));
     assert_eq!(verify(&[0, 1, 4, 5, 2, 7]), without("commit", "small", 5));
+}
+
+/// A step that counts at one time for one budget and at another for the next would leave one of them too little.
+#[test]
+fn a_release_whose_budgets_count_it_at_different_times_is_found() {
+    let policy = Policy::parse("two-budgets.toml", TWO_BUDGETS).unwrap();
+    let mut store = Store::default();
+    let _ = store.charge(&plan("cheap"), "one").unwrap();
+    let mut moved = store.entries.clone();
+    let counted = moved[1].counted.as_mut().unwrap();
+    counted.data = Span::of_reports(DAY + 86_400, DAY + 2 * 86_400).unwrap();
+    moved[1].entry_hash = moved[1].hash();
+    verify_chain(&moved).expect("each budget by itself is in order");
+    let wrong = verify_charges(&moved, std::slice::from_ref(&policy)).unwrap_err().to_string();
+    assert!(wrong.contains("has no entry for budget \"small\""), "{wrong}");
 }
 
 #[test]

@@ -39,7 +39,12 @@ fn a_budget_that_gives_away_more_is_weaker() {
     better(GOOD, &with("report_delta = 1e-8", "report_delta = 1e-6"), "report_delta goes from 1e-8 to 1e-6");
     // A limit that is renewed allows more over time; a cap over a shorter time covers more clients.
     let found = weaker(GOOD, &rolling);
-    assert!(found.iter().any(|it| it.contains("holds for any 30 days that begin at midnight UTC and held for")), "{found:#?}");
+    assert!(
+        found
+            .iter()
+            .any(|it| it.contains("holds for any 30 days that begin at midnight UTC and held for the life")),
+        "{found:#?}"
+    );
     let shorter = rolling.replacen("30d", "7d", 1).replacen("\"30d\"", "\"7d\"", 1);
     assert!(weaker(&rolling, &shorter)[0].contains("more can be lost over time"));
     let special = with("\"replace_one\"", "\"replace_special\"");
