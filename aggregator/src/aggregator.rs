@@ -120,6 +120,7 @@ impl Aggregator {
         if store.dialect() == Dialect::Sqlite {
             forget_leases(&store).await?;
         }
+        forget_refusals(&store, clock.now()).await?;
         let keys = Keys::load(store.clone(), clock.clone(), schedule).await?;
         let paces = Arc::new(Paces::default());
         let (uploads, writing) =
@@ -273,6 +274,16 @@ async fn serve(
     if let Err(error) = writer.await {
         tracing::error!(%error, "the writer of uploads failed");
     }
+}
+
+/// What a helper refused long ago is of no use, also of tasks that are over.
+async fn forget_refusals(store: &Store, now: u64) -> Result<(), StoreError> {
+    store
+        .tx("forget_refusals", move |mut tx| async move {
+            crate::release::forget_aged(&mut tx, now).await?;
+            Ok((tx, ()))
+        })
+        .await
 }
 
 /// One process at a time uses an SQLite file, so whoever held a lease is gone.

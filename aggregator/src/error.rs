@@ -96,11 +96,17 @@ impl Abort {
         self
     }
 
-    /// The refusal as it is told to those who ask again, until `again_at`: by then it was given so many times in a row.
-    pub(crate) fn said_before(mut self, refusals: u64, again_at: u64) -> Self {
+    /// What a member of the document says in words.
+    pub(crate) fn member(&self, name: &str) -> Option<&str> {
+        self.0.members.get(name)?.as_str()
+    }
+
+    /// The refusal as it is told to those who ask again, until `again_at`: by then it was given so many times in a row
+    /// to `what`.
+    pub(crate) fn said_before(mut self, what: &str, refusals: u64, again_at: u64) -> Self {
         let (again, before) = (format_second(signed_second(again_at)), self.0.detail);
         self.0.detail = Cow::Owned(format!(
-            "{before} (The helper has refused this batch {refusals} times in a row; it is asked again from {again} on, or \
+            "{before} (The helper has refused {what} {refusals} times in a row; it is asked again from {again} on, or \
              under another policy of the leader. Nothing was charged.)"
         ));
         self.0.members.insert(ASKED_AGAIN_AT.to_owned(), Value::from(again));

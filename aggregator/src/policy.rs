@@ -207,8 +207,8 @@ async fn charged(
     let (mut charged, mut unread) = (Vec::new(), Vec::new());
     for entry in ledger::newest_by_budget(tx).await? {
         let kept = policies::by_version(tx, &entry.policy.id, entry.policy.version).await?;
-        let budget = match as_charged(&entry, kept.as_ref(), policy) {
-            Ok(budget) => budget,
+        let (budget, then) = match as_charged(&entry, kept.as_ref(), policy) {
+            Ok(charged) => charged,
             Err(why) => {
                 let PolicyRef { id, version, sha256 } = entry.policy;
                 let sha256 = hex::encode(sha256);
@@ -220,17 +220,17 @@ async fn charged(
         let account = entry.account();
         let until = account.counts_until(&uses).filter(|second| *second > moment.from());
         let charge = ChargedBudget::new(&budget, account.fullest(&uses, moment).spent);
-        charged.push(charge.counting_until(until));
+        charged.push(charge.counting_until(until).charged_by(then));
     }
     Ok(if unread.is_empty() { Ok(charged) } else { Err(unread) })
 }
 
-/// The budget as the policy has it that the entry names. `policy` is the one to be taken: it may be the one that is missed.
+/// The budget as the policy has it that the entry names, and that policy. `policy` is the one to be taken: it may be the one that is missed.
 fn as_charged(
     entry: &LedgerEntry,
     kept: Option<&PolicyRow>,
     policy: &Policy,
-) -> Result<Budget, &'static str> {
+) -> Result<(Budget, Arc<Policy>), &'static str> {
     let named = &entry.policy;
     let text = match kept {
         Some(kept) if kept.sha256 == named.sha256 => &kept.text,
@@ -246,7 +246,8 @@ fn as_charged(
     if then.sha256() != named.sha256 {
         return Err("its text that is kept was changed");
     }
-    then.budget(&entry.budget_id).cloned().ok_or("its text that is kept has no such budget")
+    let budget = then.budget(&entry.budget_id).cloned().ok_or("its text that is kept has no such budget")?;
+    Ok((budget, Arc::new(then)))
 }
 
 fn row(policy: &Policy, now: u64) -> PolicyRow {

@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use mica_dap::Draft;
 use mica_dap::hpke_config::HpkeConfig;
 use mica_dap::id::TaskId;
-use mica_dap::task::{BatchMode, TaskConfiguration};
+use mica_dap::task::TaskConfiguration;
 use mica_dap::taskprov;
 use mica_dap::vdaf::{ShareLengths, Vdaf, VerifyKey, vdaf_context};
-use mica_dp::{Contribution, Decision, Policy, TaskFacts, parse_task_info};
+use mica_dp::{Decision, Policy, TaskFacts, parse_task_info};
 use thiserror::Error;
 
 use crate::auth::Bearer;
@@ -207,12 +207,10 @@ fn decide(file: &TaskFile, policy: &Policy) -> Result<Decision, String> {
     let facts = TaskFacts {
         id: Some(file.task_id),
         time_precision: Some(configuration.time_precision().seconds()),
+        batch_mode: Some(configuration.batch_mode()),
         ..TaskFacts::new(label, configuration.vdaf(), configuration.min_batch_size())
     };
     let decision = policy.release_for(&facts).map_err(|refusal| refusal.to_string())?;
-    if let Decision::Release(plan) = &decision {
-        batch_caps_hold(configuration.batch_mode(), &plan.terms().contribution)?;
-    }
     match (&decision, bound) {
         (Decision::Release(plan), Some((_, hash))) if hash == plan.statement().sha256() => Ok(decision),
         (Decision::WithoutDp(_), None) => Ok(decision),
@@ -232,29 +230,6 @@ fn decide(file: &TaskFile, policy: &Policy) -> Result<Decision, String> {
     }
 }
 
-/// A client knows which of its reports share an interval, but not which share a batch of the leader's choice: there, all
-/// that it sends may end up in one.
-fn batch_caps_hold(mode: BatchMode, caps: &Contribution) -> Result<(), String> {
-    if mode == BatchMode::TimeInterval {
-        return Ok(());
-    }
-    if caps.max_reports_per_batch == caps.max_reports_per_window {
-        if caps.within().can_be_selected() {
-            return Ok(());
-        }
-        return Err(format!(
-            "its leader selects the batches, whatever their time, and one report with an early timestamp would make a batch \
-             longer than {}: leave out batch_window, and charge only budgets with a lifetime window",
-            caps.within()
-        ));
-    }
-    Err(format!(
-        "its leader selects the batches, and no client can know which of its reports share one: the policy must allow \
-         as many reports of a client per batch as in all ({} and not {})",
-        caps.max_reports_per_window, caps.max_reports_per_batch
-    ))
-}
-
 /// The path of a URL with a slash at its end; what comes before it is another's to check.
 pub(crate) fn base_path(url: &str) -> String {
     let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
@@ -265,40 +240,7 @@ pub(crate) fn base_path(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
-
-    use mica_dp::accountant::{BatchWindow, CalendarUnit, Rolling, Window};
-    use mica_dp::{Contribution, Enforcer};
-
-    use super::{BatchMode, base_path, batch_caps_hold};
-
-    #[test]
-    fn a_cap_per_batch_that_no_client_could_keep_is_refused() {
-        let caps = |batch, window| Contribution {
-            max_reports_per_batch: NonZeroU32::new(batch).expect("not zero"),
-            batch_window: None,
-            max_reports_per_window: NonZeroU32::new(window).expect("not zero"),
-            window: Window::Lifetime,
-            enforced_by: Enforcer::Client,
-        };
-        assert_eq!(batch_caps_hold(BatchMode::LeaderSelected, &caps(3, 3)), Ok(()));
-        assert_eq!(batch_caps_hold(BatchMode::TimeInterval, &caps(1, 3)), Ok(()));
-        let why = batch_caps_hold(BatchMode::LeaderSelected, &caps(1, 3)).expect_err("it cannot hold");
-        assert!(why.contains("(3 and not 1)"), "{why}");
-        let month = Window::Calendar(CalendarUnit::Month);
-        // Anybody can send a report of last year: a batch that it is put into would be lost with all others in it.
-        let rolling = Window::Rolling(Rolling::new(30 * 86_400, 86_400).expect("whole days"));
-        let day = BatchWindow::new(86_400).ok();
-        for unkept in [
-            Contribution { window: month, ..caps(3, 3) },
-            Contribution { window: rolling, ..caps(3, 3) },
-            Contribution { batch_window: day, ..caps(3, 3) },
-        ] {
-            assert_eq!(batch_caps_hold(BatchMode::TimeInterval, &unkept), Ok(()));
-            let why = batch_caps_hold(BatchMode::LeaderSelected, &unkept).expect_err("it cannot be kept");
-            assert!(why.contains("leave out batch_window"), "{why}");
-        }
-    }
+    use super::base_path;
 
     #[test]
     fn resources_live_under_the_path_of_the_endpoint() {

@@ -199,6 +199,7 @@ struct Promise {
 fn bind(spec: &TaskSpec, policy: &Policy) -> Result<(Vec<u8>, Promise), Failure> {
     let facts = TaskFacts {
         time_precision: Some(spec.time_precision_seconds),
+        batch_mode: Some(spec.batch_mode),
         ..TaskFacts::new(&spec.label, &spec.vdaf, spec.min_batch_size)
     };
     match policy.release_for(&facts).map_err(|refusal| Failure::new(Exit::Refused, refusal))? {

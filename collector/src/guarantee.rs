@@ -5,6 +5,7 @@
 //! noise, loss and guarantee is derived from the statement, whatever else the file says.
 
 use mica_dap::task::TaskConfiguration;
+use mica_dp::accountant::Within;
 use mica_dp::{BoundStatement, Mechanism, NotBound, Rational, parse_task_info};
 use serde_json::Value;
 use thiserror::Error;
@@ -51,6 +52,12 @@ impl Guarantee {
     #[must_use]
     pub fn mechanism(&self) -> &Mechanism {
         self.bound.mechanism()
+    }
+
+    /// Where a batch must lie, by the statement.
+    #[must_use]
+    pub fn within(&self) -> Within {
+        self.bound.within()
     }
 
     /// Half of the interval that holds the truth of every value of a result at once, in 95 of 100 cases.

@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use num_bigint::BigUint;
 use serde_json::Value;
 
-use crate::accountant::{BatchWindow, CalendarUnit, Rolling, Window};
+use crate::accountant::{BatchWindow, CalendarUnit, Rolling, Window, Within};
 use crate::conversion::epsilon_of_zcdp;
 use crate::mechanism::Mechanism;
 use crate::plan::{PolicyRef, ReleasePlan};
@@ -77,6 +77,11 @@ impl BoundStatement {
     /// The noise of each aggregator.
     pub fn mechanism(&self) -> &Mechanism {
         self.0.mechanism()
+    }
+
+    /// Where a batch must lie.
+    pub fn within(&self) -> Within {
+        self.0.within()
     }
 
     /// Half of the interval that holds the truth of every value of a result at once, in 95 of 100 cases.

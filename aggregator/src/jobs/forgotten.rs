@@ -7,7 +7,7 @@
 use mica_service::store::StoreError;
 
 use crate::shared::Shared;
-use crate::store::{leftovers, stuck, tallies, tasks};
+use crate::store::{leftovers, refused_releases, refused_windows, stuck, tallies, tasks};
 
 /// Gives up what waits of this task, if it is forgotten.
 pub(super) async fn give_up(shared: &Shared, task: i64) {
@@ -44,6 +44,8 @@ async fn drop_all(shared: &Shared, task: i64) -> Result<Option<u64>, StoreError>
             stuck::drop_jobs(&mut tx, task, now).await?;
             stuck::drop_collections(&mut tx, task, now).await?;
             leftovers::delete_of_task(&mut tx, task).await?;
+            refused_releases::delete_of_task(&mut tx, task).await?;
+            refused_windows::delete_of_task(&mut tx, task).await?;
             let reports = stuck::drop_reports(&mut tx, task).await?;
             tallies::add(&mut tx, task, &[(FORGOTTEN, reports)]).await?;
             Ok((tx, Some(reports)))

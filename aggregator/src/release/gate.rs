@@ -22,7 +22,9 @@ use super::memory;
 use super::{BatchTotals, Portion, Refused, ReleaseError};
 use crate::high_water::HighWater;
 use crate::store::releases::{self, NewRelease, ReleaseRow, ReleaseState};
-use crate::store::{Scope, buckets, closed_intervals, ledger, ledger_uses, refused_releases};
+use crate::store::{
+    Scope, buckets, closed_intervals, ledger, ledger_uses, refused_releases, refused_windows,
+};
 use crate::task::Task;
 
 /// One batch at the gate. The caller holds the lock of the task.
@@ -89,6 +91,8 @@ pub(crate) async fn commit(
     settle_charges(tx, task, &key_of(task, &row)?, Settlement::Commit(high_water), now).await?;
     buckets::scrub(tx, task.key, scope_of(&row.release.batch_key)?).await?;
     refused_releases::forget(tx, task.key, &row.release.batch_key).await?;
+    let data = data_of(task, &row)?;
+    refused_windows::forget_meeting(tx, task.key, (data.from(), data.to())).await?;
     Ok(())
 }
 
@@ -256,7 +260,7 @@ impl Batch<'_> {
 
     /// When the reports were made, as far as whoever asks can choose it: the whole interval of the query, or else the
     /// smallest around the reports.
-    fn data(&self) -> Span {
+    pub(super) fn data(&self) -> Span {
         let interval = match self.closes {
             Scope::Interval(interval) => interval,
             Scope::Batch(_) => self.totals.interval,
@@ -324,6 +328,15 @@ pub(super) fn policy_of(decision: &Decision) -> &PolicyRef {
         Decision::Release(plan) => plan.policy(),
         Decision::WithoutDp(exception) => exception.policy(),
     }
+}
+
+/// When the reports of a release were made, as its charge says it.
+pub(super) fn data_of(task: &Task, row: &ReleaseRow) -> Result<Span, StoreError> {
+    let interval = match scope_of(&row.release.batch_key)? {
+        Scope::Interval(interval) => interval,
+        Scope::Batch(_) => row.release.interval,
+    };
+    Ok(span(task.configuration.time_precision(), interval))
 }
 
 fn key_of(task: &Task, row: &ReleaseRow) -> Result<ReleaseKey, StoreError> {

@@ -15,7 +15,7 @@ pub(crate) mod tests;
 mod totals;
 
 pub(crate) use self::gate::{Batch, Reference, commit, commit_now, one_batch, refund, reserve, span};
-pub(crate) use self::memory::remember;
+pub(crate) use self::memory::{forget_aged, remember};
 pub(crate) use self::noise::{NoiseReserve, Portion};
 pub(crate) use self::refused::{Refused, ReleaseError};
 pub(crate) use self::totals::{BatchTotals, totals};

@@ -2,6 +2,7 @@
 
 mod honesty;
 mod paid;
+mod refusals;
 mod warnings;
 
 use std::sync::Arc;
@@ -130,6 +131,7 @@ struct World {
     high_water: HighWater,
     request: CollectionJobReq,
     query: Interval,
+    now: u64,
     _database: TestDatabase,
 }
 
@@ -147,6 +149,7 @@ impl World {
                 high_water: HighWater::default(),
                 request: CollectionJobReq::new(Query::time_interval(query), Vec::new()),
                 query,
+                now: 5,
                 _database: database,
             };
             world.count(&[1, 2]).await;
@@ -177,7 +180,7 @@ impl World {
             closes: self.query.into(),
             request: &self.request,
             totals: &totals,
-            now: 5,
+            now: self.now,
             compute: &self.compute,
             noise,
             high_water: &self.high_water,

@@ -33,7 +33,9 @@
 //!   `set_reserved`, `set_location`, `set_released`, `set_failed`, `delete`, `retry_at`, `give_back`, `release_all_leases`
 //! * [`releases`] - `insert`, `by_id`, `by_batch_key`, `by_digest`, `by_share_id`, `set_state`, `replace_refunded`,
 //!   `forget_share`
-//! * [`refused_releases`] - `by_batch_key`, `put`, `forget`
+//! * [`refused_releases`] - `by_batch_key`, `put`, `forget`, `count`, `forget_aged`, `forget_all_aged`, `delete_of_task`
+//! * [`refused_windows`] - `meeting`, `refusals`, `count`, `put`, `forget_meeting`, `forget_aged`, `forget_all_aged`,
+//!   `delete_of_task`
 //! * [`closed_intervals`] - `close`, `withdraw`, `reopen`, `overlapping`, `closed_times`
 //! * [`policies`] - `newest`, `newer_of_another_name`, `by_version`, `all`, `insert`
 //! * [`ledger`] - `head`, `end`, `hash_at`, `append`, `entries`, `page`, `newest_by_budget`,
@@ -67,6 +69,7 @@ pub mod leftovers;
 mod locks;
 pub mod policies;
 pub mod refused_releases;
+pub mod refused_windows;
 pub mod releases;
 pub mod report_ids;
 pub mod scope;

@@ -84,3 +84,52 @@ pub async fn forget(tx: &mut Tx, task: i64, batch_key: &[u8]) -> Result<(), Stor
     .await?;
     Ok(())
 }
+
+/// How many batches of the task are remembered.
+pub async fn count(tx: &mut Tx, task: i64) -> Result<u64, StoreError> {
+    let row = sqlx::query(
+        "-- count_refused_releases
+         SELECT COUNT(*) AS batches FROM refused_releases WHERE task = $1",
+    )
+    .bind(task)
+    .fetch_one(tx.connection())
+    .await?;
+    Fields::of("refused_releases", &row).unsigned("batches")
+}
+
+/// Forgets the batches of the task about which the helper might have been asked since before `before`.
+pub async fn forget_aged(tx: &mut Tx, task: i64, before: u64) -> Result<(), StoreError> {
+    sqlx::query(
+        "-- forget_aged_refused_releases
+         DELETE FROM refused_releases WHERE task = $1 AND ask_again_at < $2",
+    )
+    .bind(task)
+    .bind(signed(before)?)
+    .execute(tx.connection())
+    .await?;
+    Ok(())
+}
+
+/// The same for all tasks.
+pub async fn forget_all_aged(tx: &mut Tx, before: u64) -> Result<(), StoreError> {
+    sqlx::query(
+        "-- forget_all_aged_refused_releases
+         DELETE FROM refused_releases WHERE ask_again_at < $1",
+    )
+    .bind(signed(before)?)
+    .execute(tx.connection())
+    .await?;
+    Ok(())
+}
+
+/// Forgets all batches of a task that is over.
+pub async fn delete_of_task(tx: &mut Tx, task: i64) -> Result<(), StoreError> {
+    sqlx::query(
+        "-- delete_refused_releases_of_task
+         DELETE FROM refused_releases WHERE task = $1",
+    )
+    .bind(task)
+    .execute(tx.connection())
+    .await?;
+    Ok(())
+}

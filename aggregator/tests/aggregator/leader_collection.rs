@@ -129,7 +129,10 @@ async fn a_refusal_is_told_again_without_a_charge_until_the_helper_is_asked_agai
         assert_eq!(world.leader.entries().await, [Charge, Refund, Charge, Refund]);
         let told = world.collected().await;
         let text = String::from_utf8_lossy(&told.body);
-        assert!(text.contains("refused this batch 2 times in a row; it is asked again from "), "{text}");
+        assert!(
+            text.contains("refused batches of this task 2 times in a row; it is asked again from "),
+            "{text}"
+        );
         assert!(text.contains("\"asked_again_at\""), "{text}");
         world.leader.clock.advance(301);
         assert_eq!(world.collected().await.problem(), "budget-exhausted");

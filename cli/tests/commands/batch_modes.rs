@@ -1,6 +1,6 @@
 //! Tasks whose batches the leader selects, on the command line.
 
-use crate::world::{Folder, Ran, free_port};
+use crate::world::{Folder, POLICY, Ran, free_port};
 
 /// Makes a task with these flags beside those that every task needs.
 fn made(folder: &Folder, flags: &[&str]) -> Ran {
@@ -17,6 +17,24 @@ fn a_target_size_is_told_to_the_leader_alone() {
     assert!(!folder.read("by-leader/helper.task.toml").contains("batch_target_size"));
     let shown = folder.mica(&["task", "show", "by-leader/leader.task.toml"]);
     assert!(shown.out.contains("leader_selected"), "{} {}", shown.out, shown.err);
+}
+
+/// No server takes such a task, so none is made.
+#[test]
+fn a_task_whose_clients_would_have_to_know_the_batches_is_not_made() {
+    let folder = Folder::new();
+    let caps = "contribution = { max_reports_per_batch = 1, batch_window = \"1d\", max_reports_per_window = 30, \
+                enforced_by = \"client\" }";
+    let policy = POLICY
+        .replace("privacy_unit = \"report\"", "privacy_unit = \"client\"")
+        .replace("mechanism =", &format!("{caps}\nmechanism ="));
+    folder.write("policy.toml", &policy);
+    let ran = made(&folder, &["--batch-mode", "leader_selected"]);
+    assert_ne!(ran.code, 0);
+    assert!(ran.err.contains("E035") && ran.err.contains("as in all (30 and not 1)"), "{}", ran.err);
+    assert!(!folder.path("by-leader").exists(), "nothing is written");
+    let ran = made(&folder, &[]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub use self::account::{Account, Admitted, Filled, OverBudget, Proposal};
 pub use self::batch::{BatchWindow, TooWide, Within};
 pub use self::calendar::CalendarUnit;
 pub use self::cap::Measure;
-pub use self::names::format_second;
+pub use self::names::{format_second, parse_second};
 pub use self::span::{NoSpan, Span};
 pub use self::usage::{Caps, Use};
 pub use self::window::{NoWindow, OnGrid, Rolling, Window};

@@ -49,6 +49,12 @@ pub fn format_second(at: i64) -> String {
     timestamp(at).to_string()
 }
 
+/// The second that [`format_second`] writes so; nothing for any other spelling.
+pub fn parse_second(text: &str) -> Option<i64> {
+    let at = text.parse::<jiff::Timestamp>().ok()?.as_second();
+    (format_second(at) == text).then_some(at)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,5 +74,9 @@ mod tests {
         }
         assert_eq!([Measure::from_name("rho"), Measure::from_name("Rho")], [Some(Measure::Rho), None]);
         assert_eq!(format_second(1_796_083_200), "2026-12-01T00:00:00Z");
+        assert_eq!(parse_second("2026-12-01T00:00:00Z"), Some(1_796_083_200));
+        for other in ["", "2026-12-01", "2026-12-01T01:00:00+01:00", "2026-12-01T00:00:00.5Z"] {
+            assert_eq!(parse_second(other), None, "{other}");
+        }
     }
 }

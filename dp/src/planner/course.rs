@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use super::Paying;
-use crate::accountant::{Filled, Measure, Span, TooWide, Use};
+use crate::accountant::{Filled, Measure, Span, TooWide, Use, Window, Within};
 use crate::conversion::reported_epsilon;
 use crate::plan::ReleasePlan;
 
@@ -72,6 +72,13 @@ impl Course {
 const BEGINNING: u64 = 1_704_067_200;
 const DAY: u64 = 86_400;
 
+fn common_divisor(mut a: u64, mut b: u64) -> u64 {
+    while b > 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
 impl Workload {
     /// The most releases that are played through.
     pub const MOST: u64 = 50_000;
@@ -79,6 +86,17 @@ impl Workload {
     /// How many releases that is.
     pub fn releases(self) -> u64 {
         u64::from(self.per_day.get()) * u64::from(self.days.get())
+    }
+
+    /// Into how many equal batches a day is cut at least, so that each lies where a batch of `plan` must: one for each of
+    /// the pieces in which clients count, as far as they are whole parts of a day.
+    pub fn fewest_a_day(plan: &ReleasePlan) -> NonZeroU32 {
+        let batches = match plan.within() {
+            Within::Cell(cells) => DAY / common_divisor(DAY, cells.length().unsigned_abs()),
+            Within::Window(Window::Rolling(rolling)) => DAY.div_ceil(rolling.length().unsigned_abs()),
+            Within::Window(Window::Lifetime | Window::Calendar(_)) => 1,
+        };
+        u32::try_from(batches).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN)
     }
 
     /// Whether each of its batches is one to the release of `plan`.

@@ -1,8 +1,11 @@
 //! A policy and what went before it: versions that were loaded, and budgets that were charged.
 
+use std::sync::Arc;
+
 use mica_diagnostic::{Diagnostic, Severity};
 
 use super::budget::{Budget, PrivacyUnit};
+use super::diff::places::moves;
 use super::release::Release;
 use super::unmatched::Unmatched;
 use super::{Place, Policy};
@@ -12,7 +15,7 @@ use crate::sensitivity::NeighboringRelation;
 use crate::units::format_units;
 
 /// A budget that has charges, as the policy defined it under which they were made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ChargedBudget {
     id: String,
     unit: PrivacyUnit,
@@ -21,6 +24,7 @@ pub struct ChargedBudget {
     window: Window,
     spent: i64,
     until: Option<i64>,
+    policy: Option<Arc<Policy>>,
 }
 
 impl ChargedBudget {
@@ -34,6 +38,7 @@ impl ChargedBudget {
             window: budget.window,
             spent,
             until: None,
+            policy: None,
         }
     }
 
@@ -41,6 +46,12 @@ impl ChargedBudget {
     #[must_use]
     pub fn counting_until(self, second: Option<i64>) -> Self {
         Self { until: second, ..self }
+    }
+
+    /// The same budget, charged by the releases of this policy.
+    #[must_use]
+    pub fn charged_by(self, policy: Arc<Policy>) -> Self {
+        Self { policy: Some(policy), ..self }
     }
 }
 
@@ -68,7 +79,8 @@ impl Policy {
 
     /// What is wrong between this policy and budgets that have charges: E052 where a charge would be read as another
     /// promise than it was made under, W051 where more is spent than the new limit allows, W053 where what was spent
-    /// would be forgotten: the budget is not charged any more, and another in its place would begin at nothing.
+    /// would be forgotten: the budget is not charged any more, or not for some tasks, and another in its place would begin
+    /// at nothing.
     pub fn check_history(&self, charged: &[ChargedBudget]) -> Vec<Diagnostic> {
         let mut findings = Vec::new();
         for before in charged {
@@ -100,10 +112,7 @@ impl Policy {
     /// W053, for one budget.
     fn check_left(&self, before: &ChargedBudget) -> Option<Diagnostic> {
         let until = before.until?;
-        let pays = |release: &Release| release.charges.iter().any(|charge| charge.budget_id == before.id);
-        if self.releases.iter().any(pays) {
-            return None;
-        }
+        let whose = self.left_by(before)?;
         let id = &before.id;
         let until = if until < Span::ALL.to() {
             format!("until {}", format_second(until))
@@ -111,8 +120,8 @@ impl Policy {
             "for all time".to_owned()
         };
         let what = format!(
-            "budget \"{id}\" has charges that count {until}, and this policy does not charge it any more: releases of the \
-             same data would begin at nothing"
+            "budget \"{id}\" has charges that count {until}, and this policy does not charge it{whose} any more: releases of \
+             the same data would begin at nothing"
         );
         let fix = format!("let its releases charge \"{id}\" too, or allow W053 if that is meant");
         let place = self.budget(id).map(|budget| budget.place);
@@ -120,6 +129,21 @@ impl Policy {
             Some(place) => self.at(place, "W053", Severity::Warning, what, fix),
             None => self.warning(&["policy", "id"], "W053", what, fix),
         })
+    }
+
+    /// Whose releases charge the budget no more: empty for all, and nothing where none has left it. A task is followed to
+    /// the release that it gets now; one that gets none is not released under noise.
+    fn left_by(&self, before: &ChargedBudget) -> Option<String> {
+        let pays = |release: &Release| release.charges.iter().any(|charge| charge.budget_id == before.id);
+        if !self.releases.iter().any(pays) {
+            return Some(String::new());
+        }
+        let old = before.policy.as_deref().filter(|old| old.sha256() != self.sha256())?;
+        let left = moves(old, self).into_iter();
+        let left = left.filter(|it| pays(it.old) && it.new.is_some_and(|now| !pays(now)));
+        let mut tasks: Vec<String> = left.map(|it| it.tasks).collect();
+        tasks.dedup();
+        (!tasks.is_empty()).then(|| format!(" for {}", tasks.join(" and ")))
     }
 
     /// W054: `before`, the policy that was in force here last, has another name, and there are tasks that it served.

@@ -1,13 +1,14 @@
 //! A policy and a task: which release is for it, and whether it is what the release was written for.
 
 use mica_dap::id::TaskId;
+use mica_dap::task::BatchMode;
 use mica_dap::vdaf_config::VdafConfig;
 use mica_diagnostic::{Diagnostic, Severity};
 
 use super::release::Release;
 use super::unmatched::Unmatched;
 use super::{Place, Policy};
-use crate::accountant::Window;
+use crate::accountant::{Window, Within};
 use crate::plan::{ReleasePlan, WithoutDp};
 use crate::shape::{NoSensitivity, Shape};
 
@@ -24,12 +25,14 @@ pub struct TaskFacts<'a> {
     pub min_batch_size: u64,
     /// The grid of its reports' times in seconds, where it is known.
     pub time_precision: Option<u64>,
+    /// How its reports are put into batches, where it is known.
+    pub batch_mode: Option<BatchMode>,
 }
 
 impl<'a> TaskFacts<'a> {
     /// What is known of a task before it is made.
     pub fn new(label: &'a str, vdaf: &'a VdafConfig, min_batch_size: u64) -> Self {
-        Self { id: None, label, vdaf, min_batch_size, time_precision: None }
+        Self { id: None, label, vdaf, min_batch_size, time_precision: None, batch_mode: None }
     }
 }
 
@@ -133,6 +136,35 @@ pub enum Refusal {
         /// The task's grid in seconds.
         precision: u64,
     },
+    /// The leader selects the batches, and a client that sends several reports cannot keep to fewer in each.
+    #[error(
+        "E035: the leader of task \"{label}\" selects its batches, and no client can know which of its reports share one; \
+         let release \"{release}\" allow as many reports of a client per batch as in all ({per_window} and not {per_batch})"
+    )]
+    CapsOfSelectedBatches {
+        /// The task's label.
+        label: String,
+        /// The release.
+        release: String,
+        /// The most reports of a client in a batch.
+        per_batch: u32,
+        /// The most in the window.
+        per_window: u32,
+    },
+    /// The leader selects the batches, whatever their time, and the caps hold for batches of some time only.
+    #[error(
+        "E035: the leader of task \"{label}\" selects its batches, whatever their time, and one report with an early \
+         timestamp would make a batch longer than {within}; leave out batch_window in release \"{release}\", and charge \
+         only budgets with a lifetime window"
+    )]
+    TimeOfSelectedBatches {
+        /// The task's label.
+        label: String,
+        /// The release.
+        release: String,
+        /// What would have to hold a batch.
+        within: Within,
+    },
 }
 
 impl Refusal {
@@ -145,7 +177,9 @@ impl Refusal {
             Self::NoSensitivity { .. } => Some("E024"),
             Self::OtherBatchSize { .. } => Some("E044"),
             Self::FinerEpoch { .. } => Some("E070"),
-            Self::BatchWindowOffGrid { .. } => Some("E035"),
+            Self::BatchWindowOffGrid { .. }
+            | Self::CapsOfSelectedBatches { .. }
+            | Self::TimeOfSelectedBatches { .. } => Some("E035"),
         }
     }
 }
@@ -207,7 +241,10 @@ impl Policy {
             let release = release.id.clone();
             return Err(Refusal::BatchWindowOffGrid { label, release, length, precision });
         }
-        Ok(())
+        match task.batch_mode {
+            Some(BatchMode::LeaderSelected) => check_selected(release, label),
+            Some(BatchMode::TimeInterval) | None => Ok(()),
+        }
     }
 
     fn unmatched(&self, label: &str) -> Result<Decision, Refusal> {
@@ -259,6 +296,21 @@ impl Policy {
         }
         findings
     }
+}
+
+/// A client knows which of its reports share an interval, but not which share a batch of the leader's choice: there, all
+/// that it sends may end up in one, whenever it was made.
+fn check_selected(release: &Release, label: String) -> Result<(), Refusal> {
+    let (caps, release) = (&release.terms.contribution, release.id.clone());
+    let (per_batch, per_window) = (caps.max_reports_per_batch.get(), caps.max_reports_per_window.get());
+    if per_batch != per_window {
+        return Err(Refusal::CapsOfSelectedBatches { label, release, per_batch, per_window });
+    }
+    let within = caps.within();
+    if within.can_be_selected() {
+        return Ok(());
+    }
+    Err(Refusal::TimeOfSelectedBatches { label, release, within })
 }
 
 /// The seconds of the finest step of a window; nothing for one that has no steps.

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use mica_dap::time::{Interval, Time, TimePrecision};
+use mica_dp::accountant::{BatchWindow, Span, Within};
 use mica_service::config::parse_duration;
 
 use crate::exit::Failure;
@@ -15,7 +16,8 @@ pub(super) fn last(
     now: u64,
     precision: TimePrecision,
     include_running: bool,
-) -> Result<Interval, Failure> {
+    within: Option<Within>,
+) -> Result<Last, Failure> {
     let length = parse_duration(text).map_err(Failure::usage)?.as_secs();
     if length == 0 {
         return Err(Failure::usage(
@@ -28,7 +30,54 @@ pub(super) fn last(
         let over = now - now % precision.seconds();
         (over.saturating_sub(length), over)
     };
-    widened(from, to, precision)
+    let interval = widened(from, to, precision)?;
+    match within {
+        Some(Within::Cell(pieces)) if length <= pieces.length().unsigned_abs() => {
+            in_one_piece(interval, precision, include_running, pieces)
+        }
+        // Of what is more than one piece, the leader says how to ask for each.
+        _ => Ok(Last { interval, instead: None }),
+    }
+}
+
+/// What `--last` is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Last {
+    /// The batch.
+    pub(super) interval: Interval,
+    /// What to say where the batch is another than the time that was asked for.
+    pub(super) instead: Option<String>,
+}
+
+/// A time that is no longer than a piece but lies in two is the last whole piece that is over; or the one that runs, from its
+/// beginning, where that is included. Nothing else of about this length is one batch.
+fn in_one_piece(
+    interval: Interval,
+    precision: TimePrecision,
+    include_running: bool,
+    pieces: BatchWindow,
+) -> Result<Last, Failure> {
+    let (from, to) = (precision.start_of(interval.start()), precision.start_of(interval.end()));
+    let asked = Span::of_reports(from, to).map_err(Failure::usage)?;
+    if Within::Cell(pieces).holds(asked) {
+        return Ok(Last { interval, instead: None });
+    }
+    let newest = pieces.cell(asked.to() - 1);
+    let piece = match Span::new(newest.from(), asked.to()) {
+        Ok(running) if include_running || running == newest => running,
+        _ => pieces.cell(newest.from() - 1),
+    };
+    let second = |at: i64| u64::try_from(at).map_err(|_| Failure::usage("no piece of time is over yet"));
+    let (start, end) = (second(piece.from())?, second(piece.to())?);
+    let instead = format!(
+        "{} to {} lies in two pieces of time, and a batch lies within {}; asked for --from {} --to {} instead",
+        written(from),
+        written(to),
+        Within::Cell(pieces),
+        written(start),
+        written(end)
+    );
+    Ok(Last { interval: widened(start, end, precision)?, instead: Some(instead) })
 }
 
 /// From one moment up to another.
@@ -99,23 +148,60 @@ mod tests {
             ("10m", 9_000, 1, 2),
             ("90m", 9_000, 0, 2),
         ] {
-            let interval = last(length, now, hour(), false).expect("a length");
+            let interval = last(length, now, hour(), false, None).expect("a length").interval;
             assert_eq!((interval.start(), interval.end()), (Time(from), Time(to)), "{length} at {now}");
         }
-        assert!(last("1h", 100, hour(), false).is_err(), "no hour is over yet");
+        assert!(last("1h", 100, hour(), false, None).is_err(), "no hour is over yet");
     }
 
     #[test]
     fn the_hour_that_runs_is_included_where_that_is_said() {
         for now in [7_200, 9_000] {
-            let interval = last("1h", now, hour(), true).expect("a length");
+            let interval = last("1h", now, hour(), true, None).expect("a length").interval;
             assert_eq!((interval.start(), interval.end()), (Time(1), Time(3)));
         }
     }
 
+    /// What a leader advises whoever asked for more than a batch: the length of a piece, at any time of the day.
+    #[test]
+    fn the_length_of_a_piece_is_one_piece_whenever_it_is_asked_for() {
+        let day = 86_400;
+        let pieces = BatchWindow::new(day).expect("a day");
+        for now in (2 * day..4 * day).step_by(1_799) {
+            for (text, running) in [("24h", false), ("5h", false), ("24h", true), ("5h", true)] {
+                let last = last(text, now, hour(), running, Some(Within::Cell(pieces))).expect("a length");
+                let (from, to) = (last.interval.start().0 * 3_600, last.interval.end().0 * 3_600);
+                let span = Span::of_reports(from, to).expect("a time");
+                assert!(Within::Cell(pieces).holds(span), "{text} at {now}: {from} to {to}");
+                assert!(running || to <= now, "{text} at {now}");
+                if last.instead.is_some() && !running {
+                    assert_eq!((from % day, to - from), (0, day), "{text} at {now}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_instead_is_said_in_times_that_can_be_typed() {
+        let pieces = Some(Within::Cell(BatchWindow::new(86_400).expect("a day")));
+        let at_ten = 3 * 86_400 + 10 * 3_600;
+        let last = |text, running| last(text, at_ten, hour(), running, pieces).expect("a length");
+        assert_eq!(
+            last("24h", false).instead.as_deref(),
+            Some(
+                "1970-01-03T10:00:00Z to 1970-01-04T10:00:00Z lies in two pieces of time, and a batch lies within one day \
+                 (UTC); asked for --from 1970-01-03T00:00:00Z --to 1970-01-04T00:00:00Z instead"
+            )
+        );
+        assert_eq!(last("10h", false).instead, None);
+        let running = last("24h", true);
+        assert_eq!((running.interval.start(), running.interval.end()), (Time(72), Time(83)));
+        assert_eq!(last("48h", false).instead, None, "the leader refuses it, and says what it would take");
+    }
+
     #[test]
     fn no_time_at_all_is_refused() {
-        assert!(last("0s", 7_200, hour(), true).is_err());
+        assert!(last("0s", 7_200, hour(), true, None).is_err());
     }
 
     #[test]

@@ -7,13 +7,17 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use mica_collector::{CollectError, Collection, Collector, CollectorTask, Estimate, Outcome, Poll};
+use mica_collector::{
+    CollectError, Collection, Collector, CollectorTask, Estimate, Guarantee, Outcome, Poll,
+};
 use mica_dap::task::{BatchMode, TaskConfiguration};
 use mica_dap::time::Interval;
+use mica_dp::accountant::Within;
 use mica_service::clock::Clock;
 use mica_service::config::parse_duration;
 use mica_service::http::{HttpClient, HttpOptions};
 
+use self::interval::Last;
 use self::released::Released;
 use crate::args::{Global, IdentityArgs, PeerArgs};
 use crate::exit::{Exit, Failure};
@@ -29,7 +33,8 @@ use crate::{files, print};
 
 A batch is whole units of the task's time precision. It is released once: a part of it
 cannot be collected again under another interval. So --last leaves out the unit that still runs, unless
---include-running says that nothing more is to come.
+--include-running says that nothing more is to come. Where clients count their reports in pieces of time, such as
+days, a batch lies within one: a --last that lies in two becomes the last whole piece, and says so.
 
 Where the leader selects the batches, each run prints the next one. It is deleted at the leader after it was
 printed, and not before: a run that is interrupted until then prints the same batch when it is repeated.
@@ -75,7 +80,8 @@ pub(crate) struct Args {
 /// Does what the command line says.
 pub(super) async fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     let task = CollectorTask::from_json(&files::read(&args.file, "collector's task file")?)?;
-    let wanted = args.wanted(&task.configuration)?;
+    let within = task.guarantee.as_ref().map(Guarantee::within);
+    let wanted = args.wanted(&task.configuration, within)?;
     let patience = parse_duration(&args.timeout).map_err(Failure::usage)?;
     let estimate = Estimate::of(task.mechanism.as_ref(), CONFIDENCE);
     let (configuration, prefixes) = (task.configuration.clone(), task.prefixes());
@@ -161,7 +167,7 @@ enum Wanted {
 }
 
 impl Args {
-    fn wanted(&self, task: &TaskConfiguration) -> Result<Wanted, Failure> {
+    fn wanted(&self, task: &TaskConfiguration, within: Option<Within>) -> Result<Wanted, Failure> {
         let by_leader = task.batch_mode() == BatchMode::LeaderSelected;
         let precision = task.time_precision();
         match (&self.last, &self.from, &self.to) {
@@ -175,7 +181,12 @@ impl Args {
             )),
             (Some(last), ..) => {
                 let now = Clock::system().now();
-                interval::last(last, now, precision, self.include_running).map(Wanted::Interval)
+                let Last { interval, instead } =
+                    interval::last(last, now, precision, self.include_running, within)?;
+                if let Some(instead) = instead {
+                    print::aside(&format!("--last {last}: {instead}"));
+                }
+                Ok(Wanted::Interval(interval))
             }
             (None, Some(from), Some(to)) => interval::between(from, to, precision).map(Wanted::Interval),
             _ => Err(Failure::usage("which batch? add --last 24h, or --from and --to")),

@@ -150,6 +150,7 @@ fn between(policy: &Policy, args: &Args) -> Result<Vec<Diagnostic>, Failure> {
             TaskFacts {
                 id: Some(task.task_id),
                 time_precision: Some(configuration.time_precision().seconds()),
+                batch_mode: Some(configuration.batch_mode()),
                 ..TaskFacts::new(label, configuration.vdaf(), configuration.min_batch_size())
             }
         })

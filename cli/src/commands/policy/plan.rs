@@ -23,9 +23,10 @@ pub(crate) struct Args {
     /// Plan this release only
     #[arg(long, value_name = "ID")]
     release: Option<String>,
-    /// Batches that are released a day, each of its own piece of the day
-    #[arg(long, value_name = "N", default_value = "1")]
-    releases_per_day: NonZeroU32,
+    /// Batches that are released a day, each of its own piece of the day; when left out, one for each piece of time in which
+    /// clients count their reports, and else one a day
+    #[arg(long, value_name = "N")]
+    releases_per_day: Option<NonZeroU32>,
     /// For how long
     #[arg(long = "for", value_name = "DURATION", default_value = "30d")]
     length: String,
@@ -37,6 +38,7 @@ pub(crate) struct Args {
 /// Everything planned about one release.
 struct Planned {
     plan: ReleasePlan,
+    workload: Workload,
     now: Choice,
     courses: Vec<Course>,
     comparison: Option<Comparison>,
@@ -48,18 +50,10 @@ struct Planned {
 /// Does what the command line says.
 pub(super) fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     let policy = files::policy(&args.file)?;
-    let workload = workload(args)?;
     let wanted = |plan: &ReleasePlan| args.release.as_ref().is_none_or(|id| id == plan.release_id());
     let plans: Vec<ReleasePlan> = policy.plans().filter(wanted).collect();
-    for plan in &plans {
-        workload.is_of_batches(plan).map_err(|wide| {
-            Failure::usage(format!(
-                "release \"{}\": {wide}; plan as many --releases-per-day as that takes",
-                plan.release_id()
-            ))
-        })?;
-    }
-    let planned: Vec<Planned> = plans.into_iter().map(|plan| work_out(plan, workload, args)).collect();
+    let planned = plans.into_iter().map(|plan| Ok(work_out(workload(args, &plan)?, plan, args)));
+    let planned: Vec<Planned> = planned.collect::<Result<_, Failure>>()?;
     if let (Some(id), true) = (&args.release, planned.is_empty()) {
         return Err(Failure::usage(format!(
             "{} has no release \"{id}\"; `mica policy explain` lists them",
@@ -67,27 +61,32 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), Failure> {
         )));
     }
     match (global.chart, planned.as_slice(), global.output) {
-        (true, [one], _) => print::lines(&chart(&title(&policy, one, workload), &one.courses, &one.now)),
+        (true, [one], _) => print::lines(&chart(&title(&policy, one), &one.courses, &one.now)),
         (true, ..) => Err(Failure::usage("-o svg draws one release; name it with --release ID")),
         (false, _, Format::Json) => print::json(&json!({
             "policy": policy.id(),
             "version": policy.version(),
-            "releases_per_day": workload.per_day,
-            "days": workload.days,
+            "days": days_of_plan(args)?,
             "releases": planned.iter().map(as_json).collect::<Vec<_>>(),
         })),
         (false, _, Format::Csv) => {
             print::csv(&["release", "budget", "day", "granted", "spent", "epsilon"], &days(&planned))
         }
-        (false, _, Format::Table) => planned.iter().try_for_each(|one| table(one, workload)),
+        (false, _, Format::Table) => planned.iter().try_for_each(table),
     }
 }
 
-fn workload(args: &Args) -> Result<Workload, Failure> {
+fn days_of_plan(args: &Args) -> Result<NonZeroU32, Failure> {
     let seconds = parse_duration(&args.length).map_err(Failure::usage)?.as_secs();
     let days = u32::try_from(seconds.div_ceil(86_400)).ok().and_then(NonZeroU32::new);
-    let days = days.ok_or_else(|| Failure::usage("--for is one day or more; try --for 30d"))?;
-    let workload = Workload { per_day: args.releases_per_day, days };
+    days.ok_or_else(|| Failure::usage("--for is one day or more; try --for 30d"))
+}
+
+/// The batches of one release: as many a day as were asked for, or as its pieces of time take.
+fn workload(args: &Args, plan: &ReleasePlan) -> Result<Workload, Failure> {
+    let days = days_of_plan(args)?;
+    let fewest = Workload::fewest_a_day(plan);
+    let workload = Workload { per_day: args.releases_per_day.unwrap_or(fewest), days };
     if workload.releases() > Workload::MOST {
         return Err(Failure::usage(format!(
             "that is {} releases, and at most {} are played through; plan a shorter time",
@@ -95,10 +94,19 @@ fn workload(args: &Args) -> Result<Workload, Failure> {
             Workload::MOST
         )));
     }
+    workload.is_of_batches(plan).map_err(|wide| {
+        Failure::usage(format!(
+            "release \"{}\": with {} a day, batches are longer than clients count for: a batch lies within {}; write \
+             --releases-per-day {fewest}, or leave it out",
+            plan.release_id(),
+            workload.per_day,
+            wide.within
+        ))
+    })?;
     Ok(workload)
 }
 
-fn work_out(plan: ReleasePlan, workload: Workload, args: &Args) -> Planned {
+fn work_out(workload: Workload, plan: ReleasePlan, args: &Args) -> Planned {
     let paying = Paying::of(&plan);
     let courses = workload.play(&paying);
     let comparison = courses.iter().find_map(|course| compare(&plan, course));
@@ -107,35 +115,37 @@ fn work_out(plan: ReleasePlan, workload: Workload, args: &Args) -> Planned {
         .wanted_half_width
         .map_or_else(Vec::new, |half_width| Price::of(plan.sensitivity(), half_width, &paying, workload));
     let now = Choice::new(plan.mechanism().clone(), plan.terms().loss.amount.clone());
-    Planned { plan, now, courses, comparison, fixed, wanted: args.wanted_half_width, prices }
+    Planned { plan, workload, now, courses, comparison, fixed, wanted: args.wanted_half_width, prices }
 }
 
-fn title(policy: &Policy, one: &Planned, workload: Workload) -> String {
+fn title(policy: &Policy, one: &Planned) -> String {
     format!(
         "{} (policy {}, version {}): {} a day for {} days",
         one.plan.release_id(),
         policy.id(),
         policy.version(),
-        workload.per_day,
-        workload.days
+        one.workload.per_day,
+        one.workload.days
     )
 }
 
-fn table(one: &Planned, workload: Workload) -> Result<(), Failure> {
+fn table(one: &Planned) -> Result<(), Failure> {
     print::lines(&format!(
-        "release \"{}\": {}\n{} within ±{} of the truth in 95 of 100 cases (standard deviation {:.1})\n",
+        "release \"{}\": {}\n{} within ±{} of the truth in 95 of 100 cases (standard deviation {:.1})\n{} a day for {} days\n",
         one.plan.release_id(),
         one.now.mechanism.describe(),
         if one.plan.terms().shape.length() > 1 { "each value of a result is" } else { "results are" },
         one.now.half_width,
         one.now.deviation,
+        releases(one.workload.per_day.get().into()),
+        one.workload.days,
     ))?;
     let budgets: Vec<Vec<String>> = one.courses.iter().map(budget_row).collect();
     let headings =
         ["BUDGET", "IN", "LIMIT", "A RELEASE COSTS", "GRANTED", "FIRST REFUSED AFTER", "EPSILON AT THE END"];
     print::columns(&headings, &budgets)?;
     print::lines("")?;
-    print::columns(&["BUDGET", "DAY", "GRANTED", "SPENT", "EPSILON"], &some_days(one, workload))?;
+    print::columns(&["BUDGET", "DAY", "GRANTED", "SPENT", "EPSILON"], &some_days(one))?;
     if let Some(epsilon) = one.fixed {
         print::lines(&format!(
             "\nif nothing about the plan ever depends on a result, epsilon is at most {}; no server counts on that",
@@ -188,8 +198,8 @@ fn budget_row(course: &Course) -> Vec<String> {
 }
 
 /// About eight days of each budget, the first and the last among them.
-fn some_days(one: &Planned, workload: Workload) -> Vec<Vec<String>> {
-    let (days, step) = (workload.days.get(), workload.days.get().div_ceil(7));
+fn some_days(one: &Planned) -> Vec<Vec<String>> {
+    let (days, step) = (one.workload.days.get(), one.workload.days.get().div_ceil(7));
     let shown = |day: u32| day == 1 || day == days || day.is_multiple_of(step);
     days_of(one).into_iter().filter(|(day, _)| shown(*day)).map(|(_, row)| row).collect()
 }
@@ -279,6 +289,7 @@ fn as_json(one: &Planned) -> Value {
     });
     json!({
         "release": one.plan.release_id(),
+        "releases_per_day": one.workload.per_day,
         "now": choice_json(&one.now),
         "budgets": courses.collect::<Vec<_>>(),
         "epsilon_of_a_fixed_plan": one.fixed,

@@ -4,7 +4,7 @@
 //! as good as before, it counts as weaker: a false alarm is read by a person, a missed one by nobody.
 
 mod budgets;
-mod places;
+pub(super) mod places;
 mod releases;
 mod windows;
 

@@ -8,12 +8,12 @@ use crate::policy::release::Release;
 use crate::policy::selector::Selector;
 
 /// Tasks that are of `old` in the one version and of `new` in the other.
-pub(super) struct Move<'a> {
-    pub(super) old: &'a Release,
+pub(in crate::policy) struct Move<'a> {
+    pub(in crate::policy) old: &'a Release,
     /// Nothing when no release is for them any more.
-    pub(super) new: Option<&'a Release>,
+    pub(in crate::policy) new: Option<&'a Release>,
     /// Which tasks, for people.
-    pub(super) tasks: String,
+    pub(in crate::policy) tasks: String,
 }
 
 /// A task that stands for all tasks which no `match` of either version tells apart.
@@ -23,7 +23,7 @@ enum Place<'a> {
 }
 
 /// Follows every kind of task from its release in `old` to its release in `new`; each pair of releases is there once.
-pub(super) fn moves<'a>(old: &'a Policy, new: &'a Policy) -> Vec<Move<'a>> {
+pub(in crate::policy) fn moves<'a>(old: &'a Policy, new: &'a Policy) -> Vec<Move<'a>> {
     let mut found: Vec<Move<'a>> = Vec::new();
     for place in places(old, new) {
         for before in place.releases(old) {

@@ -65,6 +65,36 @@ fn w053_a_charged_budget_that_nobody_charges_any_more_is_found() {
     assert!(matches!(&found[..], [found] if found.code == "W053" && found.line == 8), "{found:?}");
 }
 
+/// A release that still pays does not speak for another that does so no more.
+#[test]
+fn w053_tasks_whose_releases_leave_a_charged_budget_to_others_are_found() {
+    let release = |id: &str, label: &str, budget: &str| {
+        let one = GOOD.split("[[release]]").nth(1).unwrap().split("[unmatched]").next().unwrap();
+        let one = one.replacen("\"x\"", &format!("\"{id}\""), 1).replacen("page-load", label, 1);
+        format!("[[release]]{}", one.replace("charge = [\"a\"]", &format!("charge = [\"{budget}\"]")))
+    };
+    let budgets = GOOD[GOOD.find("[[budget]]").unwrap()..GOOD.find("[[release]]").unwrap()].to_owned();
+    let file = |second: &str, releases: &[String]| {
+        let head = &GOOD[..GOOD.find("[[release]]").unwrap()];
+        let tail = &GOOD[GOOD.find("[unmatched]").unwrap()..];
+        policy(&format!("{head}{second}{}{tail}", releases.concat()))
+    };
+    let b = budgets.replacen("\"a\"", "\"b\"", 1);
+    let old = std::sync::Arc::new(file("", &[release("x", "page-load", "a"), release("y", "clicks", "a")]));
+    let charged = ChargedBudget::new(old.budget("a").unwrap(), 1).counting_until(Some(Span::ALL.to()));
+    let charged = [charged.charged_by(std::sync::Arc::clone(&old))];
+    assert!(old.check_history(&charged).is_empty(), "nothing has changed");
+    let renamed = file("", &[release("x2", "page-load", "a"), release("y", "clicks", "a")]);
+    assert!(renamed.check_history(&charged).is_empty(), "what a release is called is all the same");
+    let removed = file("", &[release("x", "page-load", "a")]);
+    assert!(removed.check_history(&charged).is_empty(), "tasks that are refused begin nowhere");
+    let left = file(&b, &[release("x", "page-load", "a"), release("y2", "clicks", "b")]);
+    let found = left.check_history(&charged);
+    assert!(matches!(&found[..], [found] if found.code == "W053"), "{found:?}");
+    let said = "this policy does not charge it for tasks labelled \"clicks\" any more";
+    assert!(found[0].what.contains(said), "{found:?}");
+}
+
 #[test]
 fn w054_a_policy_of_another_id_is_found() {
     let before = policy(GOOD);

@@ -143,3 +143,43 @@ fn units_of_time_that_lie_across_the_borders_of_windows_are_told() {
     }
     assert!(!straddled("{ kind = \"lifetime\" }", 7 * 3_600));
 }
+
+#[test]
+fn a_cap_per_batch_that_no_client_could_keep_is_refused() {
+    use mica_dap::task::BatchMode;
+    let said = |text: &str, batch_mode| {
+        let facts = TaskFacts { batch_mode, ..task("page-load", histogram()) };
+        let refused = policy(text).release_for(&facts).err().map(|refusal| refusal.to_string());
+        let found: Vec<_> = policy(text).check_tasks(&[facts], false);
+        assert_eq!(found.iter().map(|it| it.code.as_str()).collect::<Vec<_>>(), vec!["E035"; found.len()]);
+        assert_eq!(found.len(), usize::from(refused.is_some()));
+        refused
+    };
+    let caps = |batch: &str, window: &str| {
+        let (start, rest) = GOOD.split_once("contribution = {").unwrap();
+        let (_, rest) = rest.split_once('}').unwrap();
+        format!("{start}contribution = {{ {batch}, enforced_by = \"client\" }}{rest}")
+            .replace("{ kind = \"lifetime\" }", window)
+    };
+    let lifetime = "{ kind = \"lifetime\" }";
+    let all = "max_reports_per_batch = 3, max_reports_per_window = 3";
+    let few = "max_reports_per_batch = 1, batch_window = \"1d\", max_reports_per_window = 3";
+    let dated = "max_reports_per_batch = 3, batch_window = \"1d\", max_reports_per_window = 3";
+    let (month, rolling) = (
+        "{ kind = \"calendar\", unit = \"month\" }",
+        "{ kind = \"rolling\", length = \"30d\", epoch = \"1d\" }",
+    );
+    let selected = Some(BatchMode::LeaderSelected);
+    assert_eq!(said(&caps(all, lifetime), selected), None);
+    let why = said(&caps(few, lifetime), selected).expect("it cannot hold");
+    assert!(why.contains("as in all (3 and not 1)"), "{why}");
+    // Anybody can send a report of last year: a batch that it is put into would be lost with all others in it.
+    for unkept in [caps(all, month), caps(all, rolling), caps(dated, lifetime)] {
+        let why = said(&unkept, selected).expect("it cannot be kept");
+        assert!(why.contains("leave out batch_window"), "{why}");
+    }
+    for text in [caps(all, month), caps(few, lifetime), caps(dated, lifetime)] {
+        assert_eq!(said(&text, Some(BatchMode::TimeInterval)), None);
+        assert_eq!(said(&text, None), None);
+    }
+}
