@@ -84,6 +84,7 @@ pub(crate) fn provision(spec: &TaskSpec, policy: &Policy) -> Result<Provisioned,
     let leader_to_helper = token(&mut rng);
     let collector_to_leader = token(&mut rng);
     let keypair = HpkeKeypair::generate(rng.random(), &mut rng);
+    let guarantee = promise.guarantee_of(&configuration)?;
     let file = |role, tokens| TaskFile {
         role,
         task_id,
@@ -112,7 +113,7 @@ pub(crate) fn provision(spec: &TaskSpec, policy: &Policy) -> Result<Provisioned,
         token: collector_to_leader,
         keypair,
         mechanism: promise.mechanism,
-        guarantee: Guarantee::of(promise.guarantee, &configuration).ok(),
+        guarantee,
         aggregation_parameter,
     };
     Ok(Provisioned { task_id, configuration, leader, helper, collector, leader_to_helper })
@@ -148,7 +149,7 @@ pub(crate) fn advertise(
     let CollectorTask { token, keypair, .. } = agreed;
     Ok(CollectorTask {
         task_id: configuration.derived_task_id(),
-        guarantee: Guarantee::of(promise.guarantee, &configuration).ok(),
+        guarantee: promise.guarantee_of(&configuration)?,
         draft: spec.draft,
         configuration,
         token,
@@ -192,7 +193,15 @@ fn check_target(spec: &TaskSpec) -> Result<(), Failure> {
 /// What the collector is told of the noise: nothing where there is none.
 struct Promise {
     mechanism: Option<Mechanism>,
-    guarantee: Value,
+    guarantee: Option<Value>,
+}
+
+impl Promise {
+    /// The guarantee as the collector's file has it: a file with noise and without one would be refused when it is read.
+    fn guarantee_of(&self, task: &TaskConfiguration) -> Result<Option<Guarantee>, Failure> {
+        let guarantee = self.guarantee.clone().map(|json| Guarantee::of(json, task));
+        guarantee.transpose().map_err(Failure::invalid)
+    }
 }
 
 /// The `task_info` that ties the task to its release statement, and what follows from it.
@@ -205,11 +214,12 @@ fn bind(spec: &TaskSpec, policy: &Policy) -> Result<(Vec<u8>, Promise), Failure>
     match policy.release_for(&facts).map_err(|refusal| Failure::new(Exit::Refused, refusal))? {
         Decision::Release(plan) => {
             let info = plan.statement().task_info(&spec.label).map_err(Failure::usage)?;
-            let promise = Promise { mechanism: Some(plan.mechanism().clone()), guarantee: plan.export() };
+            let promise =
+                Promise { mechanism: Some(plan.mechanism().clone()), guarantee: Some(plan.export()) };
             Ok((info, promise))
         }
         Decision::WithoutDp(_) => {
-            let promise = Promise { mechanism: None, guarantee: Value::Null };
+            let promise = Promise { mechanism: None, guarantee: None };
             Ok((spec.label.clone().into_bytes(), promise))
         }
     }

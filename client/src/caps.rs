@@ -72,12 +72,16 @@ pub enum CapError {
 #[serde(deny_unknown_fields)]
 struct Text {
     version: u32,
-    /// For each task the times of its reports, as far as they still count.
+    /// For each task the times of its last reports, in the order in which they were counted.
     tasks: BTreeMap<String, Vec<u64>>,
 }
 
 const VERSION: u32 = 1;
 const DAY: u64 = 86_400;
+
+/// How many times its cap of reports a task's list holds, and the most where the cap itself is not more.
+const FILLS: u32 = 64;
+const MOST_TIMES: u32 = 4096;
 
 impl ReportCaps {
     /// The caps of a release statement; nothing where it is about single reports, or is none that this version reads.
@@ -119,9 +123,18 @@ impl ReportCaps {
         reached(here, self.per_window, "in the window in which they are counted")
     }
 
-    /// Whether a report of `at` can share a window with one of `now`. A clock that went back makes no room.
+    /// Whether a report of `at` can share a window with one of `now`, or is of a time that is still to come, which shows
+    /// that the clock went back: that makes no room.
     fn counts(&self, at: u64, now: u64) -> bool {
         self.window.is_none_or(|window| at.abs_diff(now) < window) || at > now
+    }
+
+    /// How many reports of a task are remembered, whatever the clock says of their age: one that leapt forward may come
+    /// back, and what it made old counts again. The last of them, as many as the cap allows, are enough for a clock that
+    /// only goes forward; what is beyond is room for clocks that do not.
+    fn remembered(&self) -> usize {
+        let most = self.per_batch.map_or(0, |(most, _)| most).max(self.per_window).max(1);
+        usize::try_from(most.saturating_mul(FILLS).min(MOST_TIMES).max(most)).unwrap_or(usize::MAX)
     }
 }
 
@@ -160,8 +173,9 @@ impl Counter {
         let mut text = self.read()?;
         let sent = text.tasks.entry(task.to_owned()).or_default();
         caps.allow(sent, now)?;
-        sent.retain(|at| caps.counts(*at, now));
         sent.push(now);
+        // The first that were counted go, and never those that only look old at this moment.
+        sent.drain(..sent.len().saturating_sub(caps.remembered()));
         self.replace(&text).map_err(io)
     }
 
@@ -236,6 +250,54 @@ mod tests {
         assert!(counter.add("t", &hourly, 3600).is_ok());
         assert!(counter.add("t", &hourly, 7199).is_err(), "the same hour");
         assert!(counter.add("t", &hourly, 7200).is_ok());
+    }
+
+    #[test]
+    fn a_clock_that_leaps_forward_and_comes_back_makes_no_room_in_the_window() {
+        let counter = counter("leap");
+        assert!(counter.add("t", &WEEK, 10 * DAY).is_ok());
+        assert!(counter.add("t", &WEEK, 12 * DAY).is_ok());
+        // At this time the first two are old, and there is room for one more; then they are not.
+        assert!(counter.add("t", &WEEK, 100 * DAY).is_ok());
+        for now in [12 * DAY, 10 * DAY, 16 * DAY] {
+            let refused = counter.add("t", &WEEK, now);
+            assert!(matches!(refused, Err(CapError::Reached { sent: 3, most: 2, .. })), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_leaps_forward_and_comes_back_makes_no_room_in_a_batch() {
+        let counter = counter("leap-batch");
+        let hourly = ReportCaps { per_batch: Some((1, 3600)), per_window: 30, window: Some(7 * DAY) };
+        assert!(counter.add("t", &hourly, 10 * DAY).is_ok());
+        assert!(counter.add("t", &hourly, 100 * DAY).is_ok());
+        let refused = counter.add("t", &hourly, 10 * DAY + 3599);
+        assert!(
+            matches!(refused, Err(CapError::Reached { sent: 1, most: 1, within: "in this piece of time" })),
+            "{refused:?}"
+        );
+        assert!(counter.add("t", &hourly, 10 * DAY + 3600).is_ok(), "the next hour has room");
+    }
+
+    #[test]
+    fn the_times_of_a_task_are_bounded_and_only_the_first_that_were_counted_are_forgotten() {
+        let counter = counter("bounded");
+        let times = |task: &str| counter.read().expect("a counter").tasks[task].clone();
+        let daily = ReportCaps { per_batch: None, per_window: 1, window: Some(DAY) };
+        for day in 0..70 {
+            assert!(counter.add("t", &daily, day * DAY).is_ok(), "day {day}");
+        }
+        assert_eq!(times("t"), (6..70).map(|day| day * DAY).collect::<Vec<_>>());
+        // A list is never shorter than a cap, also of a cap that is more than the list would be: else it would not hold.
+        let caps = |most| ReportCaps { per_window: most, ..daily };
+        assert_eq!([0, 2, 64, 65, 5_000].map(|most| caps(most).remembered()), [64, 128, 4_096, 4_096, 5_000]);
+        let batch = ReportCaps { per_batch: Some((6_000, DAY)), ..daily };
+        assert_eq!(batch.remembered(), 6_000);
+        let full = Text { version: VERSION, tasks: BTreeMap::from([("full".to_owned(), vec![DAY; 5_000])]) };
+        counter.replace(&full).expect("a counter");
+        assert!(counter.add("full", &caps(5_000), DAY).is_err(), "all 5,000 count");
+        assert!(counter.add("full", &caps(5_000), 3 * DAY).is_ok());
+        assert_eq!(times("full").len(), 5_000);
     }
 
     #[test]

@@ -7,13 +7,18 @@
 use mica_dap::task::TaskConfiguration;
 use mica_dp::accountant::Within;
 use mica_dp::{BoundStatement, Mechanism, NotBound, Rational, parse_task_info};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use thiserror::Error;
+
+use crate::words::{plain, plain_json};
 
 /// The statement of guarantee of one task: `mica policy explain -o json`.
 #[derive(Clone, Debug)]
 pub struct Guarantee {
-    json: Value,
+    /// As the file has it.
+    written: Value,
+    /// The name of the release in it.
+    release: Option<String>,
     bound: BoundStatement,
 }
 
@@ -45,7 +50,8 @@ impl Guarantee {
         if json["statement_sha256"].as_str() != Some(hex::encode(hash).as_str()) {
             return Err(NotTheTasks::OtherName);
         }
-        Ok(Self { json, bound })
+        let release = json["release"].as_str().map(plain);
+        Ok(Self { written: json, release, bound })
     }
 
     /// The noise of each aggregator, by the statement.
@@ -69,7 +75,7 @@ impl Guarantee {
     /// The `id` of the `[[release]]` in the policy, as whoever made the task wrote it.
     #[must_use]
     pub fn release(&self) -> Option<&str> {
-        self.json["release"].as_str()
+        self.release.as_deref()
     }
 
     /// The loss of one release by the statement: ε, and the δ at which it holds, as people read both. An ε that follows from
@@ -84,36 +90,51 @@ impl Guarantee {
     #[must_use]
     pub fn explanation(&self) -> String {
         let derived = self.bound.explain();
-        let written = self.json["explanation"].as_str().unwrap_or_default();
-        let others: Vec<String> = written
-            .lines()
-            .filter(|line| !line.trim().is_empty() && !derived.lines().any(|it| it == *line))
-            .take(MOST_LINES)
-            .map(|line| format!("  {}", plain(line)))
-            .collect();
+        let others = self.others(&derived);
         if others.is_empty() {
             return derived;
         }
-        format!("{derived}\n{NOT_BOUND}\n{}", others.join("\n"))
+        format!("{derived}\n{NOT_BOUND}\n  {}", others.join("\n  "))
     }
 
-    /// All of it, for machines.
+    /// The lines of the file's explanation that do not follow from the statement.
+    fn others(&self, derived: &str) -> Vec<String> {
+        let written = self.written["explanation"].as_str().unwrap_or_default();
+        written
+            .lines()
+            .filter(|line| !line.trim().is_empty() && !derived.lines().any(|it| it == *line))
+            .take(MOST_LINES)
+            .map(plain)
+            .collect()
+    }
+
+    /// The guarantee for machines: everything in it is derived from the statement, but for what is under `unbound`, which
+    /// is what somebody wrote.
     #[must_use]
-    pub fn json(&self) -> &Value {
-        &self.json
+    pub fn json(&self) -> Value {
+        let mut json = self.bound.export();
+        let mut unbound: Map<String, Value> = UNBOUND
+            .into_iter()
+            .filter_map(|key| Some((key.to_owned(), plain_json(self.written.get(key)?))))
+            .collect();
+        unbound.insert("explanation".to_owned(), self.others(&self.bound.explain()).into());
+        json["unbound"] = Value::Object(unbound);
+        json
+    }
+
+    /// What the collector's file has of it, word for word.
+    pub(crate) fn written(&self) -> &Value {
+        &self.written
     }
 }
+
+/// What a file says of a release beside its statement. What it says of noise and loss is not looked at.
+const UNBOUND: [&str; 3] = ["release", "policy", "budgets"];
 
 /// What stands before the words that nothing holds.
 const NOT_BOUND: &str = "By whoever made the task; no statement binds it:";
 
 const MOST_LINES: usize = 32;
-
-/// A line of somebody else's, that looks like nothing but itself.
-fn plain(line: &str) -> String {
-    let turns = |it: &char| matches!(it, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    line.chars().filter(|it| !it.is_control() && !turns(it)).collect()
-}
 
 #[cfg(test)]
 mod tests {
@@ -194,5 +215,41 @@ mod tests {
             written.contains("0.001") && !written.contains('\u{1b}') && !written.contains('\u{202e}'),
             "{said}"
         );
+    }
+
+    #[test]
+    fn what_machines_are_told_is_derived_from_the_statement_and_the_rest_is_named_unbound() {
+        let (plan, task) = bound("1/2");
+        let honest = Guarantee::of(plan.export(), &task).expect("it is the task's").json();
+        assert_eq!(honest["per_release"]["epsilon"], 0.5);
+        assert_eq!(honest["noise"], plan.export()["noise"]);
+        assert_eq!(honest["unbound"]["policy"], plan.export()["policy"]);
+        let mut lying = plan.export();
+        for (place, lie) in [
+            ("/per_release/epsilon", Value::from(0.001)),
+            ("/noise/standard_deviation/both_aggregators", Value::from(1e9)),
+            ("/noise/peer_noise_verified", Value::from(true)),
+            ("/explanation", Value::from("Nothing is lost.")),
+            ("/deployment/privacy_loss/privacy_parameters/epsilon", Value::from(0.001)),
+            ("/privacy_unit", Value::from("household")),
+            ("/release", Value::from("r\u{9b}1\u{202e}")),
+        ] {
+            *lying.pointer_mut(place).expect(place) = lie;
+        }
+        // What this version does not know, in the statement too: the hash is that of the one spelling.
+        lying["audited"] = Value::from(true);
+        lying["statement"]["audited"] = Value::from(true);
+        let guarantee = Guarantee::of(lying.clone(), &task).expect("its statement is the task's");
+        let mut told = guarantee.json();
+        assert_eq!(guarantee.release(), Some("r1"));
+        assert_eq!(told["unbound"]["release"], "r1");
+        assert_eq!(told["unbound"]["explanation"], serde_json::json!(["Nothing is lost."]));
+        // But for what is said to be unbound, no lie has changed a letter.
+        let mut honest = honest;
+        honest["unbound"] = Value::Null;
+        told["unbound"] = Value::Null;
+        assert_eq!(told, honest);
+        // The file itself is kept as it was written.
+        assert_eq!(guarantee.written(), &lying);
     }
 }

@@ -9,9 +9,11 @@ mod error;
 mod guarantee;
 mod result;
 mod task;
+mod words;
 
 pub use collect::{Collection, Collector, Poll};
 pub use error::CollectError;
 pub use guarantee::{Guarantee, NotTheTasks};
 pub use result::{Estimate, Outcome};
 pub use task::{CollectorTask, CollectorTaskError};
+pub use words::label_of;

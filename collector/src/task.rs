@@ -30,7 +30,7 @@ pub struct CollectorTask {
     pub keypair: HpkeKeypair,
     /// The noise that each aggregator adds by the release statement; none for a task that is released as it is.
     pub mechanism: Option<Mechanism>,
-    /// What is promised of every result; none for a task that is released as it is, or whose file does not say.
+    /// What is promised of every result; none for a task that is released as it is. A file with a mechanism has it.
     pub guarantee: Option<Guarantee>,
     /// The aggregation parameter of all batches, the same as the leader's, encoded; empty where the VDAF takes none.
     pub aggregation_parameter: Vec<u8>,
@@ -131,29 +131,39 @@ impl CollectorTask {
             hpke_config: to_base64url(&self.keypair.config.encoded()),
             private_key: to_base64url(&*self.keypair.private_key.to_bytes()),
             mechanism: self.mechanism.as_ref().map(ToString::to_string),
-            guarantee: self.guarantee.as_ref().map(|guarantee| guarantee.json().clone()),
+            guarantee: self.guarantee.as_ref().map(|guarantee| guarantee.written().clone()),
             prefixes: self.prefixes(),
         };
         Zeroizing::new(serde_json::to_string_pretty(&text).expect("strings and numbers are always JSON"))
     }
 }
 
-/// The noise that a file names is that of the statement, and a task that is bound to a statement has noise: otherwise
-/// results would be printed as exact, or with another interval than they have.
+/// The noise that a file names is that of the statement, which its guarantee shows, and a task has noise if it is bound to
+/// a statement, and only then: otherwise results would be printed as exact, as noised, or with another interval than they
+/// have.
 fn check_mechanism(
     mechanism: Option<&Mechanism>,
     guarantee: Option<&Guarantee>,
     task: &TaskConfiguration,
 ) -> Result<(), CollectorTaskError> {
     let wrong = |what: &str| Err(CollectorTaskError(what.to_owned()));
+    let is_bound = parse_task_info(task.task_info()).is_some();
     match (mechanism, guarantee) {
-        (None, _) if parse_task_info(task.task_info()).is_some() => {
+        (None, None) if !is_bound => Ok(()),
+        (None, _) => {
             wrong("its mechanism is null, and the task is bound to a release statement, which has one")
+        }
+        (Some(_), None) if is_bound => wrong(
+            "it has no guarantee, which would show that its mechanism is that of the release statement which the task is \
+             bound to",
+        ),
+        (Some(_), None) => {
+            wrong("it names a mechanism, and the task is bound to no release statement: its values are exact")
         }
         (Some(named), Some(guarantee)) if named != guarantee.mechanism() => {
             wrong("its mechanism is not that of the release statement which the task is bound to")
         }
-        _ => Ok(()),
+        (Some(_), Some(_)) => Ok(()),
     }
 }
 
@@ -183,6 +193,11 @@ mod tests {
 
     /// The file of a task that is bound to the statement of a policy.
     fn file() -> Value {
+        file_of(true)
+    }
+
+    /// The same, or that of a task that is bound to nothing.
+    fn file_of(is_bound: bool) -> Value {
         let text = Policy::for_demo("t", &VdafConfig::Count, 10, "1/2");
         let policy = Policy::parse("policy.toml", &text).expect("a policy");
         let Ok(Decision::Release(plan)) = policy.release_for(&TaskFacts::new("t", &VdafConfig::Count, 10))
@@ -190,7 +205,11 @@ mod tests {
             panic!("it releases with noise")
         };
         let parameters = TaskParameters {
-            task_info: plan.statement().task_info("t").expect("a short label"),
+            task_info: if is_bound {
+                plan.statement().task_info("t").expect("a short label")
+            } else {
+                b"t".to_vec()
+            },
             leader_url: "https://leader.example/".to_owned(),
             helper_url: "https://helper.example/".to_owned(),
             time_precision: TimePrecision::new(60).expect("not zero"),
@@ -203,11 +222,12 @@ mod tests {
         let task = CollectorTask {
             task_id: TaskId::new([1; 32]),
             draft: Draft::V18,
-            guarantee: Some(Guarantee::of(plan.export(), &configuration).expect("it is the task's")),
+            guarantee: is_bound
+                .then(|| Guarantee::of(plan.export(), &configuration).expect("it is the task's")),
             configuration,
             token: Secret::new("a token".to_owned()),
             keypair: HpkeKeypair::generate(1, &mut rand::rng()),
-            mechanism: Some(plan.mechanism().clone()),
+            mechanism: is_bound.then(|| plan.mechanism().clone()),
             aggregation_parameter: Vec::new(),
         };
         serde_json::from_str(&task.to_json()).expect("JSON")
@@ -220,6 +240,9 @@ mod tests {
             (Value::Null, true, "its mechanism is null"),
             (Value::Null, false, "its mechanism is null"),
             (json!("discrete_laplace(scale=200)"), true, "not that of the release statement"),
+            (json!("discrete_laplace(scale=200)"), false, "it has no guarantee"),
+            // The right one too: nothing in such a file shows that it is.
+            (file()["mechanism"].clone(), false, "it has no guarantee"),
         ] {
             let mut file = file();
             file["mechanism"] = mechanism;
@@ -228,6 +251,41 @@ mod tests {
             }
             let Err(error) = CollectorTask::from_json(&file.to_string()) else { panic!("{said}") };
             assert!(error.to_string().contains(said), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_a_guarantee_is_refused_also_where_the_key_is_left_out() {
+        let mut file = file();
+        file.as_object_mut().expect("an object").remove("guarantee").expect("it has one");
+        let Err(error) = CollectorTask::from_json(&file.to_string()) else { panic!("it has no guarantee") };
+        assert!(error.to_string().contains("it has no guarantee"), "{error}");
+    }
+
+    #[test]
+    fn a_task_that_is_bound_to_nothing_is_never_said_to_have_noise() {
+        let exact = file_of(false);
+        let task = CollectorTask::from_json(&exact.to_string());
+        assert!(task.is_ok_and(|task| task.mechanism.is_none() && task.guarantee.is_none()));
+        for (guarantee, said) in [
+            (Value::Null, "its values are exact"),
+            (file()["guarantee"].clone(), "bound to no release statement"),
+        ] {
+            let mut lying = exact.clone();
+            lying["mechanism"] = json!("discrete_laplace(scale=2)");
+            lying["guarantee"] = guarantee;
+            let Err(error) = CollectorTask::from_json(&lying.to_string()) else { panic!("{said}") };
+            assert!(error.to_string().contains(said), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_read_and_written_again_is_the_same() {
+        for file in [file(), file_of(false)] {
+            let task = CollectorTask::from_json(&file.to_string());
+            let again = task.map(|task| task.to_json());
+            let again: Value = serde_json::from_str(&again.expect("it reads")).expect("JSON");
+            assert_eq!(again, file);
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::accountant::{BatchWindow, CalendarUnit, Rolling, Window, Within};
 use crate::conversion::epsilon_of_zcdp;
 use crate::mechanism::Mechanism;
 use crate::plan::{PolicyRef, ReleasePlan};
-use crate::policy::{PrivacyUnit, Variant};
+use crate::policy::{PrivacyUnit, Variant, is_small_delta};
 use crate::promise::Sentence;
 use crate::rational::Rational;
 use crate::sensitivity::{NeighboringRelation, Sensitivity};
@@ -39,7 +39,8 @@ pub enum NotBound {
 
 impl BoundStatement {
     /// The statement, if its one spelling has this hash. `report_delta` is the δ at which its ρ is also told as an ε: any δ
-    /// is true, so it need not be bound.
+    /// is true, so it need not be bound. But the ε at a large one says nothing, so none is told at a δ that no policy may
+    /// have.
     pub fn read(
         statement: &Value,
         sha256: [u8; 32],
@@ -56,7 +57,7 @@ impl BoundStatement {
             return Err(NotBound::TooLittleNoise);
         }
         // Who wrote it, and which budgets pay, is not in a statement.
-        let report_delta = report_delta.filter(|it| !it.is_zero() && *it < Rational::whole(1u8));
+        let report_delta = report_delta.filter(is_small_delta);
         Ok(Self(Box::new(ReleasePlan {
             policy: PolicyRef { id: String::new(), version: 0, sha256: [0; 32] },
             release_id: String::new(),
@@ -108,6 +109,12 @@ impl BoundStatement {
     /// The same in lines.
     pub fn explain(&self) -> String {
         crate::explain::lines_of(self.0.sentences_of_the_statement())
+    }
+
+    /// The same for machines: those fields of [`ReleasePlan::export`] that need no policy, and the statement in its one
+    /// spelling.
+    pub fn export(&self) -> Value {
+        self.0.export_of_the_statement()
     }
 }
 
@@ -212,3 +219,7 @@ fn window(value: &Value) -> Option<Window> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+#[path = "bound_tests.rs"]
+mod tests;

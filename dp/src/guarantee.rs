@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::accountant::BatchWindow;
 use crate::conversion::epsilon_of_zcdp;
-use crate::explain::{NOT_PROTECTED, caps_in_words};
+use crate::explain::{NOT_PROTECTED, caps_in_words, lines_of};
 use crate::mechanism::NoiseOf;
 use crate::plan::ReleasePlan;
 use crate::policy::{Budget, Limit, PrivacyUnit, Variant};
@@ -22,19 +22,29 @@ impl ReleasePlan {
     /// The guarantee as one JSON object: unit, relation, loss per release and per window, who enforces the caps, whose
     /// noise is counted and what is not protected.
     pub fn export(&self) -> Value {
+        let mut export = self.export_of_the_statement();
+        export["schema"] = json!("dp-guarantee/1");
+        export["release"] = json!(self.release_id());
+        export["policy"] = json!({
+            "id": self.policy().id,
+            "version": self.policy().version,
+            "sha256": hex::encode(self.policy().sha256),
+            "owner": self.owner(),
+            "justification": self.justification(),
+            "effective_from": self.effective_from(),
+        });
+        export["budgets"] = self.budgets().iter().map(budget).collect();
+        export["explanation"] = json!(self.explain());
+        export["deployment"] = self.deployment();
+        export
+    }
+
+    /// The part of it that follows from the release statement alone, whoever wrote the policy.
+    pub(crate) fn export_of_the_statement(&self) -> Value {
         let terms = self.terms();
         let caps = &terms.contribution;
         json!({
-            "schema": "dp-guarantee/1",
-            "release": self.release_id(),
-            "policy": {
-                "id": self.policy().id,
-                "version": self.policy().version,
-                "sha256": hex::encode(self.policy().sha256),
-                "owner": self.owner(),
-                "justification": self.justification(),
-                "effective_from": self.effective_from(),
-            },
+            "schema": "dp-guarantee-of-statement/1",
             "statement": serde_json::from_str::<Value>(self.statement().canonical_json()).unwrap_or_default(),
             "statement_sha256": self.statement().sha256_hex(),
             "privacy_unit": terms.unit.name(),
@@ -49,11 +59,10 @@ impl ReleasePlan {
             },
             "per_release": self.exact(&terms.loss.amount),
             "one_task_in_a_contribution_window": self.capped(),
-            "budgets": self.budgets().iter().map(budget).collect::<Vec<_>>(),
             "noise": self.noise_export(),
             "not_protected": ["report_count", "interval", "that a client sent a report"],
-            "explanation": self.explain(),
-            "deployment": self.deployment(),
+            "explanation": lines_of(self.sentences_of_the_statement()),
+            "deployment": self.deployment_of_the_statement(),
         })
     }
 
@@ -116,15 +125,27 @@ impl ReleasePlan {
 
     /// The fields of the registry that a policy can fill.
     fn deployment(&self) -> Value {
+        let mut deployment = self.deployment_of_the_statement();
+        let basic = &mut deployment["basic"];
+        basic["name"] = json!(self.release_id());
+        basic["intended_use"] = json!(self.justification());
+        // Who publishes is for whoever registers it to say, where the policy names nobody.
+        if let Some(owner) = self.owner() {
+            basic["data_curators"] = json!([owner]);
+        }
+        deployment["accounting"]["composition"] = json!(self.composition());
+        deployment["implementation"]["justification"] = json!(self.justification());
+        deployment
+    }
+
+    fn deployment_of_the_statement(&self) -> Value {
         let terms = self.terms();
         let variant = match terms.loss.variant {
             Variant::Pure => "Pure DP",
             Variant::Zcdp => "Zero-concentrated DP",
         };
-        let mut deployment = json!({
+        json!({
             "basic": {
-                "name": self.release_id(),
-                "intended_use": self.justification(),
                 "data_product_type": "Summary statistics",
             },
             "dp_variant": {
@@ -148,7 +169,6 @@ impl ReleasePlan {
                 "access_type": "Non-interactive",
             },
             "accounting": {
-                "composition": self.composition(),
                 "post_processing": "The two noised shares are added and decoded as signed numbers; nothing is clamped.",
             },
             "implementation": {
@@ -156,14 +176,8 @@ impl ReleasePlan {
                     "Discrete noise on whole numbers with exact rational parameters, added modulo the field of the shares; \
                      no floating point between the policy and the noise; drawn with prio from the generator of the operating \
                      system.",
-                "justification": self.justification(),
             },
-        });
-        // Who publishes is for whoever registers it to say, where the policy names nobody.
-        if let Some(owner) = self.owner() {
-            deployment["basic"]["data_curators"] = json!([owner]);
-        }
-        deployment
+        })
     }
 
     fn unit_in_words(&self) -> String {

@@ -145,7 +145,7 @@ fn delta(section: &Section<'_>, key: &str, is: &str) -> Option<Rational> {
     }
     let delta = section.number(key)?;
     if !delta.value.is_zero() && delta.value < Rational::whole(1u8) {
-        if delta.value.times(&Rational::whole(100u8)) < Rational::whole(1u8) {
+        if is_small_delta(&delta.value) {
             return Some(delta.value);
         }
         let what = format!(
@@ -161,6 +161,11 @@ fn delta(section: &Section<'_>, key: &str, is: &str) -> Option<Rational> {
     let what = format!("{key} must be between 0 and 1, got {}", delta.value.decimal());
     section.reader.report(delta.at, "E012", what, "write a small number such as 1e-8");
     None
+}
+
+/// Whether a delta is one that promises something to almost every case: more than 0, and less than 0.01.
+pub(crate) fn is_small_delta(delta: &Rational) -> bool {
+    !delta.is_zero() && delta.times(&Rational::whole(100u8)) < Rational::whole(1u8)
 }
 
 /// Whether the limit implies more than the policy's ceiling, or than the exception from it.

@@ -38,6 +38,7 @@ pub use self::diff::Change;
 use self::header::Header;
 pub use self::history::ChargedBudget;
 pub use self::limit::Limit;
+pub(crate) use self::limit::is_small_delta;
 use self::reader::{Place, Reader, Section};
 use self::release::Release;
 pub use self::schema::json_schema;

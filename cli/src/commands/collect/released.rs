@@ -1,7 +1,7 @@
 //! A result as it is printed: never without how far it can be off, and with what no noise protects.
 
 use jiff::Timestamp;
-use mica_collector::{Estimate, Guarantee, Outcome};
+use mica_collector::{Estimate, Guarantee, Outcome, label_of};
 use mica_dap::task::TaskConfiguration;
 use mica_dap::time::Time;
 use mica_dp::{Mechanism, parse_task_info};
@@ -167,13 +167,9 @@ impl Released<'_> {
         print::csv(&CSV, &rows)
     }
 
-    /// The task's label, without the hash of the release statement.
+    /// The task's label, without the hash of the release statement, and with nothing that a terminal would act on.
     fn label(&self) -> String {
-        let info = self.configuration.task_info();
-        match parse_task_info(info) {
-            Some((label, _)) => label.to_owned(),
-            None => String::from_utf8_lossy(info).into_owned(),
-        }
+        label_of(self.configuration)
     }
 
     fn times(&self) -> (String, String) {
@@ -236,7 +232,11 @@ mod tests {
     }
 
     fn printed(values: &[i128], half_width: u64, noised: bool) -> String {
-        let configuration = bound(b"page-load".to_vec());
+        printed_under("page-load", values, half_width, noised)
+    }
+
+    fn printed_under(label: &str, values: &[i128], half_width: u64, noised: bool) -> String {
+        let configuration = bound(label.as_bytes().to_vec());
         let interval = Interval::unit(Time(1)).expect("an interval");
         let outcome = Outcome { report_count: 1_234, interval, values: values.to_vec() };
         let estimate = Estimate { half_width, confidence: 0.95 };
@@ -259,6 +259,12 @@ mod tests {
         assert!(text.starts_with("page-load, 1970-01-01T01:00:00Z to 1970-01-01T02:00:00Z\n"), "{text}");
         assert!(text.contains("-3 +-8 (95 % confidence)") && text.contains("1,234 (exact"), "{text}");
         assert!(text.contains("Noise can make a value negative"), "{text}");
+    }
+
+    #[test]
+    fn a_label_that_another_party_chose_tells_a_terminal_nothing() {
+        let text = printed_under("page\u{1b}[2J\n\u{202e}load", &[10], 0, false);
+        assert!(text.starts_with("page[2Jload, 1970-01-01T01:00:00Z to "), "{text}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use mica_aggregator::admin::TaskDetail;
+use mica_collector::label_of;
 use mica_dap::vdaf_config::VdafConfig;
 use serde_json::{Map, Value, json};
 
@@ -115,10 +116,10 @@ fn result_length(vdaf: &VdafConfig) -> String {
 
 fn facts(task: &Known) -> Vec<(&'static str, String)> {
     let configuration = &task.configuration;
-    let (label, statement) = task.label();
+    let (_, statement) = task.label();
     let precision = configuration.time_precision();
     let mut facts = vec![
-        ("label", label),
+        ("label", label_of(configuration)),
         ("task_id", task.task_id.to_string()),
         ("file_of", task.party.clone()),
         ("draft", task.draft.to_string()),
