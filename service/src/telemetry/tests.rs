@@ -33,6 +33,8 @@ async fn lines_of_a_role_go_to_its_file_also_from_tasks_and_threads_it_started()
         let (rest, leader) = (Sheet::default(), Sheet::default());
         let (subscriber, routes) = subscriber(format, "mica=info,off", rest.clone()).unwrap();
         routes.add("leader", Box::new(leader.clone()));
+        // As long as there is one listener only, a span that another test's thread meets first is silenced for all of them.
+        let _second = Dispatch::new(tracing_subscriber::registry());
         let dispatch = Dispatch::new(subscriber);
         let work = async {
             tracing::info!("from the process");
