@@ -301,13 +301,11 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {
-    use mica_dap::Draft;
     use mica_dap::problem::Problem;
-    use mica_dap::task::{BatchMode, TaskParameters};
-    use mica_dap::time::{Duration as Units, Time, TimePrecision};
-    use mica_dap::vdaf_config::VdafConfig;
+    use mica_dap::time::{Duration as Units, Time};
 
     use super::*;
+    use crate::fixtures::task;
 
     fn answered(status: u16, body: &[u8]) -> CollectError {
         let response = Response::builder().status(status).body(Bytes::copy_from_slice(body));
@@ -350,17 +348,7 @@ mod tests {
 
     #[test]
     fn an_answer_about_another_interval_or_too_few_reports_is_not_taken() {
-        let task = TaskParameters {
-            task_info: b"test".to_vec(),
-            leader_url: "https://leader.example/".to_owned(),
-            helper_url: "https://helper.example/".to_owned(),
-            time_precision: TimePrecision::new(60).expect("not zero"),
-            min_batch_size: 10,
-            batch_mode: BatchMode::TimeInterval,
-            vdaf: VdafConfig::Count,
-            task_interval: None,
-        };
-        let task = task.build(Draft::V18).expect("a configuration");
+        let task = task(b"test");
         let interval = |start, units| Interval::new(Time(start), Units(units)).expect("an interval");
         let request = CollectionJobReq::new(Query::time_interval(interval(10, 5)), Vec::new());
         let sealed = || HpkeCiphertext { config_id: 0, enc: vec![0], payload: vec![0] };

@@ -138,36 +138,14 @@ const MOST_LINES: usize = 32;
 
 #[cfg(test)]
 mod tests {
-    use mica_dap::Draft;
-    use mica_dap::task::{BatchMode, TaskParameters};
-    use mica_dap::time::TimePrecision;
-    use mica_dap::vdaf_config::VdafConfig;
-    use mica_dp::{Decision, Policy, ReleasePlan, TaskFacts};
+    use mica_dp::ReleasePlan;
 
     use super::*;
-
-    fn plan(epsilon: &str) -> ReleasePlan {
-        let text = Policy::for_demo("t", &VdafConfig::Count, 10, epsilon);
-        let policy = Policy::parse("policy.toml", &text).expect("a policy");
-        match policy.release_for(&TaskFacts::new("t", &VdafConfig::Count, 10)) {
-            Ok(Decision::Release(plan)) => *plan,
-            other => panic!("{other:?}"),
-        }
-    }
+    use crate::fixtures::{plan, task};
 
     fn bound(epsilon: &str) -> (ReleasePlan, TaskConfiguration) {
         let plan = plan(epsilon);
-        let parameters = TaskParameters {
-            task_info: plan.statement().task_info("t").expect("a short label"),
-            leader_url: "https://leader.example/".to_owned(),
-            helper_url: "https://helper.example/".to_owned(),
-            time_precision: TimePrecision::new(60).expect("not zero"),
-            min_batch_size: 10,
-            batch_mode: BatchMode::TimeInterval,
-            vdaf: VdafConfig::Count,
-            task_interval: None,
-        };
-        let task = parameters.build(Draft::V18).expect("a configuration");
+        let task = task(&plan.statement().task_info("t").expect("a short label"));
         (plan, task)
     }
 

@@ -6,6 +6,8 @@
 
 mod collect;
 mod error;
+#[cfg(test)]
+mod fixtures;
 mod guarantee;
 mod result;
 mod task;

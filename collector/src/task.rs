@@ -174,15 +174,12 @@ mod tests {
     use mica_dap::Draft;
     use mica_dap::hpke::HpkeKeypair;
     use mica_dap::id::TaskId;
-    use mica_dap::task::{BatchMode, TaskParameters};
-    use mica_dap::time::TimePrecision;
-    use mica_dap::vdaf_config::VdafConfig;
-    use mica_dp::{Decision, Policy, TaskFacts};
     use mica_service::secret::Secret;
     use serde_json::{Value, json};
 
     use super::CollectorTask;
     use crate::Guarantee;
+    use crate::fixtures::{plan, task};
 
     #[test]
     fn a_broken_file_is_refused_without_being_quoted() {
@@ -198,27 +195,12 @@ mod tests {
 
     /// The same, or that of a task that is bound to nothing.
     fn file_of(is_bound: bool) -> Value {
-        let text = Policy::for_demo("t", &VdafConfig::Count, 10, "1/2");
-        let policy = Policy::parse("policy.toml", &text).expect("a policy");
-        let Ok(Decision::Release(plan)) = policy.release_for(&TaskFacts::new("t", &VdafConfig::Count, 10))
-        else {
-            panic!("it releases with noise")
+        let plan = plan("1/2");
+        let configuration = if is_bound {
+            task(&plan.statement().task_info("t").expect("a short label"))
+        } else {
+            task(b"t")
         };
-        let parameters = TaskParameters {
-            task_info: if is_bound {
-                plan.statement().task_info("t").expect("a short label")
-            } else {
-                b"t".to_vec()
-            },
-            leader_url: "https://leader.example/".to_owned(),
-            helper_url: "https://helper.example/".to_owned(),
-            time_precision: TimePrecision::new(60).expect("not zero"),
-            min_batch_size: 10,
-            batch_mode: BatchMode::TimeInterval,
-            vdaf: VdafConfig::Count,
-            task_interval: None,
-        };
-        let configuration = parameters.build(Draft::V18).expect("a configuration");
         let task = CollectorTask {
             task_id: TaskId::new([1; 32]),
             draft: Draft::V18,

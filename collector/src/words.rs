@@ -35,27 +35,10 @@ pub(crate) fn plain_json(value: &Value) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use mica_dap::Draft;
-    use mica_dap::task::{BatchMode, TaskParameters};
-    use mica_dap::time::TimePrecision;
-    use mica_dap::vdaf_config::VdafConfig;
     use serde_json::json;
 
     use super::*;
-
-    fn task(task_info: &[u8]) -> TaskConfiguration {
-        let parameters = TaskParameters {
-            task_info: task_info.to_vec(),
-            leader_url: "https://leader.example/".to_owned(),
-            helper_url: "https://helper.example/".to_owned(),
-            time_precision: TimePrecision::new(60).expect("not zero"),
-            min_batch_size: 10,
-            batch_mode: BatchMode::TimeInterval,
-            vdaf: VdafConfig::Count,
-            task_interval: None,
-        };
-        parameters.build(Draft::V18).expect("a configuration")
-    }
+    use crate::fixtures::task;
 
     #[test]
     fn a_label_of_another_party_tells_a_terminal_nothing() {

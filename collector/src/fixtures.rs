@@ -1,0 +1,32 @@
+//! What the tests of this crate collect: one task of counts, and the policy that it may be bound to.
+
+use mica_dap::Draft;
+use mica_dap::task::{BatchMode, TaskConfiguration, TaskParameters};
+use mica_dap::time::TimePrecision;
+use mica_dap::vdaf_config::VdafConfig;
+use mica_dp::{Decision, Policy, ReleasePlan, TaskFacts};
+
+/// A task of at least ten reports a batch, and one minute as the unit of time.
+pub(crate) fn task(task_info: &[u8]) -> TaskConfiguration {
+    let parameters = TaskParameters {
+        task_info: task_info.to_vec(),
+        leader_url: "https://leader.example/".to_owned(),
+        helper_url: "https://helper.example/".to_owned(),
+        time_precision: TimePrecision::new(60).expect("not zero"),
+        min_batch_size: 10,
+        batch_mode: BatchMode::TimeInterval,
+        vdaf: VdafConfig::Count,
+        task_interval: None,
+    };
+    parameters.build(Draft::V18).expect("a configuration")
+}
+
+/// What a policy of this loss promises of it.
+pub(crate) fn plan(epsilon: &str) -> ReleasePlan {
+    let text = Policy::for_demo("t", &VdafConfig::Count, 10, epsilon);
+    let policy = Policy::parse("policy.toml", &text).expect("a policy");
+    match policy.release_for(&TaskFacts::new("t", &VdafConfig::Count, 10)) {
+        Ok(Decision::Release(plan)) => *plan,
+        other => panic!("{other:?}"),
+    }
+}
