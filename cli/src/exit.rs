@@ -275,7 +275,7 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let exit = match &error {
             ClientError::Measurement(_) => Exit::Usage,
-            ClientError::Task(_) | ClientError::StaleOhttpKey | ClientError::Unusable(_) => Exit::Invalid,
+            ClientError::Task(_) | ClientError::StaleOhttpKey(_) | ClientError::Unusable(_) => Exit::Invalid,
             ClientError::Unreachable { .. }
             | ClientError::Certificate { .. }
             | ClientError::Relay(_)

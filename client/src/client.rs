@@ -1,5 +1,8 @@
 //! Talking to leader and helper, always through relay and gateway.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::Uri;
 use mica_dap::codec::Encode as _;
@@ -16,14 +19,18 @@ use mica_envelope::history::{self, History, HistoryError};
 use mica_envelope::{ClientEnvelope, InnerRequest, InnerResponse, KeyConfigList, media};
 use mica_tls::Peers;
 
+use crate::keys::{self, Keys};
+use crate::patience::{Again, Failed, Patience};
 use crate::transport::Transport;
 use crate::{ClientError, ReportBuilder, TaskBundle};
 
-/// Reports for one task.
+/// Reports for one task. Clones share connections and the gateway's keys.
 #[derive(Clone)]
 pub struct Client {
     bundle: TaskBundle,
     transport: Transport,
+    keys: Arc<Keys>,
+    patience: Duration,
 }
 
 /// What the leader said about an upload.
@@ -39,7 +46,8 @@ impl Client {
     /// A client for the task of `bundle`.
     #[must_use]
     pub fn new(bundle: TaskBundle) -> Self {
-        Self { bundle, transport: Transport::new(&Peers::default()) }
+        let keys = Arc::new(Keys::of(&bundle));
+        Self { bundle, transport: Transport::new(&Peers::default()), keys, patience: PATIENCE }
     }
 
     /// Connects to the relay as `peers` says, in place of believing the authorities of the operating system.
@@ -47,6 +55,21 @@ impl Client {
     pub fn with_peers(mut self, peers: &Peers) -> Self {
         self.transport = Transport::new(peers);
         self
+    }
+
+    /// How long the attempts of one request may wait for each other in all, twenty seconds unless said otherwise: a request
+    /// that nobody has acted on, or that is told to come back, is sent again up to twice, in a fresh envelope. With zero,
+    /// each is tried once.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// The bundle with the newest keys of the gateway that this client knows. An app that keeps it in place of its own
+    /// starts with them the next time.
+    pub async fn bundle(&self) -> TaskBundle {
+        TaskBundle { ohttp_keys: self.keys.current(&self.transport).await, ..self.bundle.clone() }
     }
 
     /// Fetches the HPKE configurations of both aggregators through the relay and prepares to make reports.
@@ -138,7 +161,8 @@ impl Client {
             .ok_or(ClientError::NoUsableKey(whose))
     }
 
-    /// One request inside a fresh envelope; the answer if it is a success.
+    /// One request, tried again only where that is allowed; the answer if it is a success. Keys that the gateway does not
+    /// know are replaced once.
     async fn ask(
         &self,
         method: &str,
@@ -147,32 +171,59 @@ impl Client {
         body: Vec<u8>,
     ) -> Result<InnerResponse, ClientError> {
         let request = inner(method, url, headers, body)?;
-        let (sealed, opener) = ClientEnvelope::seal(&self.bundle.ohttp_keys, &request)
-            .map_err(|error| ClientError::Task(error.to_string()))?;
+        let mut keys = self.keys.current(&self.transport).await;
+        let (mut patience, mut is_replaced) = (Patience::new(self.patience), false);
+        loop {
+            let Failed { error, again } = match self.attempt(&keys, &request).await {
+                Ok(response) => return Ok(response),
+                Err(failed) => failed,
+            };
+            match (&error, patience.pause(again)) {
+                (ClientError::StaleOhttpKey(_), _) if !is_replaced => {
+                    let other = self.keys.instead_of(&keys, &self.transport).await;
+                    (keys, is_replaced) = (other.map_err(ClientError::StaleOhttpKey)?, true);
+                }
+                (_, Some(pause)) => tokio::time::sleep(pause).await,
+                (_, None) => return Err(error),
+            }
+        }
+    }
+
+    /// The request once, inside an envelope of its own.
+    async fn attempt(&self, keys: &KeyConfigList, request: &InnerRequest) -> Result<InnerResponse, Failed> {
+        let never = |error| Failed { error, again: Again::Never };
+        let (sealed, opener) = ClientEnvelope::seal(keys, request)
+            .map_err(|error| never(ClientError::Task(error.to_string())))?;
         let outer = self.transport.post(&self.bundle.relay, media::OHTTP_REQUEST, sealed).await?;
         let is_sealed = outer
             .headers()
             .get(http::header::CONTENT_TYPE)
             .is_some_and(|value| media::is(value.as_bytes(), media::OHTTP_RESPONSE));
         if !outer.status().is_success() || !is_sealed {
-            return Err(outer_refusal(outer.status().as_u16(), outer.body()));
+            let status = outer.status().as_u16();
+            let again = Again::outside(status, outer.headers());
+            return Err(Failed { error: outer_refusal(status, outer.body()), again });
         }
-        let response = opener.open(outer.body()).map_err(|error| ClientError::Answer(error.to_string()))?;
+        let response =
+            opener.open(outer.body()).map_err(|error| never(ClientError::Answer(error.to_string())))?;
         if (200..300).contains(&response.status) {
             return Ok(response);
         }
+        let again = Again::refused(response.status, response.header("retry-after"));
         let problem = ProblemDocument::from_json(&response.body).map(Box::new);
-        Err(ClientError::Refused { status: response.status, problem })
+        Err(Failed { error: ClientError::Refused { status: response.status, problem }, again })
     }
 }
 
-/// Fetches the key configurations that a gateway publishes, for a task bundle. This request is not hidden: it is made
-/// once, by whoever writes the bundle, and not by its clients.
+/// Fetches the key configurations that a gateway publishes, for a task bundle: at `url`, or at the well-known place where
+/// that is an origin alone (RFC 9540 5). This request is not hidden: it is made once, by whoever writes the bundle, and not
+/// by its clients.
 ///
 /// # Errors
 /// When they cannot be fetched or read.
 pub async fn fetch_ohttp_keys(url: &str, peers: &Peers) -> Result<KeyConfigList, ClientError> {
-    let response = Transport::new(peers).get(url, media::OHTTP_KEYS).await?;
+    let url = keys::place(url);
+    let response = Transport::new(peers).get(&url, media::OHTTP_KEYS, None, LARGEST).await?;
     if !response.status().is_success() {
         return Err(ClientError::Answer(format!("the gateway answered {}", response.status())));
     }
@@ -188,7 +239,7 @@ pub async fn fetch_history(url: &str, peers: &Peers) -> Result<Option<History>, 
     let uri: Uri = url.parse().unwrap_or_default();
     let origin = (uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", |host| host.as_str()));
     let url = format!("{}://{}{}", origin.0, origin.1, history::PATH);
-    let response = Transport::new(peers).get(&url, "application/json").await?;
+    let response = Transport::new(peers).get(&url, "application/json", None, LARGEST).await?;
     if !response.status().is_success() {
         return Ok(None);
     }
@@ -225,7 +276,9 @@ fn is_unrecognized(refusal: &ClientError) -> bool {
 
 fn outer_refusal(status: u16, body: &[u8]) -> ClientError {
     match ProblemDocument::from_json(body) {
-        Some(problem) if problem.type_ == media::PROBLEM_OHTTP_KEY => ClientError::StaleOhttpKey,
+        Some(problem) if problem.type_ == media::PROBLEM_OHTTP_KEY => {
+            ClientError::StaleOhttpKey("not the one that the relay shows now either".to_owned())
+        }
         _ => ClientError::Relay(status),
     }
 }
@@ -237,3 +290,7 @@ fn decode<M: mica_dap::codec::Decode>(response: &InnerResponse, expected: Media)
     }
     M::decoded(&response.body).map_err(|error| ClientError::Answer(error.to_string()))
 }
+
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Of what a gateway publishes.
+const LARGEST: usize = 4 << 20;

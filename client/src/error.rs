@@ -42,9 +42,11 @@ pub enum ClientError {
     /// The relay or the gateway refused the envelope itself.
     #[error("the relay answered {0}; nothing was delivered")]
     Relay(u16),
-    /// The gateway no longer uses the key that the request was sealed to.
-    #[error("the gateway does not know the key in the task bundle; fetch a fresh bundle")]
-    StaleOhttpKey,
+    /// The gateway no longer uses the key that the request was sealed to, and there is no other.
+    #[error(
+        "the gateway does not know the key that the request was sealed to, and {0}; fetch a fresh bundle"
+    )]
+    StaleOhttpKey(String),
     /// The answer in the envelope is not what was asked for.
     #[error("the answer cannot be read: {0}")]
     Answer(String),

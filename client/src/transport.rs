@@ -1,16 +1,18 @@
-//! The one thing a client says on the network: a POST of a sealed request to the relay, and nothing that tells it from
-//! the requests of others. Nothing is resent by itself.
+//! What a client says on the network: a POST of a sealed request to the relay, a GET of what it shows everybody, and nothing
+//! that tells them from the requests of others. Nothing is resent by itself.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, Uri, header};
+use http::{HeaderValue, Request, Response, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use mica_tls::{Connector, Peers, Reason};
 
 use crate::ClientError;
+use crate::patience::{Again, Failed};
 
 /// Sends over kept-alive connections.
 #[derive(Clone)]
@@ -25,65 +27,100 @@ impl Transport {
         let client = Client::builder(TokioExecutor::new())
             .retry_canceled_requests(false)
             .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
             .build(connector.clone());
         Self { client, connector }
     }
 
-    /// Posts `body` and returns the whole answer.
+    /// Posts `body` and returns the whole answer, or why there is none and whether anybody can have acted on it.
     pub(crate) async fn post(
         &self,
         url: &str,
         media: &str,
         body: Vec<u8>,
-    ) -> Result<Response<Bytes>, ClientError> {
-        self.send(Request::post(url).header(header::CONTENT_TYPE, media).body(Full::from(body)), url).await
+    ) -> Result<Response<Bytes>, Failed> {
+        let request = Request::post(url).header(header::CONTENT_TYPE, media).body(Full::from(body));
+        self.send(request, url, LARGEST_ANSWER).await
     }
 
-    /// Gets what is at `url`.
-    pub(crate) async fn get(&self, url: &str, media: &str) -> Result<Response<Bytes>, ClientError> {
-        self.send(Request::get(url).header(header::ACCEPT, media).body(Full::default()), url).await
+    /// Gets what is at `url`, unless it is what `known` is the tag of, and no more than `largest` bytes of it.
+    pub(crate) async fn get(
+        &self,
+        url: &str,
+        media: &str,
+        known: Option<&HeaderValue>,
+        largest: usize,
+    ) -> Result<Response<Bytes>, ClientError> {
+        let mut request = Request::get(url).header(header::ACCEPT, media);
+        if let Some(known) = known {
+            request = request.header(header::IF_NONE_MATCH, known);
+        }
+        self.send(request.body(Full::default()), url, largest).await.map_err(|failed| failed.error)
     }
 
     async fn send(
         &self,
         request: Result<Request<Full<Bytes>>, http::Error>,
         url: &str,
-    ) -> Result<Response<Bytes>, ClientError> {
-        let unreachable = |why: &str| ClientError::Unreachable { origin: origin(url), why: why.to_owned() };
-        let request = request.map_err(|_| unreachable("this is not a URL"))?;
+        largest: usize,
+    ) -> Result<Response<Bytes>, Failed> {
+        let never = |why: &str| {
+            let error = ClientError::Unreachable { origin: origin(url), why: why.to_owned() };
+            Failed { error, again: Again::Never }
+        };
+        let request = request.map_err(|_| never("this is not a URL"))?;
         let exchange = async {
             let response = self.client.request(request).await.map_err(|error| self.explain(url, &error))?;
             let (parts, body) = response.into_parts();
-            let body = Limited::new(body, LARGEST_ANSWER)
+            let body = Limited::new(body, largest)
                 .collect()
                 .await
-                .map_err(|_| unreachable("the answer broke off or is too large"))?;
+                .map_err(|_| never("the answer broke off or is too large"))?;
             Ok(Response::from_parts(parts, body.to_bytes()))
         };
         match tokio::time::timeout(PATIENCE, exchange).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(unreachable("no answer in time")),
+            Err(_) => Err(never("no answer in time")),
         }
     }
 
     /// What went wrong, without the address that lower layers like to add.
-    fn explain(&self, url: &str, error: &hyper_util::client::legacy::Error) -> ClientError {
+    fn explain(&self, url: &str, error: &hyper_util::client::legacy::Error) -> Failed {
         let origin = origin(url);
         let host = origin.split_once("://").map_or(origin.as_str(), |(_, host)| host).to_owned();
-        match self.connector.reason(&host, error) {
+        let again = if is_unheard(error) { Again::Unheard } else { Again::Never };
+        let error = match self.connector.reason(&host, error) {
             Some(Reason::Certificate(why)) => ClientError::Certificate { host, why },
             Some(Reason::NotAccepted(why)) => ClientError::NotAccepted { origin, why },
             Some(Reason::Unusable(why)) => ClientError::Unusable(why),
             Some(Reason::Other(why)) => ClientError::Unreachable { origin, why },
             None => ClientError::Unreachable { origin, why: "no connection".to_owned() },
-        }
+        };
+        // Trying again changes nothing of who the two are.
+        let is_about_now = matches!(error, ClientError::Unreachable { .. });
+        Failed { error, again: if is_about_now { again } else { Again::Never } }
     }
 }
 
-fn origin(url: &str) -> String {
+/// Whether it is certain that nobody has acted on a request: there was no connection, or it was closed before any of the
+/// request was written, or the server says that it has not looked at it (RFC 9113 8.7).
+fn is_unheard(error: &hyper_util::client::legacy::Error) -> bool {
+    let mut causes = std::iter::successors(error.source(), |cause| (*cause).source());
+    error.is_connect()
+        || causes.any(|cause| {
+            let is_unsent = cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled);
+            let refused = |error: &h2::Error| error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            is_unsent || cause.downcast_ref::<h2::Error>().is_some_and(refused)
+        })
+}
+
+/// Scheme, host and port of a URL.
+pub(crate) fn origin(url: &str) -> String {
     let uri = url.parse::<Uri>().unwrap_or_default();
     format!("{}://{}", uri.scheme_str().unwrap_or("http"), uri.authority().map_or("?", |host| host.as_str()))
 }
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Shorter than servers keep a silent connection, so that none is used in the moment it is closed.
+const IDLE: Duration = Duration::from_secs(15);
 const LARGEST_ANSWER: usize = 16 << 20;

@@ -69,7 +69,8 @@ impl Crowd {
     /// # Errors
     /// When a report cannot be made or its upload fails for a reason that is not the report's.
     pub(super) async fn upload(self, progress: &Progress) -> Result<Uploads, Failure> {
-        let client = Client::new(self.bundle.clone());
+        // Every envelope is counted here, so none is sent again unseen.
+        let client = Client::new(self.bundle.clone()).with_patience(Duration::ZERO);
         let builder = client.builder().await?;
         let jobs = jobs(self.measurements);
         let total = jobs.len();
