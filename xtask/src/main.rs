@@ -3,6 +3,7 @@
 //! One file or folder per command. No report ever passes through here, and nothing here is part of a release.
 
 mod bench;
+mod interop;
 mod lint;
 mod process;
 mod simulate;
@@ -33,6 +34,8 @@ enum Command {
     Lint(lint::Options),
     /// Measure what one report costs
     Bench(bench::Options),
+    /// Run implementations of Oblivious HTTP by others in the place of our parties
+    Interop(interop::Options),
 }
 
 fn main() -> ExitCode {
@@ -54,6 +57,7 @@ fn run() -> Result<ExitCode> {
         Command::Simulate(options) => simulate::run(&root, &options),
         Command::Lint(options) => lint::run(&root, &options),
         Command::Bench(options) => bench::run(&root, &options),
+        Command::Interop(options) => interop::run(&root, &options),
     }
 }
 

@@ -53,6 +53,12 @@ pub(crate) fn run(command: &mut Command) -> Result<ExitStatus> {
     wait(command, None)
 }
 
+/// The same with nothing of its standard output, for what is not what we were asked for. Errors are seen.
+pub(crate) fn run_aside(command: &mut Command) -> Result<ExitStatus> {
+    command.stdout(Stdio::null());
+    wait(command, None)
+}
+
 /// Runs `command`, passes its standard output on, and shows each line of it to `see`.
 pub(crate) fn run_reading(command: &mut Command, mut see: impl FnMut(&str)) -> Result<ExitStatus> {
     command.stdout(Stdio::piped());

@@ -81,7 +81,8 @@ fn build(root: &Path) -> Result<Programs> {
     Ok(Programs { mica: folder.join("mica"), bench: folder.join("mica-bench") })
 }
 
-fn target_folder(root: &Path) -> Result<PathBuf> {
+/// Where cargo builds.
+pub(crate) fn target_folder(root: &Path) -> Result<PathBuf> {
     #[derive(Deserialize)]
     struct Metadata {
         target_directory: PathBuf,

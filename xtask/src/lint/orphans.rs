@@ -13,13 +13,25 @@ use super::sources::Source;
 pub(super) fn check(root: &Path, sources: &[Source]) -> Result<()> {
     let packages = packages::own(root)?;
     let relative = |path: &Path| path.strip_prefix(root).unwrap_or(path).to_path_buf();
-    let crates: Vec<PathBuf> = packages
+    let mut crates: Vec<PathBuf> = packages
         .iter()
         .flat_map(|package| &package.targets)
         .map(|target| relative(&target.src_path))
         .collect();
-    let folders: Vec<PathBuf> = packages.iter().map(|package| relative(package.folder())).collect();
+    let mut folders: Vec<PathBuf> = packages.iter().map(|package| relative(package.folder())).collect();
+    for folder in packages_of_their_own(&folders, sources) {
+        crates.push(folder.join("src/main.rs"));
+        folders.push(folder);
+    }
     report(&orphans(&folders, &crates, sources))
+}
+
+/// The folders of packages that are no part of the workspace: programs that are built where they are wanted.
+fn packages_of_their_own(folders: &[PathBuf], sources: &[Source]) -> Vec<PathBuf> {
+    let manifests = sources.iter().filter(|source| source.path.file_name() == Some("Cargo.toml".as_ref()));
+    let all = manifests.filter(|source| source.text.lines().any(|line| line == "[workspace]"));
+    let all = all.filter_map(|source| source.path.parent()).filter(|folder| *folder != Path::new(""));
+    all.filter(|folder| folders.iter().all(|known| known != folder)).map(Path::to_path_buf).collect()
 }
 
 /// The Rust files in the packages of these folders that none of the crates with these first files reaches.
@@ -137,6 +149,19 @@ mod tests {
         ];
         let lost = ["a/src/g.rs", "a/src/lost/also.rs", "a/src/lost.rs", "a/tests/i.rs"];
         assert_eq!(found(&files), lost);
+    }
+
+    #[test]
+    fn a_package_that_is_no_part_of_the_workspace_is_known_by_its_manifest() {
+        let source = |path: &str, text: &str| Source { path: path.into(), text: text.to_owned() };
+        let sources = [
+            source("Cargo.toml", "[workspace]\n"),
+            source("a/Cargo.toml", "[package]\n"),
+            source("a/inner/peer/Cargo.toml", "[package]\n\n[workspace]\n"),
+            source("a/inner/peer/notes.toml", "[workspace]\n"),
+        ];
+        let found = packages_of_their_own(&["a".into()], &sources);
+        assert_eq!(found, [Path::new("a/inner/peer")]);
     }
 
     #[test]
