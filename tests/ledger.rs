@@ -184,7 +184,7 @@ async fn tamper(parties: &Parties) {
         (
             "UPDATE releases SET mechanism = 'none' WHERE id = 1",
             "UPDATE releases SET mechanism = (SELECT mechanism FROM releases WHERE id = 2) WHERE id = 1",
-            "there is no release that it is of",
+            ", committed, is without noise: the task is bound to the release statement ",
         ),
         ("DELETE FROM ledger WHERE seq = 20", "", "the ledger ends at entry 19 and had come to entry 20"),
     ];

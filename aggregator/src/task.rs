@@ -78,7 +78,7 @@ impl Task {
             .map_err(|error| TaskError { task: id, why: error.to_string() })?;
         let share_lengths =
             vdaf.share_lengths().map_err(|error| TaskError { task: id, why: error.to_string() })?;
-        let decision = decide(&file, policy).map_err(|why| TaskError { task: id, why })?;
+        let decision = decide(id, &file.configuration, policy).map_err(|why| TaskError { task: id, why })?;
         check_parameter(&file, vdaf.as_ref()).map_err(|why| TaskError { task: id, why })?;
         let task = Self {
             key,
@@ -199,13 +199,16 @@ fn check_parameter(file: &TaskFile, vdaf: &dyn Vdaf) -> Result<(), String> {
 }
 
 /// What the policy says about the task, provided that it is what every report of the task is bound to.
-fn decide(file: &TaskFile, policy: &Policy) -> Result<Decision, String> {
-    let configuration = &file.configuration;
+pub(crate) fn decide(
+    id: TaskId,
+    configuration: &TaskConfiguration,
+    policy: &Policy,
+) -> Result<Decision, String> {
     let bound = parse_task_info(configuration.task_info());
     let unbound = String::from_utf8_lossy(configuration.task_info());
     let label = bound.map_or(&*unbound, |(label, _)| label);
     let facts = TaskFacts {
-        id: Some(file.task_id),
+        id: Some(id),
         time_precision: Some(configuration.time_precision().seconds()),
         batch_mode: Some(configuration.batch_mode()),
         ..TaskFacts::new(label, configuration.vdaf(), configuration.min_batch_size())

@@ -13,7 +13,7 @@ use crate::statement::{Statement, Terms};
 use crate::units::charge_units;
 
 /// Which policy decided.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PolicyRef {
     /// The policy's own name.
     pub id: String,

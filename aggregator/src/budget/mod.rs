@@ -13,5 +13,7 @@ mod view;
 pub use self::history::{Filter, history};
 pub use self::paid::Unpaid;
 pub use self::status::{BudgetStatus, status};
+#[cfg(test)]
+pub(crate) use self::verify::in_pages;
 pub use self::verify::{Unsound, Verified, verify};
 pub use self::view::{BudgetList, BudgetView, WindowView};

@@ -1,20 +1,25 @@
 //! Whether releases and the entries of the ledger say the same of each other.
 //!
-//! An entry says when the data was made; the batch that it names says it too, and so does the release.
+//! An entry says when the data was made; the batch that it names says it too, and so does the release. A release without
+//! noise has no entry: whether it was allowed is in what its task is bound to, and in the policy that it names.
+//!
+//! What is held is one line for each release that the ledger knows, and what tasks are bound to.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use mica_dap::codec::Decode as _;
 use mica_dap::collection::CollectionJobReq;
 use mica_dap::id::TaskId;
-use mica_dap::time::{Interval, TimePrecision};
-use mica_dp::{EntryKind, LedgerEntry, ReleaseKey};
+use mica_dap::task::TaskConfiguration;
+use mica_dap::time::Interval;
+use mica_dp::accountant::Span;
+use mica_dp::{Decision, EntryKind, Grant, LedgerEntry, Policy, PolicyRef, ReleaseKey, parse_task_info};
 use thiserror::Error;
 
 use crate::release;
 use crate::store::releases::{NewRelease, ReleaseState};
-use crate::store::tasks::TaskRow;
-use crate::task_file::TaskFile;
+use crate::task::decide;
 
 /// A release that the ledger does not know so, or an entry that no release is behind.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -43,6 +48,16 @@ pub enum Unpaid {
         /// The entry.
         sequence: u64,
     },
+    /// It left without noise, and was not allowed to.
+    #[error("a release of task {task}, {state}, is without noise: {why}")]
+    WithoutNoise {
+        /// The task.
+        task: TaskId,
+        /// What the release is.
+        state: &'static str,
+        /// What it breaks.
+        why: String,
+    },
     /// There is a charge, and nothing was released for it.
     #[error("ledger entry {sequence}: there is no release that it is of")]
     NoRelease {
@@ -51,50 +66,154 @@ pub enum Unpaid {
     },
 }
 
-/// In what each task counts time.
-pub(crate) fn precisions(tasks: Vec<TaskRow>) -> HashMap<TaskId, TimePrecision> {
-    let files = tasks.into_iter().filter_map(|row| TaskFile::from_row(row.task).ok());
-    files.map(|file| (file.task_id, file.configuration.time_precision())).collect()
+/// What releases are held against, as far as it was read.
+pub(crate) struct Reading {
+    tasks: HashMap<TaskId, TaskConfiguration>,
+    /// Of every release its last entry: all budgets stand alike.
+    last: HashMap<ReleaseKey, Last>,
+    /// Releases of one policy are alike in these, so each is held once.
+    terms: HashSet<Arc<Terms>>,
+    /// The first entry that counts at another time than that of its batch.
+    at_another_time: Option<u64>,
+    /// What was found of the first release of which something was.
+    found: Option<Unpaid>,
 }
 
-/// Holds every release against its entries, and every entry against its release. The ledger follows its own rules.
-pub(crate) fn verify(
-    entries: &[LedgerEntry],
-    releases: &[(TaskId, NewRelease)],
-    precisions: &HashMap<TaskId, TimePrecision>,
-) -> Result<(), Unpaid> {
-    // Of every release the last entry: all budgets stand alike.
-    let last: HashMap<&ReleaseKey, &LedgerEntry> = entries.iter().map(|entry| (&entry.key, entry)).collect();
-    let mut seen = HashSet::new();
-    for (task, release) in releases {
-        let key = key(task, release);
-        let Some(entry) = last.get(&key) else {
-            let state = release.state.as_str();
+/// What the last entry of a release says.
+struct Last {
+    sequence: u64,
+    kind: EntryKind,
+    data: Option<Span>,
+    terms: Arc<Terms>,
+    /// The release is there.
+    released: bool,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct Terms {
+    policy: PolicyRef,
+    mechanism: String,
+}
+
+impl Reading {
+    /// Nothing but the tasks was read.
+    pub(crate) fn new(tasks: HashMap<TaskId, TaskConfiguration>) -> Self {
+        let (last, terms) = (HashMap::new(), HashSet::new());
+        Self { tasks, last, terms, at_another_time: None, found: None }
+    }
+
+    /// The next entry. The ledger follows its own rules.
+    pub(crate) fn entry(&mut self, entry: &LedgerEntry) {
+        if entry.kind == EntryKind::AcceptedRestore {
+            return;
+        }
+        let data = entry.counted.as_ref().map(|counted| counted.data);
+        let interval = Interval::decoded(entry.key.batch()).ok();
+        if let (Some(data), Some(interval)) = (data, interval)
+            && self.time_of(&TaskId::new(*entry.key.task_id()), interval).is_some_and(|time| time != data)
+        {
+            self.at_another_time.get_or_insert(entry.sequence);
+        }
+        let terms = Terms { policy: entry.policy.clone(), mechanism: entry.mechanism.clone() };
+        let terms = self.terms.get(&terms).map(Arc::clone).unwrap_or_else(|| {
+            let terms = Arc::new(terms);
+            self.terms.insert(Arc::clone(&terms));
+            terms
+        });
+        let (sequence, kind) = (entry.sequence, entry.kind);
+        self.last.insert(entry.key.clone(), Last { sequence, kind, data, terms, released: false });
+    }
+
+    /// A release, after all entries. `policies` are the texts that were ever in force.
+    pub(crate) fn release(&mut self, task: &TaskId, release: &NewRelease, policies: &[Policy]) {
+        let held = self.hold(task, release, policies);
+        if let (Err(unpaid), None) = (held, &self.found) {
+            self.found = Some(unpaid);
+        }
+    }
+
+    /// The first thing that does not follow, after all releases.
+    pub(crate) fn finish(self) -> Result<(), Unpaid> {
+        if let Some(found) = self.found {
+            return Err(found);
+        }
+        let known = |key: &ReleaseKey| self.tasks.contains_key(&TaskId::new(*key.task_id()));
+        let gone = self
+            .last
+            .iter()
+            .filter(|(key, last)| last.kind != EntryKind::Refund && !last.released && known(key));
+        let gone = gone.map(|(_, last)| last.sequence).min();
+        match (self.at_another_time, gone) {
+            (Some(time), gone) if gone.is_none_or(|gone| time <= gone) => {
+                Err(Unpaid::Time { sequence: time })
+            }
+            (_, Some(sequence)) => Err(Unpaid::NoRelease { sequence }),
+            _ => Ok(()),
+        }
+    }
+
+    fn hold(&mut self, task: &TaskId, release: &NewRelease, policies: &[Policy]) -> Result<(), Unpaid> {
+        let state = release.state.as_str();
+        if release.mechanism == "none" {
+            let allowed = may_be_without_noise(task, release, self.tasks.get(task), policies);
+            return allowed.map_err(|why| Unpaid::WithoutNoise { task: *task, state, why });
+        }
+        let time = self.time_of(task, interval(release));
+        let Some(last) = self.last.get_mut(&key(task, release)) else {
             return Err(Unpaid::Release { task: *task, state, found: "no charge" });
         };
-        stands(task, release, entry)?;
-        if let (Some(counted), Some(precision)) = (&entry.counted, precisions.get(task))
-            && counted.data != release::span(*precision, interval(release))
+        stands(task, release, last)?;
+        if let (Some(data), Some(time)) = (last.data, time)
+            && data != time
         {
-            return Err(Unpaid::Time { sequence: entry.sequence });
+            return Err(Unpaid::Time { sequence: last.sequence });
         }
-        seen.insert(key);
+        last.released = true;
+        Ok(())
     }
-    for entry in entries.iter().filter(|entry| entry.kind != EntryKind::AcceptedRestore) {
-        of_its_batch(entry, precisions)?;
-        if entry.kind != EntryKind::Refund && last.get(&entry.key).is_some_and(|last| *last == entry) {
-            let known = precisions.contains_key(&TaskId::new(*entry.key.task_id()));
-            if known && !seen.contains(&entry.key) {
-                return Err(Unpaid::NoRelease { sequence: entry.sequence });
-            }
+
+    /// The seconds of an interval of a task that is known.
+    fn time_of(&self, task: &TaskId, interval: Interval) -> Option<Span> {
+        self.tasks.get(task).map(|task| release::span(task.time_precision(), interval))
+    }
+}
+
+/// Whether a release without noise is one that the policy which it names lets leave so; else why not.
+fn may_be_without_noise(
+    task: &TaskId,
+    release: &NewRelease,
+    configuration: Option<&TaskConfiguration>,
+    policies: &[Policy],
+) -> Result<(), String> {
+    let Some(configuration) = configuration else {
+        return Err("what its task is bound to cannot be read".to_owned());
+    };
+    if let Some((_, statement)) = parse_task_info(configuration.task_info()) {
+        let statement = hex::encode(statement);
+        return Err(format!("the task is bound to the release statement {statement}, which promises noise"));
+    }
+    let NewRelease { policy_id: id, policy_version: version, .. } = release;
+    let named = policies.iter().find(|it| (it.id(), u64::from(it.version())) == (id.as_str(), *version));
+    let Some(policy) = named else {
+        return Err(format!("the text of policy {id} v{version}, which it names, is not kept"));
+    };
+    if policy.sha256() != release.policy_sha256 {
+        return Err(format!("policy {id} v{version} is kept with another text than it names"));
+    }
+    let allowed = match decide(*task, configuration, policy) {
+        Ok(Decision::WithoutDp(exception)) => {
+            Grant::without_dp(&exception, key(task, release), release.created_at)
+                .map_err(|refused| refused.to_string())
         }
-    }
-    Ok(())
+        Ok(Decision::Release(_)) => Err("the task is released with noise".to_owned()),
+        Err(why) => Err(why),
+    };
+    allowed.map(drop).map_err(|why| format!("policy {id} v{version} does not allow it: {why}"))
 }
 
 /// Whether the last entry of a release says what the release says.
-fn stands(task: &TaskId, release: &NewRelease, entry: &LedgerEntry) -> Result<(), Unpaid> {
-    let (expected, found) = match (release.state, entry.kind) {
+fn stands(task: &TaskId, release: &NewRelease, last: &Last) -> Result<(), Unpaid> {
+    let (expected, found) = match (release.state, last.kind) {
         (ReleaseState::Reserved, kind) => (EntryKind::Charge, kind),
         (ReleaseState::Committed, kind) => (EntryKind::Commit, kind),
         (ReleaseState::Refunded, kind) => (EntryKind::Refund, kind),
@@ -102,14 +221,14 @@ fn stands(task: &TaskId, release: &NewRelease, entry: &LedgerEntry) -> Result<()
     if expected != found {
         return Err(Unpaid::Release { task: *task, state: release.state.as_str(), found: standing(found) });
     }
-    let sequence = entry.sequence;
-    let policy = &entry.policy;
+    let sequence = last.sequence;
+    let Terms { policy, mechanism } = &*last.terms;
     let same = (release.policy_id.as_str(), release.policy_version, release.policy_sha256)
         == (policy.id.as_str(), u64::from(policy.version), policy.sha256);
     if !same {
         return Err(Unpaid::Differs { sequence, what: "policy" });
     }
-    if release.mechanism != entry.mechanism {
+    if release.mechanism != *mechanism {
         return Err(Unpaid::Differs { sequence, what: "mechanism" });
     }
     Ok(())
@@ -121,20 +240,6 @@ fn standing(kind: EntryKind) -> &'static str {
         EntryKind::Commit => "a charge that is final",
         EntryKind::Refund => "a charge that was given back",
         EntryKind::AcceptedRestore => "no charge",
-    }
-}
-
-/// Whether an entry about an interval counts at the time of that interval.
-fn of_its_batch(entry: &LedgerEntry, precisions: &HashMap<TaskId, TimePrecision>) -> Result<(), Unpaid> {
-    let precision = precisions.get(&TaskId::new(*entry.key.task_id()));
-    let interval = Interval::decoded(entry.key.batch()).ok();
-    match (&entry.counted, precision, interval) {
-        (Some(counted), Some(precision), Some(interval))
-            if counted.data != release::span(*precision, interval) =>
-        {
-            Err(Unpaid::Time { sequence: entry.sequence })
-        }
-        _ => Ok(()),
     }
 }
 

@@ -85,6 +85,19 @@ pub async fn entries(tx: &mut Tx) -> Result<Vec<LedgerEntry>, StoreError> {
     rows.iter().map(read_entry).collect()
 }
 
+/// So many entries after the one with this number, or from the first on, in the order of the chain.
+pub async fn page_after(tx: &mut Tx, after: Option<u64>, most: u32) -> Result<Vec<LedgerEntry>, StoreError> {
+    let rows = sqlx::query(
+        "-- ledger_page_after
+         SELECT * FROM ledger WHERE seq > $1 ORDER BY seq LIMIT $2",
+    )
+    .bind(after.map_or(i64::MIN, |after| i64::try_from(after).unwrap_or(i64::MAX)))
+    .bind(i64::from(most))
+    .fetch_all(tx.connection())
+    .await?;
+    rows.iter().map(read_entry).collect()
+}
+
 /// So many entries before the one with this number, the newest first.
 pub async fn page(tx: &mut Tx, before: u64, most: u32) -> Result<Vec<LedgerEntry>, StoreError> {
     let rows = sqlx::query(

@@ -32,13 +32,13 @@
 //! * [`collection_jobs`] - `insert`, `by_id`, `live_by_request`, `due`, `lease`, `renew`, `set_fence`, `set_batch`,
 //!   `set_reserved`, `set_location`, `set_released`, `set_failed`, `delete`, `retry_at`, `give_back`, `release_all_leases`
 //! * [`releases`] - `insert`, `by_id`, `by_batch_key`, `by_digest`, `by_share_id`, `set_state`, `replace_refunded`,
-//!   `forget_share`
+//!   `forget_share`, `page`
 //! * [`refused_releases`] - `by_batch_key`, `put`, `forget`, `count`, `forget_aged`, `forget_all_aged`, `delete_of_task`
 //! * [`refused_windows`] - `meeting`, `refusals`, `count`, `put`, `forget_meeting`, `forget_aged`, `forget_all_aged`,
 //!   `delete_of_task`
 //! * [`closed_intervals`] - `close`, `withdraw`, `reopen`, `overlapping`, `closed_times`
 //! * [`policies`] - `newest`, `newer_of_another_name`, `by_version`, `all`, `insert`
-//! * [`ledger`] - `head`, `end`, `hash_at`, `append`, `entries`, `page`, `newest_by_budget`,
+//! * [`ledger`] - `head`, `end`, `hash_at`, `append`, `entries`, `page`, `page_after`, `newest_by_budget`,
 //!   `unpaid_releases`, `entries_of`
 //! * [`ledger_uses`] - `of_budget`, `all`, `add`, `take_back`
 //!

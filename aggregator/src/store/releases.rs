@@ -108,21 +108,27 @@ pub async fn by_id(tx: &mut Tx, id: i64) -> Result<Option<ReleaseRow>, StoreErro
     first(query.bind(id).fetch_optional(tx.connection()).await?.as_ref())
 }
 
-/// Every release with noise, and the task that it is of, without what was released.
-pub async fn with_noise(tx: &mut Tx) -> Result<Vec<(TaskId, NewRelease)>, StoreError> {
+/// The first `most` releases after the one of that number, or from the first on, and the tasks that they are of, without what was released.
+pub async fn page(
+    tx: &mut Tx,
+    after: Option<i64>,
+    most: u32,
+) -> Result<Vec<(TaskId, ReleaseRow)>, StoreError> {
     let rows = sqlx::query(
-        "-- releases_with_noise
+        "-- page_of_releases
          SELECT releases.id, task, batch_key, request, request_digest, share_id, state, report_count, checksum,
              interval_start, interval_duration, $1 AS sealed_share, policy_id, policy_version, policy_sha256, mechanism,
              releases.created_at, tasks.task_id
-         FROM releases JOIN tasks ON tasks.id = releases.task WHERE mechanism <> 'none' ORDER BY releases.id",
+         FROM releases JOIN tasks ON tasks.id = releases.task WHERE releases.id > $2 ORDER BY releases.id LIMIT $3",
     )
     .bind([].as_slice())
+    .bind(after.unwrap_or(i64::MIN))
+    .bind(i64::from(most))
     .fetch_all(tx.connection())
     .await?;
     let read = |row: &AnyRow| {
         let task = TaskId::new(Fields::of("tasks", row).array("task_id")?);
-        Ok((task, read(row)?.release))
+        Ok((task, read(row)?))
     };
     rows.iter().map(read).collect()
 }

@@ -35,11 +35,12 @@ pub fn verify_chain(entries: &[LedgerEntry]) -> Result<Vec<Book>, BrokenChain> {
     verifier.finish()
 }
 
-/// What is known of a ledger up to an entry: what budgets have paid for, and which releases were charged.
+/// The same entry by entry, for a ledger that is too long to be held: what budgets have paid for up to an entry, and which
+/// releases were charged.
 ///
 /// # Cost
 /// About `O(n log n)` time for `n` entries, and memory in proportion to the releases.
-struct ChainVerifier {
+pub struct ChainVerifier {
     head: ChainHead,
     standings: HashMap<(ReleaseKey, usize), Standing>,
     names: HashMap<String, usize>,
@@ -54,13 +55,18 @@ impl Default for ChainVerifier {
 
 impl ChainVerifier {
     /// The next entry. After an error there is nothing more to find out.
-    fn push(&mut self, entry: &LedgerEntry) -> Result<(), BrokenChain> {
+    pub fn push(&mut self, entry: &LedgerEntry) -> Result<(), BrokenChain> {
         let taken = self.take(entry);
         taken.or_else(|wrong| self.settle(Some(wrong)))
     }
 
+    /// Where the entries end so far.
+    pub fn head(&self) -> ChainHead {
+        self.head
+    }
+
     /// What each budget has paid for, by its name, when all entries follow.
-    fn finish(mut self) -> Result<Vec<Book>, BrokenChain> {
+    pub fn finish(mut self) -> Result<Vec<Book>, BrokenChain> {
         self.settle(None)?;
         let mut books: Vec<Book> = self.judges.into_iter().map(Judge::into_book).collect();
         books.sort_by(|a, b| a.account.budget_id.cmp(&b.account.budget_id));

@@ -1,7 +1,5 @@
 //! Derives every charge of a ledger again from the text of the policy that it names.
 
-use std::collections::HashMap;
-
 use super::{EntryKind, LedgerEntry};
 use crate::accountant::Span;
 use crate::plan::{PolicyRef, ReleasePlan};
@@ -24,40 +22,67 @@ pub struct NotDerived {
 ///
 /// `policies` are the texts that were ever in force.
 pub fn verify_charges(entries: &[LedgerEntry], policies: &[Policy]) -> Result<(), NotDerived> {
-    let mut known: HashMap<(&str, u32), (&Policy, Vec<ReleasePlan>)> = HashMap::new();
-    for policy in policies {
-        known.insert((policy.id(), policy.version()), (policy, policy.plans().collect()));
+    let mut verifier = ChargeVerifier::new(policies);
+    for entry in entries {
+        verifier.push(entry)?;
     }
-    let mut rest = entries;
-    while let Some((first, after)) = rest.split_first() {
-        if first.kind == EntryKind::AcceptedRestore {
-            rest = after;
-            continue;
-        }
-        let plan = plan_of(first, &known).map_err(|what| NotDerived { sequence: first.sequence, what })?;
-        let (step, later) = rest.split_at(plan.charges().len().clamp(1, rest.len()));
-        for entry in step.iter().filter(|entry| entry.kind == EntryKind::Charge) {
-            follows(entry, plan).map_err(|what| NotDerived { sequence: entry.sequence, what })?;
-        }
-        whole(step, plan).map_err(|what| NotDerived { sequence: first.sequence, what })?;
-        rest = later;
-    }
-    Ok(())
+    verifier.finish()
 }
 
-fn plan_of<'a, 'b>(
-    entry: &'b LedgerEntry,
-    known: &'a HashMap<(&'b str, u32), (&Policy, Vec<ReleasePlan>)>,
-) -> Result<&'a ReleasePlan, String> {
-    let PolicyRef { id, version, sha256 } = &entry.policy;
-    let Some((policy, plans)) = known.get(&(id.as_str(), *version)) else {
-        return Err(format!("the text of policy {id} v{version} is not kept"));
-    };
-    if policy.sha256() != *sha256 {
-        return Err(format!("policy {id} v{version} is kept with another text than it names"));
+/// The same entry by entry, for a ledger that is too long to be held: it holds the entries of one step.
+pub struct ChargeVerifier<'p> {
+    known: Vec<(&'p Policy, Vec<ReleasePlan>)>,
+    step: Vec<LedgerEntry>,
+}
+
+impl<'p> ChargeVerifier<'p> {
+    /// `policies` are the texts that were ever in force.
+    pub fn new(policies: &'p [Policy]) -> Self {
+        let known = policies.iter().map(|policy| (policy, policy.plans().collect())).collect();
+        Self { known, step: Vec::new() }
     }
-    let plan = plans.iter().find(|plan| plan.release_id() == entry.release_id);
-    plan.ok_or_else(|| format!("policy {id} v{version} has no release \"{}\"", entry.release_id))
+
+    /// The next entry. After an error there is nothing more to find out.
+    pub fn push(&mut self, entry: &LedgerEntry) -> Result<(), NotDerived> {
+        if self.step.is_empty() && entry.kind == EntryKind::AcceptedRestore {
+            return Ok(());
+        }
+        self.step.push(entry.clone());
+        self.judge(false)
+    }
+
+    /// Whether the last step is whole.
+    pub fn finish(mut self) -> Result<(), NotDerived> {
+        self.judge(true)
+    }
+
+    /// Judges the step once all its entries are there, or no more of them come.
+    fn judge(&mut self, at_the_end: bool) -> Result<(), NotDerived> {
+        let Some(first) = self.step.first() else { return Ok(()) };
+        let plan = self.plan_of(first).map_err(|what| NotDerived { sequence: first.sequence, what })?;
+        if self.step.len() < plan.charges().len() && !at_the_end {
+            return Ok(());
+        }
+        for entry in self.step.iter().filter(|entry| entry.kind == EntryKind::Charge) {
+            follows(entry, plan).map_err(|what| NotDerived { sequence: entry.sequence, what })?;
+        }
+        whole(&self.step, plan).map_err(|what| NotDerived { sequence: first.sequence, what })?;
+        self.step.clear();
+        Ok(())
+    }
+
+    fn plan_of<'a>(&'a self, entry: &LedgerEntry) -> Result<&'a ReleasePlan, String> {
+        let PolicyRef { id, version, sha256 } = &entry.policy;
+        let named = |(policy, _): &&(&Policy, _)| (policy.id(), policy.version()) == (id.as_str(), *version);
+        let Some((policy, plans)) = self.known.iter().find(named) else {
+            return Err(format!("the text of policy {id} v{version} is not kept"));
+        };
+        if policy.sha256() != *sha256 {
+            return Err(format!("policy {id} v{version} is kept with another text than it names"));
+        }
+        let plan = plans.iter().find(|plan| plan.release_id() == entry.release_id);
+        plan.ok_or_else(|| format!("policy {id} v{version} has no release \"{}\"", entry.release_id))
+    }
 }
 
 /// Whether the entries are one step of one release, with every budget of the plan.

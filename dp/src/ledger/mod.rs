@@ -16,9 +16,9 @@ mod tests;
 use thiserror::Error;
 
 pub use self::book::Book;
-pub use self::chain::{BrokenChain, verify_chain};
+pub use self::chain::{BrokenChain, ChainVerifier, verify_chain};
 pub use self::counted::Counted;
-pub use self::derive::{NotDerived, verify_charges};
+pub use self::derive::{ChargeVerifier, NotDerived, verify_charges};
 pub use self::entry::{ChainHead, EntryKind, LedgerEntry, ReleaseKey};
 use crate::accountant::{Admitted, OverBudget, Span, TooWide, Use};
 use crate::plan::{Charge, FieldOverflow, NotYetInForce, ReleasePlan};
