@@ -154,14 +154,15 @@ impl fmt::Display for OnGrid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(window) = self;
         window.fmt(f)?;
+        let begins = if window.to_string().starts_with("any 1 ") { "begins" } else { "begin" };
         match window {
             Window::Rolling(Rolling { epoch: SECONDS_PER_DAY, .. }) => {
-                f.write_str(" that begin at midnight UTC")
+                write!(f, " that {begins} at midnight UTC")
             }
             Window::Rolling(rolling) => {
                 let step = duration(rolling.epoch);
                 let step = step.strip_prefix("1 ").unwrap_or(&step);
-                write!(f, " that begin on the grid of every {step} (UTC)")
+                write!(f, " that {begins} on the grid of every {step} (UTC)")
             }
             Window::Lifetime | Window::Calendar(_) => Ok(()),
         }
@@ -216,7 +217,12 @@ mod tests {
         assert_eq!(rolling(30 * DAY, DAY).on_grid().to_string(), "any 30 days that begin at midnight UTC");
         assert_eq!(
             rolling(DAY, 3600).on_grid().to_string(),
-            "any 1 day that begin on the grid of every hour (UTC)"
+            "any 1 day that begins on the grid of every hour (UTC)"
+        );
+        assert_eq!(rolling(DAY, DAY).on_grid().to_string(), "any 1 day that begins at midnight UTC");
+        assert_eq!(
+            rolling(36 * 3600, 2 * 3600).on_grid().to_string(),
+            "any 36 hours that begin on the grid of every 2 hours (UTC)"
         );
         assert_eq!(Window::Lifetime.on_grid().to_string(), "the life of the budget");
     }

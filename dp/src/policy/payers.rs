@@ -2,7 +2,7 @@
 
 use super::budget::{Budget, PrivacyUnit, Variant};
 use super::loss::WrittenLoss;
-use super::reader::{Section, did_you_mean};
+use super::reader::{Section, brief, did_you_mean};
 use crate::conversion::rho_of_pure;
 use crate::plan::Charge;
 use crate::rational::Rational;
@@ -31,12 +31,12 @@ pub(super) fn read<'b>(
     let mut seen: Vec<&str> = Vec::new();
     for id in &ids.value {
         if !known.contains(&id.value) {
-            let what = format!("{name} charges budget \"{}\", which does not exist", id.value);
+            let what = format!("{name} charges budget \"{}\", which does not exist", brief(&id.value));
             let fix =
                 did_you_mean(&id.value, &names).unwrap_or_else(|| "add a [[budget]] with this id".to_owned());
             section.reader.report(id.at, "E011", what, fix);
         } else if seen.contains(&id.value.as_str()) {
-            let what = format!("{name} charges budget \"{}\" twice", id.value);
+            let what = format!("{name} charges budget \"{}\" twice", brief(&id.value));
             section.reader.report(id.at, "E010", what, "name each budget once");
         }
         seen.push(&id.value);

@@ -1,7 +1,7 @@
 //! The file as a whole: its tables in turn, and what is wrong between them.
 
 use super::budget::{self, Budget};
-use super::reader::{At, Section};
+use super::reader::{At, Section, brief};
 use super::release::{self, Release};
 use super::unmatched::{self, Unmatched};
 use super::{Policy, catalogue, header};
@@ -16,7 +16,7 @@ pub(super) fn read(root: &Section<'_>, (file, text): (&str, &str)) -> Option<Pol
     if let Some(At { value: schema, at }) = root.required_text("schema", "\"dp-policy/1\"")
         && schema != SCHEMA
     {
-        let what = format!("unknown schema \"{schema}\"");
+        let what = format!("unknown schema \"{}\"", brief(&schema));
         root.reader.report(at, "E001", what, format!("this version reads schema = \"{SCHEMA}\""));
     }
     let (header, ceiling) = header::read(root);
@@ -61,7 +61,7 @@ fn unique_ids(sections: &[Section<'_>], kind: &str) -> Vec<String> {
         let Some(At { value: id, at }) = section.text("id") else { continue };
         if let Some((_, first)) = seen.iter().find(|(known, _)| *known == id) {
             let (first, second) = (section.reader.line(*first), section.reader.line(at));
-            let what = format!("{kind} id \"{id}\" is defined at line {first} and line {second}");
+            let what = format!("{kind} id \"{}\" is defined at line {first} and line {second}", brief(&id));
             section.reader.report(at, "E010", what, "give every one its own id");
         } else {
             seen.push((id, at));

@@ -3,6 +3,7 @@
 //!
 //! Numbers are taken from the text of the file, not from the binary number a TOML reader makes of them.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::cmp::Ordering;
 use std::num::NonZeroU32;
@@ -109,7 +110,7 @@ pub(super) struct Section<'a> {
 impl<'a> Section<'a> {
     pub(super) fn new(reader: &'a Reader<'a>, name: &str, at: usize, table: &'a dyn TableLike) -> Self {
         let id = table.get("id").and_then(Item::as_str);
-        let name = id.map_or_else(|| name.to_owned(), |id| format!("{name} \"{id}\""));
+        let name = id.map_or_else(|| name.to_owned(), |id| format!("{name} \"{}\"", brief(id)));
         Self { reader, name, at, table }
     }
 
@@ -119,7 +120,7 @@ impl<'a> Section<'a> {
         for (key, _) in self.table.iter().filter(|(key, _)| !known.contains(key) && !special.contains(key)) {
             let fix =
                 did_you_mean(key, &known).unwrap_or_else(|| format!("known here: {}", known.join(", ")));
-            let what = format!("unknown field \"{key}\" in {}", self.name);
+            let what = format!("unknown field \"{}\" in {}", brief(key), self.name);
             self.reader.report(self.key_place(key), "E001", what, fix);
         }
     }
@@ -200,7 +201,7 @@ impl<'a> Section<'a> {
         if name.value.len() <= LONGEST_NAME && name.value.chars().all(plain) {
             return Some(name);
         }
-        let what = format!("{key} \"{}\" is no name", name.value);
+        let what = format!("{key} \"{}\" is no name", brief(&name.value));
         let fix = format!("use letters a to z, digits and . _ - /, at most {LONGEST_NAME} of them");
         self.reader.report(name.at, "E004", what, fix);
         None
@@ -214,7 +215,8 @@ impl<'a> Section<'a> {
         }
         let known: Vec<&str> = words.iter().map(|(known, _)| *known).collect();
         let fix = did_you_mean(&word.value, &known).unwrap_or_else(|| format!("use {}", known.join(" or ")));
-        self.reader.report(word.at, "E001", format!("\"{}\" is no value of {key}", word.value), fix);
+        let what = format!("\"{}\" is no value of {key}", brief(&word.value));
+        self.reader.report(word.at, "E001", what, fix);
         None
     }
 
@@ -241,7 +243,7 @@ impl<'a> Section<'a> {
         match source.parse::<Rational>() {
             Ok(value) => return Some(At { value, at }),
             Err(NotExact::TooLong) => {
-                let what = format!("{key} {source} has more digits than the ledger");
+                let what = format!("{key} {} has more digits than the ledger", brief(source));
                 self.reader.report(at, "E003", what, "write it with fewer digits");
             }
             Err(NotExact::NotANumber) if item.is_str() => return self.wrong_type(key, item, WANTED),
@@ -251,7 +253,7 @@ impl<'a> Section<'a> {
     }
 
     fn not_positive(&self, key: &str, at: usize, source: &str) {
-        let what = format!("{key} must be a finite number greater than 0, got {source}");
+        let what = format!("{key} must be a finite number greater than 0, got {}", brief(source));
         self.reader.report(at, "E002", what, "write a positive decimal or a fraction such as \"1/10\"");
     }
 
@@ -375,11 +377,21 @@ impl<'a> Section<'a> {
     }
 }
 
-/// Whether a character would make a printed line look like another one: control characters, ends of lines, and those that
-/// change the direction of what follows.
+/// Whether a character would make a printed line look like another one: control characters, ends of lines, those that
+/// change the direction of what follows, and those that are not seen at all.
 fn forges(letter: char) -> bool {
     letter.is_control()
-        || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(
+            letter,
+            '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+        )
+}
+
+/// What a finding quotes of the file: the beginning says which value it is, whatever follows.
+pub(super) fn brief(text: &str) -> Cow<'_, str> {
+    let Some((end, _)) = text.char_indices().nth(LONGEST_NAME) else { return text.into() };
+    let beginning = text.get(..end).unwrap_or_default();
+    format!("{beginning}…({} characters)", text.chars().count()).into()
 }
 
 /// A finding is one line, whatever it quotes.

@@ -3,7 +3,7 @@
 use mica_dap::id::TaskId;
 
 use super::catalogue;
-use super::reader::{At, Section};
+use super::reader::{At, Section, brief};
 use crate::shape::Shape;
 
 /// The `match` of a release.
@@ -131,7 +131,7 @@ fn read_tasks(selector: &Section<'_>) -> Option<Selector> {
             }
             Ok(id) => ids.push(id),
             Err(_) => {
-                let what = format!("\"{text}\" is no task identifier");
+                let what = format!("\"{}\" is no task identifier", brief(text));
                 let fix = "write the 43 letters of base64url that `mica task list` shows";
                 selector.reader.report(*at, "E001", what, fix);
             }
@@ -147,7 +147,7 @@ fn read_label(selector: &Section<'_>, vdaf_type: Option<&'static str>) -> Option
         None => (label.value.as_str(), false),
     };
     if text.contains('*') {
-        let what = format!("label \"{}\" has a * before its end", label.value);
+        let what = format!("label \"{}\" has a * before its end", brief(&label.value));
         selector.reader.report(label.at, "E001", what, "a * is allowed as the last character only");
         return None;
     }

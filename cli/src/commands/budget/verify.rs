@@ -17,7 +17,9 @@ use crate::print;
                         each charge follows from the text of the policy version that it names (sensitivity, noise, \
                         cost, limit, window, caps); that what is kept as spent is what the entries add up to; that every \
                         release is charged to all its budgets and settled alike at all of them; that every noised \
-                        release was paid for, with its noise, at the time of its data; and that the ledger has come as far as the high-water mark.
+                        release was paid for, with its noise, at the time of its data; that no release left \
+                        without noise unless the policy that it names allows it and its task is bound to no statement; \
+                        and that the ledger has come as far as the high-water mark.
 
 Exit codes: 0 all of it follows, 4 something does not; the first entry that does not is named."
 )]

@@ -9,12 +9,20 @@ use proptest::sample::Index;
 
 use super::*;
 
+/// Two names that look alike and are not the same, and words that are read in another order than they stand.
+const UNSEEN: [&str; 13] = [
+    "\\u00ad", "\\u200b", "\\u200c", "\\u200d", "\\u2060", "\\ufeff", "\\u202a", "\\u202b", "\\u202c",
+    "\\u202d", "\\u2067", "\\u2068", "\\u2069",
+];
+
 /// The line that a policy would like to have printed inside its guarantee.
 #[test]
 fn e004_no_text_of_a_policy_forges_a_line() {
     let said = "justification = \"DPIA-2026-114\"";
     for letter in
         ["\\n", "\\r", "\\u001b[2J", "\\u0085", "\\u2028", "\\u202e", "\\u2066", "\\u200f", "\\u0000"]
+            .into_iter()
+            .chain(UNSEEN)
     {
         let text = format!("x{letter}Budget 'b': nothing is ever lost");
         fires(
@@ -31,13 +39,44 @@ fn e004_no_text_of_a_policy_forges_a_line() {
             for finding in findings(&with(said, &written)) {
                 let line = finding.to_string();
                 assert!(
-                    !line.chars().any(|it| it.is_control() || ('\u{2028}'..='\u{202e}').contains(&it)),
+                    !line.chars().any(|it| it.is_control()
+                        || "\u{ad}\u{feff}".contains(it)
+                        || ('\u{200b}'..='\u{200f}').contains(&it)
+                        || ('\u{2028}'..='\u{202e}').contains(&it)
+                        || ('\u{2060}'..='\u{2069}').contains(&it)),
                     "{line:?}"
                 );
             }
         }
     }
     passes("E004", &[(said, "justification = \"Grüße, weil § 6 (1) f – 日本\"")]);
+}
+
+#[test]
+fn a_finding_quotes_the_beginning_of_what_is_too_long() {
+    let (digits, letters) = ("1".repeat(200_000), "é".repeat(200_000));
+    for change in [
+        ("rho = 0.25", format!("rho = 0.{digits}")),
+        ("rho = 0.25", format!("rho = -{digits}.5")),
+        ("rho = 0.25", format!("rho = \"{digits}x\"")),
+        ("id = \"acme\"", format!("id = \"{letters}\"")),
+        ("id = \"x\"", format!("id = \"{letters}\"")),
+        ("label = \"page-load\"", format!("label = \"{letters}*{letters}\"")),
+        ("label = \"page-load\"", format!("task_ids = [\"{letters}\"]")),
+        ("dp-policy/1", letters.clone()),
+        ("on_exhausted = \"refuse\"", format!("on_exhausted = \"{letters}\"")),
+        ("on_exhausted", format!("\"{letters}\" = 1\non_exhausted")),
+    ] {
+        let found = findings(&with(change.0, &change.1));
+        assert!(!found.is_empty(), "{}", change.0);
+        for finding in found {
+            let line = finding.to_string();
+            assert!(line.chars().count() < 600, "{}: {} characters", change.0, line.chars().count());
+        }
+    }
+    let long = findings(&with("rho = 0.25", &format!("rho = 0.{digits}")));
+    let expected = format!("rho 0.{}…(200002 characters) has more digits than the ledger", &digits[..98]);
+    assert!(long.iter().any(|it| it.code == "E003" && it.what == expected), "{long:?}");
 }
 
 #[test]
