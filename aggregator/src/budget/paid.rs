@@ -115,7 +115,7 @@ impl Reading {
             self.at_another_time.get_or_insert(entry.sequence);
         }
         let terms = Terms { policy: entry.policy.clone(), mechanism: entry.mechanism.clone() };
-        let terms = self.terms.get(&terms).map(Arc::clone).unwrap_or_else(|| {
+        let terms = self.terms.get(&terms).cloned().unwrap_or_else(|| {
             let terms = Arc::new(terms);
             self.terms.insert(Arc::clone(&terms));
             terms
