@@ -1,4 +1,4 @@
-// A client of Oblivious HTTP in Node over @hpke/core and bhttp-js: RELAY TARGET FILE.
+// A client of Oblivious HTTP in Node over @hpke/core and bhttp-js: RELAY TARGET FILE MANNER.
 //
 // What RFC 9458 says beyond HPKE and binary HTTP is written here from the RFC. Prints one JSON object per line: what was
 // checked, and how it went.
@@ -8,7 +8,7 @@ import { readFile } from "node:fs/promises";
 import { Aes128Gcm, CipherSuite, DhkemX25519HkdfSha256, HkdfSha256 } from "@hpke/core";
 import { BHttpDecoder, BHttpEncoder } from "bhttp-js";
 
-const [relay, target, file] = process.argv.slice(2);
+const [relay, target, file, manner] = process.argv.slice(2);
 const payload = await readFile(file);
 const X25519 = 0x0020;
 const SUITE = new CipherSuite({ kem: new DhkemX25519HkdfSha256(), kdf: new HkdfSha256(), aead: new Aes128Gcm() });
@@ -56,8 +56,9 @@ async function post(bytes) {
   return { status: answer.status, headers: answer.headers, body: Buffer.from(await answer.arrayBuffer()) };
 }
 
-async function message(path, type = "application/octet-stream") {
-  const request = new Request(new URL(path, target), { method: "POST", headers: { "content-type": type }, body: payload });
+async function message(path, body = payload) {
+  const headers = { "content-type": "application/octet-stream" };
+  const request = new Request(new URL(path, target), { method: "POST", headers, body });
   return Buffer.from(await new BHttpEncoder().encodeRequest(request));
 }
 
@@ -70,15 +71,15 @@ function same(what, found, expected) {
   if (found !== expected) throw new Error(`${what}: ${found}, and not ${expected}`);
 }
 
-function isTheTargets(answer) {
+function isTheTargets(answer, length = payload.length) {
   same("status", answer.status, 201);
-  same("content", answer.text, `kept ${payload.length} bytes`);
+  same("content", answer.text, `kept ${length} bytes`);
 }
 
 let config;
 let plain;
 const repeated = {};
-const checks = {
+const first = {
   "it takes our list of key configurations, as the relay shows it": async () => {
     const answer = await fetch(new URL(".well-known/ohttp-gateway", relay), { headers: { accept: "application/ohttp-keys" } });
     same("status", answer.status, 200);
@@ -88,6 +89,9 @@ const checks = {
     config = list.find(({ kem }) => kem === X25519);
     plain = await message("/kept");
   },
+};
+
+const usual = {
   "its answer opens, and is the target's": async () => {
     const request = await seal(config, plain);
     const answer = await post(request.bytes);
@@ -129,7 +133,22 @@ const checks = {
   },
 };
 
-for (const [check, run] of Object.entries(checks)) {
+// The gateway insists on padding, and the relay lets requests wait for each other.
+const strict = {
+  "what is not padded is refused inside the envelope": async () => {
+    const request = await seal(config, plain);
+    same("status", (await open(request, (await post(request.bytes)).body)).status, 400);
+  },
+  "three that the relay mixes each get their own answer": async () => {
+    const ask = async (length) => {
+      const request = await seal(config, padded(await message("/kept", payload.subarray(0, length)), 2048));
+      isTheTargets(await open(request, (await post(request.bytes)).body), length);
+    };
+    await Promise.all([100, 200, 300].map(ask));
+  },
+};
+
+for (const [check, run] of Object.entries({ ...first, ...(manner === "strict" ? strict : usual) })) {
   let why = null;
   try {
     await run();

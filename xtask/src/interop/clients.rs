@@ -41,7 +41,15 @@ pub(super) fn node(world: &World, program: &Path, checks: &mut Checks) -> Result
         place.run(Command::new("node").arg(program), order, checks)?;
         place.check_uploads(order, 2, checks);
         Ok(())
-    })
+    })?;
+    let strict = Place::start_strict(world, "node-strict")?;
+    strict.run(Command::new("node").arg(program), "strict", checks)?;
+    checks.equal(
+        "strict: the target gets what was padded and nothing else",
+        &strict.target.bodies().len(),
+        &3,
+    );
+    Ok(())
 }
 
 /// Janus's client. What it uploads is of another draft, so the target only keeps it.
@@ -105,6 +113,21 @@ struct Line {
 
 impl Place {
     fn start(world: &World, name: &str, kems: &[&str]) -> Result<Self> {
+        Self::start_as(world, name, |port, routes| configs::gateway(port, kems, routes), configs::relay)
+    }
+
+    /// With a gateway that insists on padding, and a relay that mixes.
+    fn start_strict(world: &World, name: &str) -> Result<Self> {
+        let gateway = |port, routes: &[Route]| configs::strict_gateway(port, &["x25519", "x-wing"], routes);
+        Self::start_as(world, name, gateway, configs::mixing_relay)
+    }
+
+    fn start_as(
+        world: &World,
+        name: &str,
+        gateway: impl Fn(u16, &[Route]) -> String,
+        relay: fn(u16, &Gateway) -> String,
+    ) -> Result<Self> {
         let folder = world.folder(name)?;
         let target = Listener::target()?;
         let route =
@@ -114,10 +137,11 @@ impl Place {
             route("PUT", "/tasks/{task}/reports", "application/dap-report"),
         ];
         let port = free_port()?;
-        let config = write(&folder, "gateway.toml", &configs::gateway(port, kems, &routes))?;
+        let config = write(&folder, "gateway.toml", &gateway(port, &routes))?;
         let mut command = mica(world, "gateway", &config);
         let gateway = Server::start(command.current_dir(&folder), "gateway", port, &folder)?;
-        let relay = our_relay(world, &folder, &Gateway { port, path: "/", is_ours: true })?;
+        let place = Gateway { port, path: "/", is_ours: true };
+        let relay = our_relay(world, &folder, |port| relay(port, &place))?;
         wait_for_keys(relay.port)?;
         let payload = folder.join("payload");
         std::fs::write(&payload, payload_bytes()).context("cannot write the payload")?;
@@ -127,16 +151,16 @@ impl Place {
     /// Runs a client to its end and takes over what it says.
     fn run(&self, client: &mut Command, order: &str, checks: &mut Checks) -> Result<()> {
         let target = self.target.url();
-        let done = output(client.args([&self.front.url(), &target]).arg(&self.payload))?;
+        let done = output(client.args([&self.front.url(), &target]).arg(&self.payload).arg(order))?;
         let out = String::from_utf8_lossy(&done.stdout);
-        let mut count = 0;
+        let mut has_failed = false;
         for line in out.lines() {
             let line: Line = serde_json::from_str(line).with_context(|| format!("it says `{line}`"))?;
             let why = line.why.unwrap_or_else(|| "it does not say why".to_owned());
             checks.holds(named(order, &line.check), if line.ok { Ok(()) } else { Err(why) });
-            count += 1;
+            has_failed |= !line.ok;
         }
-        if count == 0 {
+        if out.is_empty() || done.status.success() == has_failed {
             bail!("it ended with {}: {}", done.status, String::from_utf8_lossy(&done.stderr).trim());
         }
         Ok(())
@@ -170,10 +194,10 @@ impl Place {
     }
 }
 
-/// A relay of ours in front of this gateway.
-pub(super) fn our_relay(world: &World, folder: &Path, gateway: &Gateway) -> Result<Server> {
+/// A relay of ours, configured for the port that it gets.
+pub(super) fn our_relay(world: &World, folder: &Path, config: impl Fn(u16) -> String) -> Result<Server> {
     let port = free_port()?;
-    let config = write(folder, "relay.toml", &configs::relay(port, gateway))?;
+    let config = write(folder, "relay.toml", &config(port))?;
     Server::start(mica(world, "relay", &config).current_dir(folder), "relay", port, folder)
 }
 

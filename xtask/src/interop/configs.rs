@@ -1,5 +1,15 @@
 //! The configurations that our processes are given, as an operator would write them.
 
+/// The same gateway as [`gateway`], insisting on padding.
+pub(super) fn strict_gateway(port: u16, kems: &[&str], routes: &[Route]) -> String {
+    format!("padding = \"refuse\"\n{}", gateway(port, kems, routes))
+}
+
+/// The same relay as [`relay`], with a pool that lets three requests wait for each other.
+pub(super) fn mixing_relay(port: u16, gateway: &Gateway) -> String {
+    format!("{}\n[mixing]\nrequests = 3\nwait = \"1s\"\n", relay(port, gateway))
+}
+
 /// A gateway, and where its requests may go.
 pub(super) fn gateway(port: u16, kems: &[&str], routes: &[Route]) -> String {
     let kems = kems.iter().map(|kem| format!("\"{kem}\"")).collect::<Vec<_>>().join(", ");
@@ -89,6 +99,16 @@ mod tests {
         assert_eq!(route["target"].as_str(), Some("http://127.0.0.1:7"));
         assert_eq!(route["protocol"].as_str(), Some("h1"));
         assert_eq!(route["content_type"].as_str(), Some("text/plain"));
+    }
+
+    #[test]
+    fn strict_parties_say_so_above_and_below_the_tables_of_the_others() {
+        let gateway: toml::Table = strict_gateway(1, &["x25519"], &[]).parse().unwrap();
+        assert_eq!(gateway["padding"].as_str(), Some("refuse"));
+        let place = Gateway { port: 2, path: "/", is_ours: true };
+        let relay: toml::Table = mixing_relay(1, &place).parse().unwrap();
+        assert_eq!(relay["mixing"]["requests"].as_integer(), Some(3));
+        assert!(relay.contains_key("mirror"));
     }
 
     #[test]

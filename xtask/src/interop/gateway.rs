@@ -9,7 +9,7 @@ use super::World;
 use super::aggregators::Aggregators;
 use super::checks::Checks;
 use super::clients::our_relay;
-use super::configs::Gateway;
+use super::configs::{self, Gateway};
 use super::http::Message;
 use super::listener::Listener;
 use super::relay::report_all;
@@ -72,7 +72,7 @@ impl Chain {
         let gateway = Server::start(&mut command, "ohttp-gateway", port, folder)?;
         let behind = Listener::before(gateway.port)?;
         let place = Gateway { port: behind.port, path: "/gateway", is_ours: false };
-        let relay = our_relay(world, folder, &place)?;
+        let relay = our_relay(world, folder, |port| configs::relay(port, &place))?;
         Ok(Self { front: Listener::before(relay.port)?, relay, behind, gateway })
     }
 

@@ -87,6 +87,17 @@ fn check_fields(front: &Listener, behind: &Listener, checks: &mut Checks) {
     let strange: Vec<_> =
         asked.filter(|name| !["content-length", "content-type", "host"].contains(name)).collect();
     checks.is("it shows the gateway no field but type, length and host", strange.is_empty(), strange);
+    let of_ours = ["cache-control", "content-length", "content-type", "date"];
+    let strange: Vec<_> = behind
+        .iter()
+        .flat_map(|passed| passed.answered.names())
+        .filter(|name| !of_ours.contains(name))
+        .collect();
+    checks.is(
+        "our gateway gives it no field but type, length, caching and date",
+        strange.is_empty(),
+        strange,
+    );
     let pairs = front.iter().zip(&behind);
     let added: Vec<_> = pairs
         .flat_map(|(to_client, of_gateway)| {

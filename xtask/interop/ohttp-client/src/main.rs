@@ -14,7 +14,7 @@ type Failure = Box<dyn std::error::Error>;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<ExitCode, Failure> {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, relay, target, payload] = arguments.as_slice() else {
+    let [_, relay, target, payload, ..] = arguments.as_slice() else {
         return Err("needs the URLs of the relay and of the target, and a file".into());
     };
     let keys = bitreq::get(format!("{relay}.well-known/ohttp-gateway")).send()?;
