@@ -4,7 +4,9 @@
 //! which of them it was. On a grid each answer takes a multiple of one step, counted from the arrival of its request:
 //! whatever needs less than a step takes exactly one, and nobody gains by choosing when to ask.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// How long answers take: multiples of one step; as long as they need when the step is zero.
 #[derive(Clone, Copy)]
@@ -20,16 +22,17 @@ impl Grid {
 
     /// Waits until the answer to a request that arrived at `arrived` may leave.
     pub(crate) async fn wait(self, arrived: Instant) {
-        if let Some(rest) = self.rest(arrived.elapsed()) {
-            tokio::time::sleep(rest).await;
+        if let Some(leaves) = self.leaves(arrived, Instant::now()) {
+            tokio::time::sleep_until(leaves).await;
         }
     }
 
-    /// How long it is until the next multiple of the step.
-    fn rest(self, elapsed: Duration) -> Option<Duration> {
+    /// The next moment on the grid, for an answer that is ready now.
+    fn leaves(self, arrived: Instant, ready: Instant) -> Option<Instant> {
+        let elapsed = ready.saturating_duration_since(arrived);
         let over = elapsed.as_nanos().checked_rem(self.step.as_nanos())?;
         let over = Duration::from_nanos(u64::try_from(over).unwrap_or_default());
-        Some(self.step.saturating_sub(over))
+        Some(ready + self.step.saturating_sub(over))
     }
 }
 
@@ -39,16 +42,18 @@ mod tests {
 
     #[test]
     fn an_answer_takes_a_multiple_of_the_step() {
-        let grid = Grid::new(Duration::from_millis(50));
-        let rest = |ms| grid.rest(Duration::from_millis(ms));
-        assert_eq!(rest(1), Some(Duration::from_millis(49)));
-        assert_eq!(rest(49), Some(Duration::from_millis(1)));
-        assert_eq!(rest(50), Some(Duration::from_millis(50)));
-        assert_eq!(rest(1_120), Some(Duration::from_millis(30)));
+        let (grid, arrived) = (Grid::new(Duration::from_millis(50)), Instant::now());
+        let after = |micros| {
+            let leaves = grid.leaves(arrived, arrived + Duration::from_micros(micros));
+            leaves.map(|leaves| (leaves - arrived).as_micros())
+        };
+        let taken = [0, 1, 49_999, 50_000, 50_001, 1_120_000].map(after);
+        assert_eq!(taken, [50_000, 50_000, 50_000, 100_000, 100_000, 1_150_000].map(Some));
     }
 
     #[test]
     fn without_a_step_nobody_waits() {
-        assert_eq!(Grid::new(Duration::ZERO).rest(Duration::from_millis(7)), None);
+        let arrived = Instant::now();
+        assert_eq!(Grid::new(Duration::ZERO).leaves(arrived, arrived + Duration::from_millis(7)), None);
     }
 }

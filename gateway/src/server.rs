@@ -1,7 +1,6 @@
 //! One request through the gateway: take the sealed block, open it, resolve, forward, seal the answer.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::{
     Router,
@@ -21,6 +20,7 @@ use mica_service::{
     room::{Place, Refused, Room},
     telemetry,
 };
+use tokio::time::Instant;
 
 use crate::{
     config::Padding,
