@@ -22,7 +22,7 @@ pub enum Outcome {
     MediaType,
     /// Refused: too large.
     TooLarge,
-    /// Refused: empty, or the client stopped sending.
+    /// Refused: too short to be a sealed request, or the client stopped sending.
     Incomplete,
     /// Refused: came too slowly.
     TooSlow,

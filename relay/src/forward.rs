@@ -23,9 +23,9 @@ use tracing::{debug, warn};
 use crate::{
     ABOUT, HEALTH, READY,
     about::About,
-    clients::Door,
+    clients::{Door, Sender},
     counters::{Counters, Outcome},
-    pool::Pool,
+    pool::{Exchanged, Pool},
     reach::Reach,
     refusal::Refusal,
 };
@@ -75,23 +75,24 @@ async fn relay(State(forwarder): State<Arc<Forwarder>>, request: Request<Body>) 
 
 impl Forwarder {
     async fn exchange(&self, request: Request<Body>) -> Result<Response, Refusal> {
-        let (sealed, place) = self.accept(request).await?;
+        let (sender, sealed, place) = self.accept(request).await?;
         let since = Instant::now();
-        let answered = self.pool.exchange(self.new_request(sealed), place).await;
+        let exchanged = self.pool.exchange(sender, self.new_request(sealed), place).await;
         self.times.add(since.elapsed());
-        match answered {
-            Some(Ok(answer)) => new_response(answer),
-            Some(Err(error)) => Err(refuse(&error)),
-            None => Err(Refusal::of(Outcome::Unreachable)),
+        match exchanged {
+            Exchanged::Answered(Ok(answer)) => new_response(answer),
+            Exchanged::Answered(Err(error)) => Err(refuse(&error)),
+            Exchanged::Failed => Err(Refusal::of(Outcome::Unreachable)),
+            Exchanged::Refused => Err(Refusal::of(Outcome::Full)),
         }
     }
 
     /// The sealed block, if the request is one that a relay takes. All else of the request is dropped here.
-    async fn accept(&self, request: Request<Body>) -> Result<(Bytes, Place), Refusal> {
+    async fn accept(&self, request: Request<Body>) -> Result<(Sender, Bytes, Place), Refusal> {
         if request.method() != Method::POST {
             return Err(Refusal::of(Outcome::Method));
         }
-        self.door.admit(request.headers(), request.extensions())?;
+        let sender = self.door.admit(request.headers(), request.extensions())?;
         if !is_sealed_request(request.headers()) {
             return Err(Refusal::of(Outcome::MediaType));
         }
@@ -107,7 +108,10 @@ impl Forwarder {
                 Refused::TooSlow => Outcome::TooSlow,
             })
         })?;
-        if sealed.is_empty() { Err(Refusal::of(Outcome::Incomplete)) } else { Ok((sealed, place)) }
+        if sealed.len() < LEAST_REQUEST {
+            return Err(Refusal::of(Outcome::Incomplete));
+        }
+        Ok((sender, sealed, place))
     }
 
     /// Method, URI, media type, content: host and length follow from these, and there is nothing else but what the relay
@@ -171,3 +175,6 @@ fn declared_length(headers: &HeaderMap) -> Option<u64> {
 
 /// Media type of a sealed request (RFC 9458 9.2).
 const OHTTP_REQUEST: &str = "message/ohttp-req";
+/// A header, an encapsulated key of the shortest KEM and a tag around nothing: what is shorter is no encapsulated request
+/// (RFC 9458 4.3).
+const LEAST_REQUEST: usize = 7 + 32 + 16;

@@ -189,7 +189,7 @@ impl Relay {
             telemetry::spawn(async move { mirror.follow(until).await });
         }
         let pool = self.reload.pool();
-        pool.announce();
+        self.reload.announce();
         let beside = [
             telemetry::spawn(pool.keep_time(shutdown.clone())),
             telemetry::spawn(async move { self.reach.try_again(self.client, self.gateway).await }),

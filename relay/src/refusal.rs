@@ -28,7 +28,9 @@ impl Refusal {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "The relay takes message/ohttp-req and nothing else.\n")
             }
             Outcome::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "The request is too large.\n"),
-            Outcome::Incomplete => (StatusCode::BAD_REQUEST, "The request is empty or incomplete.\n"),
+            Outcome::Incomplete => {
+                (StatusCode::BAD_REQUEST, "The request is incomplete or too short to be one.\n")
+            }
             Outcome::TooSlow => (StatusCode::REQUEST_TIMEOUT, "The request came too slowly.\n"),
             Outcome::Full => {
                 (StatusCode::SERVICE_UNAVAILABLE, "The relay has its hands full. Try again in a moment.\n")

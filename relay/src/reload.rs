@@ -105,11 +105,24 @@ impl Reload {
         let Settings { mixing, rules, token } = Settings::read(&config)?;
         self.door.adopt(rules);
         *self.token.write().unwrap_or_else(PoisonError::into_inner) = token;
-        if self.pool.adopt(mixing) {
-            self.pool.announce();
-        }
+        let mixes_otherwise = self.pool.adopt(mixing);
         *in_force = config;
+        drop(in_force);
+        if mixes_otherwise {
+            self.announce();
+        }
         Ok(())
+    }
+
+    /// Says in the log whether requests are mixed, and how.
+    pub(crate) fn announce(&self) {
+        self.pool.announce();
+        let in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        if in_force.mixing.is_some() && in_force.rate_limit.is_none() {
+            tracing::warn!(
+                "requests are mixed and nobody's are limited: add [rate_limit], so that pools are dear to fill"
+            );
+        }
     }
 
     pub(crate) fn pool(&self) -> Arc<Pool> {

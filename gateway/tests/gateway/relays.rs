@@ -201,7 +201,8 @@ async fn changed_routes_and_relays_are_taken_up_whole_or_not_at_all_and_what_was
 async fn mixed_requests_are_answered_each_to_its_own_client() {
     let (gateway, running, target, _kept) = start(|_| ()).await;
     let mut config = mica_relay::Config::new("127.0.0.1:0", format!("http://{gateway}/"));
-    let wait = std::time::Duration::from_secs(5);
+    // All come from one address and count as one sender: each pool leaves when its time has come.
+    let wait = std::time::Duration::from_millis(500);
     config.mixing = Some(mica_relay::Mixing { requests: 8, wait });
     let relay = Relay::build(config).unwrap();
     let place = listener::bind("127.0.0.1:0").await.unwrap();

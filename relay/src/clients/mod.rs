@@ -20,6 +20,14 @@ pub use self::limiter::{LimitBy, RateLimit};
 use crate::counters::Outcome;
 use crate::refusal::Refusal;
 
+/// Who sent a request, as far as it matters who else waits with it: an address and a credential, each as a hash that is
+/// forgotten with the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Sender {
+    pub(crate) address: Option<u64>,
+    pub(crate) credential: Option<u64>,
+}
+
 /// The rules in force. They can change while requests come.
 pub(crate) struct Door(RwLock<Arc<Rules>>);
 
@@ -34,17 +42,22 @@ impl Rules {
         Self { credentials, limit: limit.map(|limit| (limit, Arc::new(Limiter::new(limit)))) }
     }
 
-    fn admit(&self, headers: &HeaderMap, extensions: &Extensions) -> Result<(), Refusal> {
+    fn admit(&self, headers: &HeaderMap, extensions: &Extensions) -> Result<Sender, Refusal> {
         let caller = extensions.get::<Caller>().copied().map(Caller::hash);
         if let Some((RateLimit { by: LimitBy::Address, .. }, limiter)) = &self.limit {
             ask(limiter, caller)?;
         }
-        let Some(credentials) = &self.credentials else { return Ok(()) };
+        let Some(credentials) = &self.credentials else {
+            return Ok(Sender { address: caller, credential: None });
+        };
         let credential = credentials.admit(headers, extensions).ok_or(Refusal::of(Outcome::Stranger))?;
+        let credential = Some(credential);
         if let Some((RateLimit { by: LimitBy::Credential, .. }, limiter)) = &self.limit {
-            ask(limiter, Some(credential))?;
+            ask(limiter, credential)?;
+            // Whoever runs the relay says that a credential is a client, wherever it comes from.
+            return Ok(Sender { address: None, credential });
         }
-        Ok(())
+        Ok(Sender { address: caller, credential })
     }
 }
 
@@ -66,7 +79,7 @@ impl Door {
     }
 
     /// Lets a request in, or says why not. Nothing of its body has been read.
-    pub(crate) fn admit(&self, headers: &HeaderMap, extensions: &Extensions) -> Result<(), Refusal> {
+    pub(crate) fn admit(&self, headers: &HeaderMap, extensions: &Extensions) -> Result<Sender, Refusal> {
         let rules = Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner));
         rules.admit(headers, extensions)
     }

@@ -6,6 +6,7 @@
 //! never learn who sent a request, and a client that goes away is dropped in silence: the gateway is told nothing of it.
 
 mod batch;
+mod queue;
 mod setting;
 #[cfg(test)]
 mod tests;
@@ -20,42 +21,38 @@ use mica_service::http::{HttpClient, PeerError};
 use mica_service::room::{Place, Room};
 use mica_service::shutdown::Shutdown;
 use mica_service::telemetry;
-use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use self::batch::{Batch, Parcel};
+use self::queue::{Joined, Queue};
 pub use self::setting::Mixing;
+use crate::clients::Sender;
 use crate::counters::{Counters, Outcome};
 
 /// What comes of a request at the gateway.
 pub(crate) type Answer = Result<Response<Bytes>, PeerError>;
 
+/// What became of a request in the pool.
+pub(crate) enum Exchanged {
+    /// The gateway answered, or did not.
+    Answered(Answer),
+    /// Whoever was to bring the answer failed.
+    Failed,
+    /// It was not sent: too many wait, and some of them are of the same sender.
+    Refused,
+}
+
 /// Requests on their way to the gateway, with or without waiting for each other.
 pub(crate) struct Pool {
-    state: Mutex<State>,
+    queue: Mutex<Queue>,
     /// The moment at which somebody has waited long enough may have changed.
     changed: Notify,
     gateway: HttpClient,
     room: Arc<Room>,
     counters: Counters,
     released: [AtomicU64; Release::ALL.len()],
-}
-
-struct State {
-    mixing: Option<Mixing>,
-    draining: bool,
-    /// In the order in which they came.
-    waiting: Vec<Waiting>,
-    next: u64,
-    rng: StdRng,
-}
-
-struct Waiting {
-    number: u64,
-    since: Instant,
-    parcel: Parcel,
 }
 
 /// Why requests left together when they did.
@@ -100,26 +97,33 @@ impl Pool {
         room: Arc<Room>,
         counters: Counters,
     ) -> Self {
-        let state = State { mixing, draining: false, waiting: Vec::new(), next: 0, rng };
         let released = Default::default();
-        Self { state: Mutex::new(state), changed: Notify::new(), gateway, room, counters, released }
+        Self {
+            queue: Mutex::new(Queue::new(mixing, rng)),
+            changed: Notify::new(),
+            gateway,
+            room,
+            counters,
+            released,
+        }
     }
 
-    /// Sends a request when its time has come, and waits for the answer. Nothing: whoever was to bring it failed.
-    pub(crate) async fn exchange(&self, request: Request<Bytes>, place: Place) -> Option<Answer> {
+    /// Sends a request when its time has come, and waits for the answer.
+    pub(crate) async fn exchange(&self, sender: Sender, request: Request<Bytes>, place: Place) -> Exchanged {
         let (answer, answered) = oneshot::channel();
         let parcel = Parcel { request, place, answer };
-        let mut leaving = Leaving { pool: self, number: self.join(parcel), answered: false };
+        let Some(number) = self.join(sender, parcel) else { return Exchanged::Refused };
+        let mut leaving = Leaving { pool: self, number, answered: false };
         let answer = answered.await.ok();
         leaving.answered = true;
-        answer
+        answer.map_or(Exchanged::Failed, Exchanged::Answered)
     }
 
     /// Looks after those who wait until it is dropped; `shutdown` sends them off at once.
     pub(crate) async fn keep_time(self: Arc<Self>, shutdown: Shutdown) {
         let mut draining = false;
         loop {
-            let due = self.due();
+            let due = self.lock().due();
             let long_enough = async {
                 match due {
                     Some(due) => sleep_until(due).await,
@@ -129,25 +133,29 @@ impl Pool {
             tokio::select! {
                 () = shutdown.wait(), if !draining => {
                     draining = true;
-                    self.lock().draining = true;
-                    self.release(Release::Flush);
+                    let batch = {
+                        let mut queue = self.lock();
+                        queue.draining = true;
+                        queue.take()
+                    };
+                    self.send_off(batch, Release::Flush);
                 }
                 () = self.changed.notified() => {}
-                () = long_enough => self.release(Release::Time),
+                () = long_enough => self.release_due(Instant::now()),
             }
         }
     }
 
     /// Mixes like this from now on. Those who wait are sent off as it was. Whether anything changed.
     pub(crate) fn adopt(&self, mixing: Option<Mixing>) -> bool {
-        let mut state = self.lock();
-        if state.mixing == mixing {
+        let mut queue = self.lock();
+        if queue.mixing == mixing {
             return false;
         }
-        let batch = self.take(&mut state, Release::Flush);
-        state.mixing = mixing;
-        drop(state);
-        self.send_off(batch);
+        let batch = queue.take();
+        queue.mixing = mixing;
+        drop(queue);
+        self.send_off(batch, Release::Flush);
         true
     }
 
@@ -168,7 +176,7 @@ impl Pool {
 
     /// How many wait.
     pub(crate) fn waiting(&self) -> usize {
-        self.lock().waiting.len()
+        self.lock().len()
     }
 
     /// How often requests left together for that reason.
@@ -176,63 +184,55 @@ impl Pool {
         self.released.get(why as usize).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
-    fn join(&self, parcel: Parcel) -> u64 {
-        let mut state = self.lock();
-        let number = state.next;
-        state.next = state.next.wrapping_add(1);
-        let Some(mixing) = state.mixing else {
-            drop(state);
-            self.send_off(Some(Batch::of_one(parcel)));
-            return number;
-        };
-        state.waiting.push(Waiting { number, since: Instant::now(), parcel });
-        let waiting = state.waiting.len();
-        drop(state);
-        if waiting >= mixing.requests {
-            self.release(Release::Full);
-        } else if waiting == 1 {
-            self.changed.notify_one();
+    /// The number of a request among those that wait or waited. None: it was not taken.
+    fn join(&self, sender: Sender, parcel: Parcel) -> Option<u64> {
+        let mut queue = self.lock();
+        let mixes = queue.mixing.is_some();
+        let joined = queue.join(Instant::now(), sender, parcel);
+        let is_first = queue.len() == 1;
+        drop(queue);
+        match joined {
+            Joined::Waits(number) => {
+                if is_first {
+                    self.changed.notify_one();
+                }
+                Some(number)
+            }
+            Joined::Leaves(batch) if mixes => {
+                self.send_off(Some(*batch), Release::Full);
+                Some(NOBODY)
+            }
+            Joined::Leaves(batch) => {
+                self.carry(*batch);
+                Some(NOBODY)
+            }
+            Joined::Refused => None,
         }
-        number
     }
 
-    /// When the oldest will have waited long enough.
-    fn due(&self) -> Option<Instant> {
-        let state = self.lock();
-        let wait = state.mixing?.wait;
-        let wait = if state.draining { wait.min(STRAGGLERS_WAIT) } else { wait };
-        state.waiting.first().map(|oldest| oldest.since + wait)
+    /// Sends off all who wait, if the oldest has waited long enough by now. Whoever came since a moment was looked up does
+    /// not leave by it.
+    fn release_due(&self, now: Instant) {
+        let batch = self.lock().take_due(now);
+        self.send_off(batch, Release::Time);
     }
 
-    /// Sends off all who wait.
-    fn release(&self, why: Release) {
-        let batch = self.take(&mut self.lock(), why);
-        self.send_off(batch);
-    }
-
-    fn take(&self, state: &mut State, why: Release) -> Option<Batch> {
-        if state.waiting.is_empty() {
-            return None;
-        }
-        let parcels = std::mem::take(&mut state.waiting).into_iter().map(|waiting| waiting.parcel).collect();
-        let wait = state.mixing.map_or(Duration::ZERO, |mixing| mixing.wait);
-        let rng = StdRng::from_rng(&mut state.rng);
+    fn send_off(&self, batch: Option<Batch>, why: Release) {
+        let Some(batch) = batch else { return };
         if let Some(count) = self.released.get(why as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        Some(Batch::new(parcels, wait, rng))
+        self.carry(batch);
     }
 
     /// Nobody's going away stops what is on its way: to the gateway, all clients are patient.
-    fn send_off(&self, batch: Option<Batch>) {
-        if let Some(batch) = batch {
-            telemetry::spawn(batch.carry(self.gateway.clone(), Arc::clone(&self.room)));
-        }
+    fn carry(&self, batch: Batch) {
+        telemetry::spawn(batch.carry(self.gateway.clone(), Arc::clone(&self.room)));
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Each change of the state is one step: a panic elsewhere leaves nothing half done.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Each change of the queue is one step: a panic elsewhere leaves nothing half done.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -249,15 +249,15 @@ impl Drop for Leaving<'_> {
             return;
         }
         self.pool.counters.add(Outcome::Left);
-        let mut state = self.pool.lock();
-        let place = state.waiting.iter().position(|waiting| waiting.number == self.number);
+        let was_there = self.pool.lock().withdraw(self.number);
         // Who waits in place of the oldest may do so for longer.
-        if place.map(|place| state.waiting.remove(place)).is_some() {
-            drop(state);
+        if was_there {
             self.pool.changed.notify_one();
         }
     }
 }
 
+/// The number of nobody who waits.
+const NOBODY: u64 = u64::MAX;
 /// How long a request waits for others at a relay that stops.
 const STRAGGLERS_WAIT: Duration = Duration::from_secs(1);

@@ -10,7 +10,7 @@ use serde::Deserialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mixing {
-    /// So many requests leave together.
+    /// Requests of so many different senders leave together.
     pub requests: usize,
     /// Nobody waits longer than this for others: neither a request for requests nor an answer for answers.
     #[serde(default = "ten_seconds", deserialize_with = "duration")]
@@ -61,7 +61,7 @@ fn ten_seconds() -> Duration {
 
 const LEAST_REQUESTS: usize = 2;
 /// What one connection to the gateway carries at once, with room to spare.
-const MOST_REQUESTS: usize = 1_024;
+pub(super) const MOST_REQUESTS: usize = 1_024;
 /// How long clients usually wait for an answer.
 const CLIENTS_WAIT: Duration = Duration::from_secs(30);
 

@@ -4,14 +4,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
-use mica_relay::{Config, Mixing, Relay};
+use mica_relay::{Config, Mixing, Outcome, Relay};
 use mica_service::http::HttpClient;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use crate::operations::figures;
 use crate::sealed_answer;
-use crate::world::{RunningRelay, ScriptedGateway, client, start_relay};
+use crate::world::{RunningRelay, ScriptedGateway, client, send_from, start_relay};
 
 async fn start(gateway: &ScriptedGateway, requests: usize, wait: Duration) -> RunningRelay {
     start_relay(gateway.start().await, |config| config.mixing = Some(Mixing { requests, wait })).await
@@ -27,17 +28,15 @@ async fn the_gateway_gets_requests_in_another_order_than_the_relay_and_nobody_wa
     const MANY: usize = 6;
     const ROUNDS: usize = 64;
     let gateway = ScriptedGateway::new(sealed_answer);
-    let relay = start(&gateway, MANY, Duration::from_secs(5)).await;
-    let clients: Vec<HttpClient> = (0..MANY).map(|_| client(true)).collect();
+    let relay = start(&gateway, MANY, Duration::from_secs(14)).await;
     for _ in 0..ROUNDS {
         let mut round = JoinSet::new();
-        for (who, http) in (0..).zip(&clients) {
-            let (http, request) = (http.clone(), relay.sealed_request().map(|_| vec![who; 512].into()));
-            round.spawn(async move { http.send(request).await.unwrap().status() });
+        for who in 0..6 {
+            round.spawn(send_from(who + 1, relay.address, vec![who; 512]));
             // The next one comes later, without doubt.
             tokio::time::sleep(Duration::from_millis(4)).await;
         }
-        assert!(round.join_all().await.iter().all(|status| *status == StatusCode::OK));
+        assert!(round.join_all().await.iter().all(|status| *status == 200));
     }
     let seen: Vec<u8> = gateway.seen().iter().map(|seen| seen.body[0]).collect();
     assert_eq!(seen.len(), MANY * ROUNDS);
@@ -65,6 +64,32 @@ async fn a_lone_request_waits_as_long_as_was_announced_and_no_longer() {
     let about = client(false).send(about).await.unwrap();
     let said: serde_json::Value = serde_json::from_slice(about.body()).unwrap();
     assert_eq!(said["mixing"], serde_json::json!({ "requests": 10, "wait_ms": 400 }));
+}
+
+/// Whoever sends a lot from one place, or what cannot be a request, does not make somebody else's leave.
+#[tokio::test]
+async fn nobody_fills_a_pool_alone_and_what_is_no_request_does_not_count() {
+    let gateway = ScriptedGateway::new(sealed_answer);
+    let relay = start(&gateway, 3, Duration::from_secs(14)).await;
+    let mut clients = JoinSet::new();
+    clients.spawn(send_from(1, relay.address, vec![1; 512]));
+    for _ in 0..5 {
+        clients.spawn(send_from(2, relay.address, vec![2; 55]));
+    }
+    for (address, length) in [(3, 0), (4, 4), (5, 54)] {
+        assert_eq!(send_from(address, relay.address, vec![b'a'; length]).await, 400);
+    }
+    assert_eq!(relay.counters.count(Outcome::Incomplete), 3);
+    let six_wait = async {
+        while !figures(&relay).await.contains("\nmica_relay_waiting 6\n") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), six_wait).await.unwrap();
+    assert!(gateway.seen().is_empty(), "two senders of three");
+    clients.spawn(send_from(3, relay.address, vec![3; 512]));
+    assert_eq!(clients.join_all().await, [200; 7]);
+    assert!(figures(&relay).await.contains("mica_relay_pools_total{why=\"full\"} 1\n"));
 }
 
 #[tokio::test]

@@ -17,7 +17,8 @@ use mica_service::{
     operations::Operations,
     shutdown::Shutdown,
 };
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpSocket};
 
 /// What the gateway saw of one request.
 #[derive(Clone)]
@@ -103,4 +104,20 @@ impl RunningRelay {
 
 pub(crate) fn client(h2_prior_knowledge: bool) -> HttpClient {
     HttpClient::new(HttpOptions { h2_prior_knowledge, ..HttpOptions::default() })
+}
+
+/// One sealed request from 127.0.0.`address`, and the status of the answer: clients that a relay can tell apart.
+pub(crate) async fn send_from(address: u8, relay: SocketAddr, body: Vec<u8>) -> u16 {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, address], 0))).unwrap();
+    let mut stream = socket.connect(relay).await.unwrap();
+    let head = format!(
+        "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: message/ohttp-req\r\n\
+         content-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(&[head.as_bytes(), &body].concat()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8_lossy(&answer).split(' ').nth(1).unwrap().parse().unwrap()
 }
