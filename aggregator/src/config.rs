@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use mica_service::listener::BodyPace;
+use mica_service::operators;
 use mica_service::tls::{ListenTls, PeerTls};
 use serde::Deserialize;
 
 use crate::hpke_keys::Schedule;
 use crate::shared::Limits;
+use crate::task::Role;
 use crate::taskprov::TaskprovConfig;
 
 /// `leader.toml` or `helper.toml`. Paths are taken from the folder of the file.
@@ -89,6 +91,21 @@ pub struct Config {
     /// Helper: `at-once`, or `deferred` to take requests in and answer them when the leader asks again.
     #[serde(default)]
     pub answers: Answers,
+    /// Who runs this aggregator.
+    #[serde(default)]
+    pub operator: Option<String>,
+    /// Helper: who runs the leader: somebody else.
+    #[serde(default)]
+    pub leader_operator: Option<String>,
+    /// Leader: who runs the helper: somebody else.
+    #[serde(default)]
+    pub helper_operator: Option<String>,
+    /// Leader: who runs the relay that clients report through: somebody else.
+    #[serde(default)]
+    pub relay_operator: Option<String>,
+    /// Starts although one operator runs both: for trials, in which nothing is hidden from that operator.
+    #[serde(default)]
+    pub insecure_one_operator: bool,
 }
 
 /// How the ledger of privacy budgets is kept from going back.
@@ -194,6 +211,32 @@ impl Config {
         mark.as_deref().and_then(folder).is_some_and(|mark| Some(mark) == database.and_then(folder))
     }
 
+    /// The key and the sentence about a party that must not be run by the operator of this one.
+    ///
+    /// # Errors
+    /// When there is one, unless that is said to be meant.
+    pub fn check_operators(&self, role: Role) -> Result<(), (&'static str, String)> {
+        let others = [
+            ("leader_operator", Role::Helper, "leader", &self.leader_operator),
+            ("helper_operator", Role::Leader, "helper", &self.helper_operator),
+            ("relay_operator", Role::Leader, "relay", &self.relay_operator),
+        ];
+        for (key, whose, other, theirs) in others {
+            let Some(theirs) = theirs else { continue };
+            if role != whose {
+                return Err((
+                    key,
+                    format!("this is for the {whose}, and this is the {role}; leave it out here"),
+                ));
+            }
+            let ours = self.operator.as_ref().filter(|ours| operators::is_same(ours, theirs));
+            if let Some(ours) = ours.filter(|_| !self.insecure_one_operator) {
+                return Err((key, operators::refusal(ours, &role.to_string(), other)));
+            }
+        }
+        Ok(())
+    }
+
     /// The limits this configuration sets; the rest keep their defaults.
     #[must_use]
     pub fn limits(&self) -> Limits {
@@ -283,6 +326,33 @@ mod tests {
             let why = floor(refused).expect_err("it is refused");
             assert!(why.contains("a batch of one report is that report"), "{why}");
         }
+    }
+
+    #[test]
+    fn an_aggregator_of_the_operator_of_the_other_does_not_start_unless_that_is_said_to_be_a_trial() {
+        let check = |role: Role, further: &str| {
+            let text =
+                format!("listen = \"127.0.0.1:1\"\ndatabase = \"sqlite:x\"\npolicy = \"p\"\n{further}");
+            toml::from_str::<Config>(&text).expect("valid").check_operators(role)
+        };
+        let one = "operator = \"Example e.V.\"\n";
+        for (role, key) in [
+            (Role::Leader, "helper_operator"),
+            (Role::Leader, "relay_operator"),
+            (Role::Helper, "leader_operator"),
+        ] {
+            let same = format!("{one}{key} = \"example eV\"\n");
+            let (named, what) = check(role, &same).expect_err("it is one operator");
+            assert!(named == key && what.contains("insecure_one_operator = true"), "{what}");
+            assert_eq!(what.contains("two shares"), key != "relay_operator", "{what}");
+            assert_eq!(check(role, &format!("{same}insecure_one_operator = true\n")), Ok(()));
+            assert_eq!(check(role, &format!("{one}{key} = \"Another\"\n")), Ok(()));
+            assert_eq!(check(role, &format!("{key} = \"Another\"\n")), Ok(()), "nothing to compare it with");
+            let other = if role == Role::Leader { Role::Helper } else { Role::Leader };
+            let (named, what) = check(other, &format!("{key} = \"Another\"\n")).expect_err("not its to say");
+            assert!(named == key && what.contains("leave it out"), "{what}");
+        }
+        assert_eq!(check(Role::Leader, one), Ok(()));
     }
 
     #[test]

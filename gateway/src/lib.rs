@@ -12,6 +12,7 @@ mod config;
 mod counters;
 mod forward;
 mod grid;
+mod health;
 pub mod keys;
 mod media_type;
 mod merge;
@@ -63,6 +64,7 @@ pub struct Gateway {
     tls: Option<Acceptor>,
     peers: Peers,
     store: Store,
+    health: Arc<health::Health>,
     gauge: Gauge,
     operations: Operations,
     reload: Reload,
@@ -151,7 +153,8 @@ impl Gateway {
             min_response: config.min_response_bytes,
         };
         let seen = metrics::Seen { counters: counters.clone(), room, times, gauge: gauge.clone() };
-        let operations = operations(seen, gauge.clone());
+        let health = Arc::new(health::Health::new(store.clone()));
+        let operations = operations(seen, gauge.clone(), Arc::clone(&health));
         let ready = operations.clone();
         Ok(Self {
             router: server::router(server).route("/ready", get(async move || ready.ready())),
@@ -168,6 +171,7 @@ impl Gateway {
             tls,
             peers,
             store,
+            health,
         })
     }
 
@@ -208,6 +212,8 @@ impl Gateway {
         self.peers.watch(RELOAD_INTERVAL);
         let (keys, until) = (self.keys, shutdown.clone());
         let following = telemetry::spawn(async move { keys.follow(until).await });
+        let (health, until) = (self.health, shutdown.clone());
+        let looking = telemetry::spawn(async move { health.follow(until).await });
         let listening = Listening {
             tls: self.tls,
             router: self.router,
@@ -219,14 +225,19 @@ impl Gateway {
         if let Err(error) = following.await {
             tracing::error!(%error, "the keys were not followed to the end");
         }
+        looking.abort();
         self.store.close().await;
         drained
     }
 }
 
-fn operations(seen: metrics::Seen, accepting: Gauge) -> Operations {
-    let readiness =
-        move || if accepting.is_stalled() { Err("connections cannot be accepted") } else { Ok(()) };
+fn operations(seen: metrics::Seen, accepting: Gauge, health: Arc<health::Health>) -> Operations {
+    let readiness = move || {
+        if accepting.is_stalled() {
+            return Err("connections cannot be accepted");
+        }
+        health.readiness()
+    };
     Operations::new(move || seen.render(), readiness)
 }
 

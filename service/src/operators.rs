@@ -1,4 +1,4 @@
-//! Who runs what: parties that must not know what the other knows are not run by one operator (RFC 9458 6).
+//! Who runs what: parties that must not know what the other knows are not run by one operator (RFC 9458 6, DAP 8.1).
 
 /// The names of two parties, if they are the same operator's however they are spelled.
 pub fn is_same(one: &str, other: &str) -> bool {
@@ -12,8 +12,12 @@ pub fn is_same(one: &str, other: &str) -> bool {
 
 /// Why two parties of one operator do not do, and what to do about it.
 pub fn refusal(ours: &str, role: &str, other_role: &str) -> String {
+    let consequence = match (role, other_role) {
+        ("leader", "helper") | ("helper", "leader") => "could put the two shares of every report together",
+        _ => "would know who sent what",
+    };
     format!(
-        "the {role} and the {other_role} are both of the operator `{ours}`, who would know who sent what; have another \
+        "the {role} and the {other_role} are both of the operator `{ours}`, who {consequence}; have another \
          organisation run one of them, or write insecure_one_operator = true for a trial"
     )
 }

@@ -117,6 +117,7 @@ fn read(settings: &Settings, role: Role) -> Result<Parts, Failure> {
     server::check_database(settings, &provenance, &config.database)?;
     let reachable = config.tls.is_some() || config.insecure;
     server::check_listen(settings, &provenance, &config.listen.to_string(), reachable)?;
+    check_operators(settings, &provenance, &config, role)?;
     let explain = |error: TlsError| server::explain_tls(settings, &provenance, &error);
     let tls = config.tls.as_ref().map(Acceptor::load).transpose().map_err(explain)?;
     let peers = Peers::load(&config.peer_tls, config.insecure_peers).map_err(explain)?;
@@ -153,6 +154,19 @@ fn read(settings: &Settings, role: Role) -> Result<Parts, Failure> {
     })?;
     let high_water_mark = server::high_water_mark(settings, &provenance, &config)?;
     Ok(Parts { config, policy, tasks, tls, peers, admin, taskprov, high_water_mark })
+}
+
+/// Whether another organisation runs what this one must not know, as far as the file says who runs what.
+fn check_operators(
+    settings: &Settings,
+    provenance: &Provenance,
+    config: &Config,
+    role: Role,
+) -> Result<(), Failure> {
+    config.check_operators(role).map_err(|(key, sentence)| {
+        let (what, fix) = sentence.split_once("; ").unwrap_or((&sentence, "leave it out"));
+        settings.wrong(provenance, key, what, fix)
+    })
 }
 
 fn admin(

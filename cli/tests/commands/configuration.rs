@@ -52,6 +52,18 @@ fn a_bad_value_has_its_place() {
             aggregator("leader", 8481, "").replace("policy.toml", "nothing.toml"),
             "c.toml:4:10: C003: there is no file",
         ),
+        (
+            aggregator("leader", 8481, "operator = \"A\"\nhelper_operator = \"a\"\n"),
+            "c.toml:7:19: C003: the leader and the helper are both of the operator `A`",
+        ),
+        (
+            aggregator("helper", 8481, "operator = \"A\"\nleader_operator = \"A.\"\n"),
+            "c.toml:7:19: C003: the helper and the leader are both of the operator `A`",
+        ),
+        (
+            aggregator("helper", 8481, "helper_operator = \"A\"\n"),
+            "c.toml:6:19: C003: this is for the leader, and this is the helper; leave it out here",
+        ),
         (format!("{RELAY}path = \n"), "c.toml:4:"),
     ] {
         let said = complaint(&text);

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails may panic anywhere")]
 
+mod clients;
 mod crowding;
 mod dates;
 mod journey;
@@ -9,6 +10,7 @@ mod keys;
 mod looks;
 mod merging;
 mod mounted;
+mod readiness;
 mod refusals;
 mod relays;
 mod replicas;

@@ -87,6 +87,18 @@ impl Store {
         self.schema_version
     }
 
+    /// The newest migration that the database says is applied, now.
+    pub async fn applied_version(&self) -> Result<i64, StoreError> {
+        self.read("applied_version", |mut tx| async move {
+            let newest = "-- applied_version
+                SELECT CAST(COALESCE(MAX(version), 0) AS BIGINT) FROM _sqlx_migrations";
+            let row = sqlx::query(newest).fetch_one(tx.connection()).await?;
+            let version = sqlx::Row::try_get(&row, 0)?;
+            Ok((tx, version))
+        })
+        .await
+    }
+
     /// The wake-ups of this store: [`Tx::wake`] calls them after the commit.
     pub fn wake(&self) -> &Wake {
         &self.wake
