@@ -4,9 +4,9 @@
 //! `Debug`, and no token is ever written to a log.
 
 use axum::http::HeaderMap;
-use http::{StatusCode, header};
-use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq as _;
+use http::StatusCode;
+pub use mica_service::token::TokenHash;
+pub(crate) use mica_service::token::presented;
 use zeroize::Zeroizing;
 
 use crate::error::Abort;
@@ -38,68 +38,20 @@ impl Bearer {
     }
 }
 
-/// What is known of a token that a peer must present.
-#[derive(Clone, PartialEq, Eq)]
-pub struct TokenHash([u8; 32]);
-
-impl TokenHash {
-    /// The hash of `token`.
-    pub fn of(token: &str) -> Self {
-        Self::of_bytes(token.as_bytes())
+/// Whether the request shows the token of this hash. Without one: 401; with another one: 403.
+pub(crate) fn check(expected: &TokenHash, headers: &HeaderMap) -> Result<(), Abort> {
+    let token = presented(headers)
+        .ok_or_else(|| Abort::plain(StatusCode::UNAUTHORIZED, "a bearer token is needed"))?;
+    if expected.is_of(token) {
+        return Ok(());
     }
-
-    /// The hash of a token as it came.
-    pub(crate) fn of_bytes(token: &[u8]) -> Self {
-        Self(Sha256::digest(token).into())
-    }
-
-    /// The hash with these bytes.
-    pub const fn new(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-
-    /// The bytes.
-    pub const fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-
-    /// The hash that 64 hexadecimal digits spell.
-    pub fn from_hex(text: &str) -> Option<Self> {
-        let mut bytes = [0; 32];
-        hex::decode_to_slice(text, &mut bytes).ok()?;
-        Some(Self(bytes))
-    }
-
-    /// As hexadecimal digits.
-    pub fn to_hex(&self) -> String {
-        hex::encode(self.0)
-    }
-
-    /// Whether the request shows the token. Without one: 401; with another one: 403.
-    pub fn check(&self, headers: &HeaderMap) -> Result<(), Abort> {
-        let token = presented(headers)
-            .ok_or_else(|| Abort::plain(StatusCode::UNAUTHORIZED, "a bearer token is needed"))?;
-        let hash = Zeroizing::new(<[u8; 32]>::from(Sha256::digest(token)));
-        if bool::from(hash.ct_eq(&self.0)) {
-            return Ok(());
-        }
-        Err(Abort::plain(StatusCode::FORBIDDEN, "the bearer token is not the one that is expected here"))
-    }
+    Err(Abort::plain(StatusCode::FORBIDDEN, "the bearer token is not the one that is expected here"))
 }
-
-/// The one bearer token of a request; the name of the scheme is free in case (RFC 9110 11.1).
-pub(crate) fn presented(headers: &HeaderMap) -> Option<&[u8]> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let value = values.next().filter(|_| values.next().is_none())?.as_bytes();
-    let (scheme, token) = value.split_at_checked(SCHEME.len())?;
-    let token = token.trim_ascii();
-    (scheme.eq_ignore_ascii_case(SCHEME) && !token.is_empty()).then_some(token)
-}
-
-const SCHEME: &[u8] = b"Bearer ";
 
 #[cfg(test)]
 mod tests {
+    use http::header;
+
     use super::*;
 
     fn headers(values: &[&'static str]) -> HeaderMap {
@@ -113,8 +65,8 @@ mod tests {
     #[test]
     fn the_right_token_is_let_in_and_no_other() {
         let hash = TokenHash::of("secret-token");
-        assert!(hash.check(&headers(&["Bearer secret-token"])).is_ok());
-        assert!(hash.check(&headers(&["bearer secret-token"])).is_ok());
+        assert!(check(&hash, &headers(&["Bearer secret-token"])).is_ok());
+        assert!(check(&hash, &headers(&["bearer secret-token"])).is_ok());
         for wrong in [
             &[][..],
             &["Bearer "],
@@ -123,7 +75,7 @@ mod tests {
             &["Bearer secret-token1"],
             &["Bearer secret-token", "Bearer secret-token"],
         ] {
-            assert!(hash.check(&headers(wrong)).is_err(), "{wrong:?}");
+            assert!(check(&hash, &headers(wrong)).is_err(), "{wrong:?}");
         }
     }
 
@@ -133,12 +85,5 @@ mod tests {
         for wrong in ["", "==", "a b", "a\n", "ä"] {
             assert!(Bearer::new(wrong).is_none(), "{wrong:?}");
         }
-    }
-
-    #[test]
-    fn a_hash_reads_what_it_writes() {
-        let hash = TokenHash::of("x");
-        assert!(TokenHash::from_hex(&hash.to_hex()) == Some(hash));
-        assert!(TokenHash::from_hex("00").is_none());
     }
 }

@@ -174,7 +174,7 @@ impl Client {
         let mut keys = self.keys.current(&self.transport).await;
         let (mut patience, mut is_replaced) = (Patience::new(self.patience), false);
         loop {
-            let Failed { error, again } = match self.attempt(&keys, &request).await {
+            let Failed { error, again } = match Box::pin(self.attempt(&keys, &request)).await {
                 Ok(response) => return Ok(response),
                 Err(failed) => failed,
             };

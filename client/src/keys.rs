@@ -61,7 +61,7 @@ impl Keys {
             && held.until <= Instant::now()
         {
             // A gateway accepts the old ones for long, and says so when it does not.
-            let _ = held.renew(mirror, transport).await;
+            let _ = Box::pin(held.renew(mirror, transport)).await;
         }
         held.list.clone()
     }
@@ -76,7 +76,7 @@ impl Keys {
         let mut held = self.held.lock().await;
         let is_same = |held: &Held| held.list.encoded() == refused.encoded();
         if is_same(&held) {
-            held.renew(mirror, transport).await?;
+            Box::pin(held.renew(mirror, transport)).await?;
         }
         if is_same(&held) {
             return Err("the relay shows no other".to_owned());

@@ -65,7 +65,7 @@ impl RelayConfig {
                 Err("certificates are looked at where tls.client_roots names who issues them".to_owned())
             }
             (None, Some(hash)) => TokenHash::from_hex(hash)
-                .map(|hash| Proof::Certificate(hash.bytes()))
+                .map(|hash| Proof::Certificate(*hash.as_bytes()))
                 .ok_or_else(|| "certificate_sha256 is 64 hexadecimal digits".to_owned()),
             _ => Err("it is known by token_file or by certificate_sha256, one of them".to_owned()),
         }

@@ -11,21 +11,37 @@ use zeroize::Zeroizing;
 
 use crate::secret::Secret;
 
-/// What is known of a token that somebody must show.
-#[derive(Clone, Copy)]
+/// What is known of a token that somebody must show. Two of them are compared in the same time wherever they differ.
+#[derive(Clone, Copy, Eq)]
 pub struct TokenHash([u8; 32]);
+
+impl PartialEq for TokenHash {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
 
 impl TokenHash {
     /// The hash of a token.
-    pub fn of(token: &[u8]) -> Self {
+    pub fn of(token: impl AsRef<[u8]>) -> Self {
         Self(Sha256::digest(token).into())
+    }
+
+    /// The hash with these bytes.
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
     }
 
     /// The hash that 64 hexadecimal digits spell, unless it is that of nothing.
     pub fn from_hex(text: &str) -> Option<Self> {
         let mut bytes = [0; 32];
         hex::decode_to_slice(text, &mut bytes).ok()?;
-        Some(Self(bytes)).filter(|hash| hash.0 != Self::of(b"").0)
+        Some(Self(bytes)).filter(|hash| *hash != Self::of(""))
     }
 
     /// The hash of the token that a file holds. The error is a sentence.
@@ -33,7 +49,7 @@ impl TokenHash {
     /// # Errors
     /// When the file cannot be read or holds none.
     pub fn from_file(path: &Path) -> Result<Self, String> {
-        Secret::from_file(path).map(|token| Self::of(token.expose().trim().as_bytes()))
+        Secret::from_file(path).map(|token| Self::of(token.expose().trim()))
     }
 
     /// Whether a request shows the token.
@@ -44,17 +60,12 @@ impl TokenHash {
     /// Whether it is the hash of this token. Takes the same time wherever they differ.
     pub fn is_of(&self, token: &[u8]) -> bool {
         let hash = Zeroizing::new(Self::of(token).0);
-        bool::from(hash.ct_eq(&self.0))
+        hash.ct_eq(&self.0).into()
     }
 
     /// As hexadecimal digits.
-    pub fn to_hex(self) -> String {
+    pub fn to_hex(&self) -> String {
         hex::encode(self.0)
-    }
-
-    /// The bytes.
-    pub fn bytes(self) -> [u8; 32] {
-        self.0
     }
 }
 
@@ -107,6 +118,15 @@ mod tests {
             std::fs::write(&path, wrong).expect("a file");
             assert!(authorization(&path).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_hash_reads_what_it_writes() {
+        let hash = TokenHash::of("x");
+        assert!(
+            TokenHash::from_hex(&hash.to_hex()) == Some(hash) && TokenHash::new(*hash.as_bytes()) == hash
+        );
+        assert!(hash != TokenHash::of("y") && hash.is_of(b"x") && !hash.is_of(b"y"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, StatusCode};
 
-use crate::auth::TokenHash;
+use crate::auth::{self, TokenHash};
 use crate::error::Abort;
 
 /// The admin token, and how often another was tried lately.
@@ -29,7 +29,7 @@ impl Access {
 
     /// Lets the holder of the token pass.
     pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Abort> {
-        let Err(refusal) = self.token.check(headers) else { return Ok(()) };
+        let Err(refusal) = auth::check(&self.token, headers) else { return Ok(()) };
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         if failures.since.elapsed() >= WINDOW {
             *failures = Failures { since: Instant::now(), count: 0 };

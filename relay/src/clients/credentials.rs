@@ -70,7 +70,7 @@ impl Credentials {
             return Some(self.key.hash_one(certificate.sha256));
         }
         // Only hashes are compared, so how long it takes says nothing of a token.
-        let hash = TokenHash::of(token::presented(headers)?).bytes();
+        let hash = *TokenHash::of(token::presented(headers)?).as_bytes();
         self.tokens.contains(&hash).then(|| self.key.hash_one(hash))
     }
 }
@@ -86,7 +86,7 @@ fn read(path: &Path) -> Result<HashSet<[u8; 32]>, String> {
         let hash = TokenHash::from_hex(word).ok_or_else(|| {
             format!("{name}:{number}:1: not the SHA-256 of a token; write 64 hexadecimal digits, and remarks after #")
         })?;
-        tokens.insert(hash.bytes());
+        tokens.insert(*hash.as_bytes());
     }
     Ok(tokens)
 }

@@ -82,7 +82,7 @@ pub(super) async fn show(
         batch: last_hour()?,
         truth: scene.truth(&measurements),
     };
-    match performance.perform(made, measurements, compute, started).await {
+    match Box::pin(performance.perform(made, measurements, compute, started)).await {
         Ok(report) => Ok((report, running)),
         Err(failure) => {
             running.stop().await;
