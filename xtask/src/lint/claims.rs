@@ -1,6 +1,7 @@
 //! Pages that promise something name the test that holds the promise: each named test must exist, and in the table of
 //! conformance no row may be left without a test or a reason.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::Result;
@@ -16,7 +17,9 @@ pub(super) fn check(sources: &[Source]) -> Result<()> {
     let findings: Vec<String> = PAGES
         .iter()
         .flat_map(|path| match sources.iter().find(|source| source.path == Path::new(path)) {
-            Some(page) if *path == CONFORMANCE => [missing(page, sources), unanswered(page)].concat(),
+            Some(page) if *path == CONFORMANCE => {
+                [missing(page, sources), unanswered(page), repeated(page)].concat()
+            }
             Some(page) => missing(page, sources),
             None => vec![format!("{path} is missing")],
         })
@@ -39,6 +42,21 @@ fn unanswered(page: &Source) -> Vec<String> {
         .filter(|(_, cell)| cell.trim().is_empty())
         .map(|(number, _)| format!("{}: neither a test nor a reason", place(page, number)))
         .collect()
+}
+
+/// The rows with the label of an earlier one, or that demand the same under the same section of the text.
+fn repeated(page: &Source) -> Vec<String> {
+    let (mut labels, mut demands) = (HashSet::new(), HashSet::new());
+    let mut found = Vec::new();
+    for (number, line) in (1..).zip(page.text.lines()).filter(|(_, line)| line.starts_with('|')) {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let &[_, label, level, demand, section, ..] = &cells[..] else { continue };
+        let is_row = label.bytes().any(|letter| letter.is_ascii_digit());
+        if is_row && !(labels.insert(label) && demands.insert((level, demand, section))) {
+            found.push(format!("{}: this row is there already", place(page, number)));
+        }
+    }
+    found
 }
 
 /// The last cell of each row of each table, with its line.
@@ -84,6 +102,17 @@ mod tests {
         let code = source("a.rs", "#[test]\nfn it_holds() {}\n\nfn it_does_not() {}");
         let found = missing(&page, &[code]);
         assert_eq!(found, ["docs/threats.md:1: there is no test called it_does_not"]);
+    }
+
+    #[test]
+    fn a_row_that_is_there_twice_is_found() {
+        let row = |label: &str, demand: &str| format!("| {label} | MUST | {demand} | 5.2 | not: so |\n");
+        let once = [row("A1", "one"), row("A2", "two"), row("", "one"), row("", "one")].concat();
+        assert_eq!(repeated(&source("c.md", &once)), [""; 0]);
+        for again in [row("A1", "three"), row("A3", "one")] {
+            let found = repeated(&source("c.md", &format!("{once}{again}")));
+            assert!(found.len() == 1 && found[0].contains("c.md:5"), "{found:?}");
+        }
     }
 
     #[test]

@@ -16,8 +16,12 @@ impl World {
     fn verify(&self, entries: &[LedgerEntry], releases: &[&NewRelease]) -> Result<(), Unpaid> {
         let configuration = self.task.configuration.clone();
         let mut reading = Reading::new(HashMap::from([(self.task.id, configuration)]));
-        entries.iter().for_each(|entry| reading.entry(entry));
-        releases.iter().for_each(|release| reading.release(&self.task.id, release, &[]));
+        for entry in entries {
+            reading.entry(entry);
+        }
+        for release in releases {
+            reading.release(&self.task.id, release, &[]);
+        }
         reading.finish()
     }
 
