@@ -21,6 +21,9 @@ pub struct AnswerLock(Box<LessSafeKey>);
 pub struct NotLocked;
 
 impl AnswerLock {
+    /// By how much a locked answer is longer than the answer: its nonce and its tag.
+    pub const OVERHEAD: usize = NONCE_LEN + 16;
+
     /// The lock of the request with this encapsulated key and this plaintext.
     pub fn of(enc: &[u8], plaintext: &[u8]) -> Self {
         let secret = Salt::new(HKDF_SHA256, LABEL).extract(plaintext);
@@ -61,6 +64,7 @@ mod tests {
     fn an_answer_is_read_with_its_own_request_and_with_no_other() {
         let lock = AnswerLock::of(b"enc", b"request");
         let locked = lock.lock(b"the answer").unwrap();
+        assert_eq!(locked.len(), b"the answer".len() + AnswerLock::OVERHEAD);
         assert!(!locked.windows(6).any(|window| window == b"answer"));
         assert_eq!(AnswerLock::of(b"enc", b"request").unlock(&locked).unwrap(), b"the answer");
         for other in [AnswerLock::of(b"enc", b"requesu"), AnswerLock::of(b"end", b"request")] {

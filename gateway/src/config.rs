@@ -163,14 +163,15 @@ pub enum Padding {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReplayConfig {
-    /// How long an answer is remembered at least.
+    /// How long an answer is remembered at least: no less than a minute, and than twice what a request may take.
     #[serde(default = "quarter_of_an_hour", deserialize_with = "duration")]
     pub window: Duration,
     /// Most requests remembered in one window, some 200 bytes each. When there are more, new ones are told 503: the
     /// default allows 500 a second for ever, and a busier gateway needs more.
     #[serde(default = "half_a_million")]
     pub max_requests: usize,
-    /// Most bytes of answers remembered in one window. When there are more, new requests are told 503 as well.
+    /// Most bytes of answers remembered in one window. When half of them are taken, of answers over 256 bytes, and when
+    /// all are, of any, is remembered only that they were given: who asks again is told 409. Nobody is told 503 for it.
     #[serde(default = "half_a_hundred_mebibytes")]
     pub max_bytes: usize,
     /// What to do with the date that a request may carry inside.
@@ -255,6 +256,27 @@ impl Config {
         }
     }
 
+    /// Whether the memory outlives what it is to remember: the key that does not do, and a sentence.
+    pub(crate) fn windows(&self) -> Result<(), (&'static str, String)> {
+        let waits = self.routes.iter().filter_map(|route| route.merge.as_ref().map(|merge| merge.wait));
+        let longest = self.timeout.saturating_add(waits.max().unwrap_or_default());
+        let least = longest.saturating_add(TO_WRITE).saturating_mul(2).max(Duration::from_mins(1));
+        let ReplayConfig { window, date_window, .. } = &self.replay;
+        if *window < least {
+            let seconds = least.as_secs();
+            let what = format!(
+                "an answer is to be remembered for {seconds} s at least, a minute and twice what a request may take"
+            );
+            return Err(("replay.window", what));
+        }
+        if date_window.saturating_mul(2) > *window {
+            let what = "`date_window` is more than half of `window`: an old request could outlive its answer"
+                .to_owned();
+            return Err(("replay.date_window", what));
+        }
+        Ok(())
+    }
+
     /// The defaults with a listening address, a database and a table.
     pub fn new(listen: impl Into<String>, database: impl Into<String>, routes: Vec<RouteConfig>) -> Self {
         Self {
@@ -303,6 +325,9 @@ impl RouteConfig {
         }
     }
 }
+
+/// What an answer needs beyond the time of its target to be written down.
+pub(crate) const TO_WRITE: Duration = Duration::from_secs(10);
 
 fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     duration(deserializer).map(Some)

@@ -88,9 +88,9 @@ pub enum BuildError {
     /// What the configuration says of keys makes no sense.
     #[error("{0}")]
     Keys(String),
-    /// The windows of the memory do not go together.
-    #[error("replay: date_window is more than half of window: an old request could outlive its answer")]
-    DateWindow,
+    /// The windows of the memory do not go together: the key, and a sentence.
+    #[error("{0}: {1}")]
+    Window(&'static str, String),
 }
 
 /// What several roles in one process may share.
@@ -126,21 +126,27 @@ impl Gateway {
             peers: peers.clone(),
             in_force: Arc::new(Mutex::new(config.clone())),
         };
-        if config.replay.date_window.saturating_mul(2) > config.replay.window {
-            return Err(BuildError::DateWindow);
-        }
+        config.windows().map_err(|(key, what)| BuildError::Window(key, what))?;
         let schedule = config.schedule().map_err(BuildError::Keys)?;
         let store = Store::open(&config.database, &MIGRATOR).await?;
         let clock = resources.clock;
         let keys = Arc::new(keys::Keys::load(store.clone(), clock.clone(), schedule).await?);
         let answers = replay::Answers::open(&store, &config.replay, clock.clone(), config.timeout).await?;
+        let limits = limits(&config);
         let (counters, times, gauge) = (Counters::default(), Arc::<Times>::default(), Gauge::default());
         let room = Arc::new(Room::new(MOST_REQUESTS, config.max_buffered_bytes));
+        let seen = metrics::Seen {
+            counters: counters.clone(),
+            room: Arc::clone(&room),
+            times: Arc::clone(&times),
+            gauge: gauge.clone(),
+            answers: answers.clone(),
+        };
         let server = server::Server {
             keys: Arc::clone(&keys),
             routes: Arc::clone(&reload.routes),
             relays: Arc::clone(&reload.relays),
-            times: Arc::clone(&times),
+            times,
             merger: merge::Merger::new(forward::Upstream::new(&config, &peers, resources.mounted)),
             dates: replay::DateRule::new(&config.replay, answers.promised_from(), clock),
             answers,
@@ -149,20 +155,15 @@ impl Gateway {
             counters: counters.clone(),
             padding: config.padding,
             max_request: config.max_request_bytes,
-            room: Arc::clone(&room),
+            room,
             min_response: config.min_response_bytes,
         };
-        let seen = metrics::Seen { counters: counters.clone(), room, times, gauge: gauge.clone() };
         let health = Arc::new(health::Health::new(store.clone()));
         let operations = operations(seen, gauge.clone(), Arc::clone(&health));
         let ready = operations.clone();
         Ok(Self {
             router: server::router(server).route("/ready", get(async move || ready.ready())),
-            limits: Limits {
-                body_pace: config.bodies,
-                max_connections: config.max_connections,
-                ..Limits::default()
-            },
+            limits,
             gauge,
             operations,
             reload,
@@ -239,6 +240,10 @@ fn operations(seen: metrics::Seen, accepting: Gauge, health: Arc<health::Health>
         health.readiness()
     };
     Operations::new(move || seen.render(), readiness)
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits { body_pace: config.bodies, max_connections: config.max_connections, ..Limits::default() }
 }
 
 /// Requests that may wait for their targets at once.

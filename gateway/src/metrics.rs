@@ -6,7 +6,10 @@ use mica_service::listener::Gauge;
 use mica_service::metrics::{Text, Times};
 use mica_service::room::Room;
 
-use crate::counters::{Counters, Outcome};
+use crate::{
+    counters::{Counters, Outcome},
+    replay::{Answers, Fill},
+};
 
 /// Where the figures are.
 pub(crate) struct Seen {
@@ -14,6 +17,7 @@ pub(crate) struct Seen {
     pub(crate) room: Arc<Room>,
     pub(crate) times: Arc<Times>,
     pub(crate) gauge: Gauge,
+    pub(crate) answers: Answers,
 }
 
 impl Seen {
@@ -30,6 +34,20 @@ impl Seen {
         let stalled = u8::from(self.gauge.is_stalled());
         text.single("mica_stalled", "gauge", "Whether connections cannot be accepted", stalled);
         text.single("mica_free_bytes", "gauge", "Memory that is free for bodies", self.room.free_bytes());
+        let Fill { requests, bytes, max_requests, max_bytes } = self.answers.fill();
+        for (name, help, requests, bytes) in [
+            ("mica_gateway_remembered", "What is remembered of this window", requests, bytes),
+            (
+                "mica_gateway_remembered_limit",
+                "What may be: new requests beyond are told 503, longer answers beyond half of the bytes are not kept",
+                max_requests,
+                max_bytes,
+            ),
+        ] {
+            text.family(name, "gauge", help);
+            text.sample(name, &[("of", "requests")], requests);
+            text.sample(name, &[("of", "bytes")], bytes);
+        }
         let help = "How long requests took from their last byte to the sealed answer";
         text.times("mica_gateway_seconds", help, &self.times);
         text.into_string()

@@ -63,6 +63,13 @@ pub(crate) struct Merging {
     pub(crate) max_bytes: usize,
 }
 
+impl Matched {
+    /// Whether it asks for something and changes nothing (RFC 9110 9.2.1).
+    pub(crate) fn only_reads(&self) -> bool {
+        matches!(*self.request.method(), Method::GET | Method::HEAD) && self.request.body().is_empty()
+    }
+}
+
 impl RouteTable {
     /// Reads the table of a configuration.
     pub(crate) fn build(routes: &[RouteConfig], peers: &Peers) -> Result<Self, RouteError> {

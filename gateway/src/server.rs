@@ -158,8 +158,12 @@ impl Server {
         self.routes.now().resolve(inner).map_err(|problem| (problem.inside(), Outcome::NoRoute))
     }
 
-    /// The target's answer, from the target the first time and from memory after that.
+    /// The target's answer, from the target the first time and from memory after that. Whoever only reads may ask the
+    /// target as often as it likes: that is harmless, and takes no memory.
     async fn answer_once(&self, (enc, lock): (EncDigest, AnswerLock), matched: Matched) -> Answer {
+        if matched.only_reads() {
+            return self.ask(matched).await;
+        }
         match self.answers.claim(enc, lock).await {
             Claim::Later(seconds) => {
                 self.counters.add(Outcome::Full);
@@ -170,13 +174,17 @@ impl Server {
                 answer
             }
             Claim::First(ticket) => {
-                let (answer, outcome) = self.merger.send(matched).await;
-                self.counters.add(outcome);
-                let answer = encoded(&answer);
+                let answer = self.ask(matched).await;
                 ticket.leave(answer.clone()).await;
                 answer
             }
         }
+    }
+
+    async fn ask(&self, matched: Matched) -> Answer {
+        let (answer, outcome) = self.merger.send(matched).await;
+        self.counters.add(outcome);
+        encoded(&answer)
     }
 
     /// Sealing a short answer takes less time than handing it to another thread.

@@ -98,6 +98,7 @@ fn explain(settings: &Settings, provenance: &Provenance, error: BuildError) -> F
         BuildError::Relay(error) => {
             settings.wrong_entry("relays", error.relay, &error.to_string(), "correct this relay")
         }
-        other @ (BuildError::Store(_) | BuildError::DateWindow) => other.into(),
+        BuildError::Window(key, what) => settings.wrong(provenance, key, &what, "correct this value"),
+        other @ BuildError::Store(_) => other.into(),
     }
 }

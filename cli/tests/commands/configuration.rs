@@ -49,6 +49,14 @@ fn a_bad_value_has_its_place() {
         (GATEWAY.replace("sqlite:gateway.db", "gateway.db"), "c.toml:3:12: C003: this is not the URL"),
         (GATEWAY.replace("sqlite:", "sqlite:nowhere/"), "c.toml:3:12: C003: there is no folder nowhere"),
         (
+            format!("{GATEWAY}[replay]\nwindow = \"30s\"\n"),
+            "c.toml:5:10: C003: an answer is to be remembered for 60 s at least",
+        ),
+        (
+            format!("{GATEWAY}[replay]\nwindow = \"1m\"\n"),
+            "c.toml:4:1: C003: `date_window` is more than half",
+        ),
+        (
             aggregator("leader", 8481, "").replace("policy.toml", "nothing.toml"),
             "c.toml:4:10: C003: there is no file",
         ),

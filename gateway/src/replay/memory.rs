@@ -1,7 +1,8 @@
 //! The map in memory: two generations of digests with their answers.
 //!
 //! Every answer is kept for at least one window and at most two. Most answers are the same few bytes, and those are
-//! held once.
+//! held once. The number of requests is what may run out. Bytes never do: when half of them are taken, of longer answers
+//! is kept that there was one, so that nobody's long answers keep others out.
 
 use std::{
     collections::HashMap,
@@ -9,8 +10,9 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use mica_envelope::EncDigest;
+use mica_envelope::{AnswerLock, EncDigest};
 use tokio::sync::watch;
+use tracing::warn;
 
 use super::{Answer, encoded, table::Found};
 use crate::{config::ReplayConfig, problem::Problem};
@@ -69,9 +71,27 @@ struct Generations {
 struct Generation {
     entries: HashMap<EncDigest, Entry>,
     requests: usize,
+    /// Of the answers as they are stored.
     bytes: usize,
-    /// An answer did not fit: no more requests are taken in.
+    /// What its operator was told already.
+    told: Told,
+}
+
+/// What was logged of a generation: each once.
+#[derive(Default)]
+struct Told {
+    nearly_full: bool,
     full: bool,
+    not_kept: bool,
+}
+
+/// How much is remembered in the current window, and how much may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fill {
+    pub(crate) requests: usize,
+    pub(crate) bytes: usize,
+    pub(crate) max_requests: usize,
+    pub(crate) max_bytes: usize,
 }
 
 impl Memory {
@@ -82,7 +102,7 @@ impl Memory {
             entries: known(&found.current),
             requests: found.requests,
             bytes: found.bytes,
-            full: false,
+            told: Told::default(),
         };
         let previous = Generation { entries: known(&found.previous), ..Generation::default() };
         let generations = Generations { current, previous, since: found.since, common: Answer::new() };
@@ -107,29 +127,40 @@ impl Memory {
                 Entry::InStore => Recalled::InStore,
             };
         }
-        if current.full || current.requests >= self.max_requests {
+        if current.requests >= self.max_requests {
+            current.told.once_full();
             return Recalled::Full((*since + self.window).saturating_sub(now).max(1));
         }
         let (sender, news) = watch::channel(News::None);
         current.requests += 1;
+        if current.requests >= self.max_requests / 5 * 4 {
+            current.told.once_nearly_full();
+        }
         current.entries.insert(enc, Entry::Waiting(news));
         Recalled::New(Slot(sender))
     }
 
-    /// The answer as it may be kept, or `None` when there is no room for it: then nothing new is taken in either.
-    pub(super) fn fit(&self, answer: &Answer) -> Option<Answer> {
+    /// The answer as it is kept: [`GONE`] when there is no room for it.
+    pub(super) fn fit(&self, answer: &Answer) -> Answer {
         let mut generations = self.lock();
-        if *answer == generations.common {
-            let common = generations.common.clone();
-            return generations.current.takes(common.len(), self.max_bytes).then_some(common);
+        let Generations { current, common, .. } = &mut *generations;
+        if !current.takes(answer.len(), self.max_bytes) {
+            current.told.once_not_kept();
+            return GONE;
         }
-        let fits = generations.current.takes(answer.len(), self.max_bytes);
-        // A copy of its own: the bytes may be a piece of a larger block.
-        let kept = fits.then(|| Answer::copy_from_slice(answer));
-        if let Some(kept) = &kept {
-            generations.common = kept.clone();
+        if answer != common {
+            // A copy of its own: the bytes may be a piece of a larger block.
+            *common = Answer::copy_from_slice(answer);
         }
-        kept
+        common.clone()
+    }
+
+    /// How full the current window is.
+    pub(super) fn fill(&self, now: u64) -> Fill {
+        let mut generations = self.lock();
+        generations.turn(now, self.window);
+        let Generation { requests, bytes, .. } = generations.current;
+        Fill { requests, bytes, max_requests: self.max_requests, max_bytes: self.max_bytes }
     }
 
     /// Puts the answer where the claim is.
@@ -159,14 +190,34 @@ impl Memory {
 }
 
 impl Generation {
-    fn takes(&mut self, bytes: usize, most: usize) -> bool {
-        let fits = self.bytes.saturating_add(bytes) <= most;
-        if fits {
-            self.bytes += bytes;
-        } else {
-            self.full = true;
-        }
+    /// Whether an answer is kept. What is stored is counted in any case, as it is found again after a restart.
+    fn takes(&mut self, answer: usize, most: usize) -> bool {
+        let after = self.bytes.saturating_add(answer).saturating_add(AnswerLock::OVERHEAD);
+        let fits = after <= if answer > SHORT { most / 2 } else { most };
+        self.bytes = if fits { after } else { self.bytes.saturating_add(AnswerLock::OVERHEAD) };
         fits
+    }
+}
+
+impl Told {
+    fn once_nearly_full(&mut self) {
+        if !mem::replace(&mut self.nearly_full, true) {
+            warn!(
+                "the memory of answers is four fifths full: raise replay.max_requests, or have relays limit clients"
+            );
+        }
+    }
+
+    fn once_full(&mut self) {
+        if !mem::replace(&mut self.full, true) {
+            warn!("the memory of answers is full: new requests are told 503 until the window ends");
+        }
+    }
+
+    fn once_not_kept(&mut self) {
+        if !mem::replace(&mut self.not_kept, true) {
+            warn!("long answers fill replay.max_bytes: of more of them is kept only that they were given");
+        }
     }
 }
 
@@ -203,3 +254,8 @@ impl Pending {
         }
     }
 }
+
+/// Kept in place of an answer for which there was no room. No answer is empty: it begins with its status.
+pub(super) const GONE: Answer = Answer::from_static(&[]);
+/// Most answers are no longer than this; longer ones may fill no more than half of the bytes.
+const SHORT: usize = 256;

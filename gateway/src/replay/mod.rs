@@ -2,8 +2,8 @@
 //!
 //! Clients in the wild send the same sealed request again when an answer is lost, and a relay may replay one to watch
 //! what happens. Either way the target must see it once, and the sender gets the first answer under a fresh nonce
-//! (RFC 9458 6.5). A request is remembered only after its seal was good, so garbage fills nothing; and when there is no
-//! room, new requests are refused rather than old ones forgotten.
+//! (RFC 9458 6.5). A request is remembered only after its seal was good, so garbage fills nothing; and when there are too
+//! many, new ones are refused rather than old ones forgotten.
 //!
 //! Three layers: a map in memory, which answers nearly everything; the gateway's own database, so that answers outlive
 //! the process; and, when that is PostgreSQL, claims in it, so that of several replicas one alone asks the target. What
@@ -24,14 +24,17 @@ use mica_service::{
     clock::Clock,
     store::{Dialect, Store, StoreError},
 };
-use tracing::warn;
+use tracing::{debug, warn};
 
-pub(crate) use self::date::DateRule;
+pub(crate) use self::{date::DateRule, memory::Fill};
 use self::{
-    memory::{Memory, Recalled, Slot},
+    memory::{GONE, Memory, Recalled, Slot},
     writer::{Standing, Writer},
 };
-use crate::{config::ReplayConfig, problem::Problem};
+use crate::{
+    config::{ReplayConfig, TO_WRITE},
+    problem::Problem,
+};
 
 /// An answer as it is kept and sealed: binary HTTP without padding.
 pub(crate) type Answer = Bytes;
@@ -72,15 +75,21 @@ pub(crate) fn encoded(answer: &InnerResponse) -> Answer {
         .into()
 }
 
+/// What is told of an answer that was kept, or of which was kept that it was given.
+fn told(kept: Answer) -> Answer {
+    if kept == GONE { encoded(&Problem::ANSWERED_BEFORE.inside()) } else { kept }
+}
+
 /// What was kept. What cannot be read any more, because somebody wrote to the database, was an answer at any rate.
 fn unlocked(lock: &AnswerLock, locked: &[u8]) -> Answer {
-    lock.unlock(locked).map_or_else(
+    let kept = lock.unlock(locked).map_or_else(
         || {
-            warn!("a kept answer cannot be read; it is told as given");
-            encoded(&Problem::ANSWERED_BEFORE.inside())
+            debug!("a kept answer cannot be read; it is told as given");
+            GONE
         },
         Answer::from,
-    )
+    );
+    told(kept)
 }
 
 impl Answers {
@@ -102,6 +111,11 @@ impl Answers {
         self.memory.promised_from
     }
 
+    /// How much is remembered.
+    pub(crate) fn fill(&self) -> Fill {
+        self.memory.fill(self.clock.now())
+    }
+
     /// Asks whether the request called `enc` came before, and waits for its answer if somebody works on it.
     pub(crate) async fn claim(&self, enc: EncDigest, lock: AnswerLock) -> Claim {
         match self.memory.recall(enc, self.clock.now()) {
@@ -115,17 +129,14 @@ impl Answers {
                     }
                 }
             }
-            Recalled::Kept(answer) => Claim::Again(answer),
+            Recalled::Kept(kept) => Claim::Again(told(kept)),
             Recalled::Waiting(pending) => match pending.answer().await {
                 Some(answer) => Claim::Again(answer),
                 None => Claim::Later(1),
             },
             Recalled::InStore => {
                 let answer = self.look_up(enc, &lock).await;
-                answer.map_or_else(Claim::Later, |answer| {
-                    let gone = || encoded(&Problem::ANSWERED_BEFORE.inside());
-                    Claim::Again(answer.unwrap_or_else(gone))
-                })
+                answer.map_or_else(Claim::Later, |answer| Claim::Again(answer.unwrap_or_else(|| told(GONE))))
             }
             // What is full are the places for new ones; a replica may have answered this one.
             Recalled::Full(seconds) if self.writer.dialect() == Dialect::Postgres => {
@@ -152,7 +163,7 @@ impl Answers {
         }
         let patience = tokio::time::Instant::now() + self.timeout;
         loop {
-            match self.writer.claim(ticket.enc, self.timeout.saturating_add(GRACE)).await {
+            match self.writer.claim(ticket.enc, self.timeout.saturating_add(TO_WRITE)).await {
                 Ok(Standing::Claimed) => return Claim::First(ticket),
                 Ok(Standing::Answered(locked)) => {
                     let answer = unlocked(&ticket.lock, &locked);
@@ -177,10 +188,7 @@ impl Ticket {
     /// Leaves the answer for whoever sends the request again, and returns when it would survive the end of the process.
     /// An answer for which there is no room is replaced by the statement that there was one.
     pub(crate) async fn leave(self, answer: Answer) {
-        let kept = match self.answers.memory.fit(&answer) {
-            Some(kept) => kept,
-            None => encoded(&Problem::ANSWERED_BEFORE.inside()),
-        };
+        let kept = self.answers.memory.fit(&answer);
         match self.lock.lock(&kept) {
             Ok(locked) => self.answers.writer.leave(self.enc, locked.into()).await,
             Err(error) => warn!(%error, "an answer is kept in memory only"),
@@ -203,8 +211,6 @@ impl Ticket {
     }
 }
 
-/// What an answer needs beyond the time of its target to be written down.
-const GRACE: Duration = Duration::from_secs(10);
 /// How often an answer is asked for that another replica works on.
 const POLL: Duration = Duration::from_millis(100);
 

@@ -136,17 +136,55 @@ async fn an_answer_that_never_came_is_a_502_and_not_a_second_attempt() {
 }
 
 #[tokio::test]
-async fn answers_that_do_not_fit_are_remembered_as_given_and_nothing_new_is_taken_in() {
+async fn answers_that_do_not_fit_are_remembered_as_given_and_keep_nobody_out() {
+    const LONG: &str = "an answer that is longer than those which most requests get, by far: so long that a few of them \
+                        would take what hundreds of others need; so they may take no more than a half of what there is, \
+                        and whoever asks for one of them again is told that it was given, which a client can live with.";
     for database in databases().await {
-        let ([a, b, c], clock) = (requests(), Clock::manual(1_000));
-        let answers = start(&database, &limits(10, 20), &clock).await;
-        first(&answers, a).await.leave(response("short")).await;
-        first(&answers, b).await.leave(response("longer than what is left")).await;
-        assert_eq!(again(&answers, a).await, Some(201));
-        assert_eq!(again(&answers, b).await, Some(409));
-        assert!(matches!(answers.claim(c, lock(c)).await, Claim::Later(100)));
-        clock.advance(100);
-        first(&answers, c).await.leave(response("short")).await;
+        let ([a, b, c, more, last], clock) = (requests(), Clock::manual(1_000));
+        let (short, long) = (response("short"), response(LONG));
+        let stored = |answer: &Answer| answer.len() + AnswerLock::OVERHEAD;
+        // One of each length, and a short one that takes the rest.
+        let limits = limits(10, 2 * stored(&long) + 10);
+        let answers = start(&database, &limits, &clock).await;
+        for (enc, answer) in [(a, &long), (b, &long), (c, &short)] {
+            first(&answers, enc).await.leave(answer.clone()).await;
+        }
+        let fill = answers.fill();
+        assert_eq!(fill.bytes, stored(&long) + AnswerLock::OVERHEAD + stored(&short));
+        for answers in [answers, start(&database, &limits, &clock).await] {
+            assert_eq!(answers.fill(), fill, "{}: it is counted alike after a restart", database.kind);
+            let kept = [again(&answers, a).await, again(&answers, b).await, again(&answers, c).await];
+            assert_eq!(kept, [Some(201), Some(409), Some(201)], "{}", database.kind);
+        }
+        let answers = start(&database, &ReplayConfig { max_bytes: 1, ..limits }, &clock).await;
+        first(&answers, more).await.leave(short.clone()).await;
+        assert_eq!(
+            again(&answers, more).await,
+            Some(409),
+            "no room for the shortest, and yet it is not asked twice"
+        );
+        first(&answers, last).await.leave(short.clone()).await;
+    }
+}
+
+/// It was counted without and then with what locking adds.
+#[tokio::test]
+async fn the_room_for_answers_is_measured_alike_before_and_after_a_restart() {
+    for database in databases().await {
+        let clock = Clock::manual(1_000);
+        let all = requests::<12>();
+        let limits = limits(100, 12 * (response("x").len() + AnswerLock::OVERHEAD));
+        let answers = start(&database, &limits, &clock).await;
+        for enc in &all[..8] {
+            first(&answers, *enc).await.leave(response("x")).await;
+        }
+        let answers = start(&database, &limits, &clock).await;
+        for enc in &all[8..] {
+            first(&answers, *enc).await.leave(response("x")).await;
+            assert_eq!(again(&answers, *enc).await, Some(201), "{}", database.kind);
+        }
+        assert_eq!(answers.fill().bytes, answers.fill().max_bytes);
     }
 }
 

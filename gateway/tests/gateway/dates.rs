@@ -85,10 +85,23 @@ async fn dates_from_before_the_memory_are_refused_and_a_restart_is_no_loss_of_me
 }
 
 #[tokio::test]
-async fn a_date_window_that_outlives_the_memory_is_refused_at_the_start() {
-    let mut config =
-        Config::new("127.0.0.1:0", "sqlite:never-made.db", routes("127.0.0.1:9".parse().unwrap()));
-    config.replay.date_window = config.replay.window / 2 + Duration::from_secs(1);
-    let Err(error) = Gateway::build(config).await else { panic!("it is refused") };
-    assert!(matches!(error, BuildError::DateWindow), "{error}");
+async fn windows_that_do_not_outlive_what_they_are_to_remember_are_refused_at_the_start() {
+    let config = Config::new("127.0.0.1:0", "sqlite:never-made.db", routes("127.0.0.1:9".parse().unwrap()));
+    let refused = async |adjust: fn(&mut Config)| {
+        let mut config = config.clone();
+        adjust(&mut config);
+        match Gateway::build(config).await {
+            Err(BuildError::Window(key, _)) => key,
+            Err(error) => panic!("{error}"),
+            Ok(_) => panic!("it is refused"),
+        }
+    };
+    let half = |config: &mut Config| {
+        config.replay.date_window = config.replay.window / 2 + Duration::from_secs(1);
+    };
+    assert_eq!(refused(half).await, "replay.date_window");
+    assert_eq!(refused(|config| config.replay.window = Duration::ZERO).await, "replay.window");
+    assert_eq!(refused(|config| config.replay.window = Duration::from_secs(59)).await, "replay.window");
+    // 15 minutes are no longer enough.
+    assert_eq!(refused(|config| config.timeout = Duration::from_mins(8)).await, "replay.window");
 }

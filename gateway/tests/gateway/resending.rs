@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use axum::{body::Body, response::Response};
+use bytes::Bytes;
 use mica_envelope::Opener;
 use mica_gateway::Outcome;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use crate::world::{Target, World, created, upload};
+use crate::world::{Target, World, created, open, upload};
 
 fn numbered(before: usize) -> Response {
     Response::new(Body::from(format!("answer {before}")))
@@ -80,6 +81,48 @@ async fn requests_beyond_the_memory_are_told_503_inside_and_the_remembered_are_k
     assert_eq!(target.seen().len(), 1);
     world.clock.advance(600);
     assert_eq!(world.exchange(&upload()).await.1.status, 201);
+}
+
+/// Anybody can have a leader name a thousand reports that it did not take: 17 kB for each such upload.
+#[tokio::test]
+async fn long_answers_keep_nobody_out() {
+    let target = Target::new(|before| match before {
+        0..20 => Response::builder().status(200).body(Body::from(vec![0; 17_000])).unwrap(),
+        _ => created(before),
+    });
+    let world = World::start_with(target.start().await, |config| config.replay.max_bytes = 100_000).await;
+    for _ in 0..20 {
+        assert_eq!(world.exchange(&upload()).await.1.status, 200);
+    }
+    let (sealed, opener) = world.seal(&upload());
+    assert_eq!(open(world.post(world.relay, sealed.clone()).await, opener).1.status, 201);
+    world.post(world.relay, sealed).await;
+    assert_eq!((world.count(Outcome::Full), world.count(Outcome::Again)), (0, 1));
+    assert_eq!(target.seen().len(), 21);
+}
+
+#[tokio::test]
+async fn whoever_only_reads_takes_no_memory_and_is_sent_on_again() {
+    let target = Target::new(numbered);
+    let world = World::start_with(target.start().await, |config| config.replay.max_requests = 1).await;
+    let mut read = upload();
+    (read.method, read.path) = ("GET".into(), "/hpke_config".into());
+    (read.headers, read.body) = (vec![], Bytes::new());
+    let (sealed, opener) = world.seal(&read);
+    for _ in 0..3 {
+        world.post(world.relay, sealed.clone()).await;
+    }
+    assert_eq!(body(opener, world.post(world.relay, sealed).await.body()), "answer 3");
+    assert_eq!(world.exchange(&upload()).await.1.body, "answer 4");
+    assert_eq!(world.exchange(&upload()).await.1.status, 503);
+    let figures = world.figures().await;
+    for line in [
+        "mica_gateway_remembered{of=\"requests\"} 1",
+        "mica_gateway_remembered_limit{of=\"requests\"} 1",
+        "mica_gateway_remembered_limit{of=\"bytes\"} 52428800",
+    ] {
+        assert!(figures.lines().any(|it| it == line), "{line}\n{figures}");
+    }
 }
 
 #[tokio::test]

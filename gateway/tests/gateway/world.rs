@@ -97,6 +97,7 @@ pub(crate) struct World {
     pub(crate) counters: Counters,
     pub(crate) clock: Clock,
     pub(crate) http: HttpClient,
+    operations: Operations,
     shutdown: Shutdown,
     /// Unless it outlives the gateway.
     pub(crate) database: Option<TestDatabase>,
@@ -179,6 +180,7 @@ impl World {
             counters: kept.counters,
             clock,
             http: HttpClient::new(HttpOptions::default()),
+            operations: kept.operations,
             shutdown: kept.shutdown,
             database: None,
         }
@@ -206,6 +208,14 @@ impl World {
     pub(crate) async fn exchange(&self, request: &InnerRequest) -> (http::Response<Bytes>, InnerResponse) {
         let (sealed, opener) = self.seal(request);
         open(self.post(self.relay, sealed).await, opener)
+    }
+
+    /// What the operator is shown.
+    pub(crate) async fn figures(&self) -> String {
+        let asked = Request::get("/metrics").body(Body::empty()).unwrap();
+        let answer = tower::ServiceExt::oneshot(self.operations.clone().router(None), asked).await.unwrap();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        String::from_utf8(body.to_vec()).unwrap()
     }
 
     pub(crate) fn count(&self, outcome: Outcome) -> u64 {
