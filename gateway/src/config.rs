@@ -41,7 +41,8 @@ pub struct Config {
     /// An older name of `keys.cache_for`.
     #[serde(default, deserialize_with = "optional_duration")]
     pub key_max_age: Option<Duration>,
-    /// How long a target may take before the client is told 504.
+    /// How long a request may take, from when it was opened, before the client is told 504: also one that waits for others
+    /// and is sent on a second time.
     #[serde(default = "twenty_seconds", deserialize_with = "duration")]
     pub timeout: Duration,
     /// Largest sealed request, in bytes; larger ones are told 413.

@@ -1,12 +1,11 @@
 //! Sends a request that the table built to its target, once, and reads the answer: over the network, or in this process.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http::Response;
 use mica_envelope::InnerResponse;
 use mica_service::http::{HttpClient, HttpOptions, PeerError};
 use mica_service::tls::Peers;
+use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use crate::{
@@ -22,8 +21,7 @@ pub(crate) struct Upstream {
     h2: HttpClient,
     h1: HttpClient,
     mounted: Mounted,
-    /// Of an exchange, and of an answer.
-    limits: (Duration, usize),
+    max_response: usize,
 }
 
 impl Upstream {
@@ -36,19 +34,24 @@ impl Upstream {
                 peers: peers.clone(),
             })
         };
-        let limits = (config.timeout, config.max_response_bytes);
-        Self { h2: client(true), h1: client(false), mounted, limits }
+        Self { h2: client(true), h1: client(false), mounted, max_response: config.max_response_bytes }
     }
 
-    /// The target's answer or ours in its place, and which of them it is.
-    pub(crate) async fn send(&self, matched: Matched) -> (InnerResponse, Outcome) {
+    /// The target's answer or, when there is none before the deadline, ours in its place, and which of them it is.
+    pub(crate) async fn send(&self, matched: Matched, deadline: Instant) -> (InnerResponse, Outcome) {
         let client = match matched.protocol {
             Protocol::H2 => &self.h2,
             Protocol::H1 => &self.h1,
         };
-        let answer = match self.mounted.find(&matched.request) {
-            Some(target) => hand_over(target, matched.request, self.limits).await,
-            None => client.send(matched.request).await,
+        let exchange = async {
+            match self.mounted.find(&matched.request) {
+                Some(target) => hand_over(target, matched.request, self.max_response).await,
+                None => client.send(matched.request).await,
+            }
+        };
+        let Ok(answer) = timeout_at(deadline, exchange).await else {
+            warn!("no answer from a target in time");
+            return (Problem::TIMEOUT.inside(), Outcome::Timeout);
         };
         match answer {
             Ok(response) if is_passed_on(response.status().as_u16()) => {

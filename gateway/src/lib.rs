@@ -131,7 +131,7 @@ impl Gateway {
         let store = Store::open(&config.database, &MIGRATOR).await?;
         let clock = resources.clock;
         let keys = Arc::new(keys::Keys::load(store.clone(), clock.clone(), schedule).await?);
-        let answers = replay::Answers::open(&store, &config.replay, clock.clone(), config.timeout).await?;
+        let answers = replay::Answers::open(&store, &config.replay, clock.clone()).await?;
         let limits = limits(&config);
         let (counters, times, gauge) = (Counters::default(), Arc::<Times>::default(), Gauge::default());
         let room = Arc::new(Room::new(MOST_REQUESTS, config.max_buffered_bytes));
@@ -151,6 +151,7 @@ impl Gateway {
             dates: replay::DateRule::new(&config.replay, answers.promised_from(), clock),
             answers,
             grid: grid::Grid::new(config.answer_grid),
+            timeout: config.timeout,
             compute: resources.compute,
             counters: counters.clone(),
             padding: config.padding,

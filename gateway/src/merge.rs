@@ -55,6 +55,7 @@ struct Open {
 struct Member {
     matched: Matched,
     ids: Vec<ReportId>,
+    deadline: Instant,
     told: oneshot::Sender<Answered>,
 }
 
@@ -63,19 +64,17 @@ impl Merger {
         Arc::new(Self { upstream: Arc::new(upstream), open: Mutex::default() })
     }
 
-    /// The answer that the request gets, or would get if it went alone.
-    pub(crate) async fn send(self: &Arc<Self>, matched: Matched) -> Answered {
-        let Some(merging) = matched.merging.clone() else { return self.upstream.send(matched).await };
-        match report_ids(matched.request.body(), &merging.config) {
-            Some(ids) => self.join(matched, ids, merging).await,
-            None => self.upstream.send(matched).await,
-        }
-    }
-
-    async fn join(self: &Arc<Self>, matched: Matched, ids: Vec<ReportId>, merging: Merging) -> Answered {
+    /// The answer that the request gets, or would get if it went alone. However often the target is asked, it is there
+    /// by the deadline.
+    pub(crate) async fn send(self: &Arc<Self>, matched: Matched, deadline: Instant) -> Answered {
+        let together = matched.merging.clone().and_then(|merging| {
+            let ids = report_ids(matched.request.body(), &merging.config)?;
+            Some((ids, merging))
+        });
+        let Some((ids, merging)) = together else { return self.upstream.send(matched, deadline).await };
         let (told, answer) = oneshot::channel();
         let key = key_of(&matched.request);
-        self.add(&key, Member { matched, ids, told }, &merging);
+        self.add(&key, Member { matched, ids, deadline, told }, &merging);
         // Whoever should have answered has failed.
         answer.await.unwrap_or_else(|_| (Problem::BAD_TARGET.inside(), Outcome::BadTarget))
     }
@@ -125,12 +124,13 @@ impl Merger {
 
     async fn send_together(self: Arc<Self>, mut members: Vec<Member>) {
         if members.len() < 2 {
-            if let Some(Member { matched, told, .. }) = members.pop() {
-                self.tell(matched, told).await;
+            if let Some(member) = members.pop() {
+                self.tell(member).await;
             }
             return;
         }
-        let (answer, outcome) = self.upstream.send(together(&members)).await;
+        let Some(deadline) = members.iter().map(|member| member.deadline).min() else { return };
+        let (answer, outcome) = self.upstream.send(together(&members), deadline).await;
         match answer.status {
             200..=299 => {
                 let parts = divide(&answer, &members);
@@ -146,8 +146,8 @@ impl Merger {
             }
             // The whole was refused for something that is wrong with it: for each, alone, it may be right.
             400..=499 if answer.status != 429 => {
-                for Member { matched, told, .. } in members {
-                    telemetry::spawn(Arc::clone(&self).tell_alone(matched, told));
+                for member in members {
+                    telemetry::spawn(Arc::clone(&self).tell_alone(member));
                 }
             }
             _ => {
@@ -158,13 +158,13 @@ impl Merger {
         }
     }
 
-    async fn tell_alone(self: Arc<Self>, matched: Matched, told: oneshot::Sender<Answered>) {
-        self.tell(matched, told).await;
+    async fn tell_alone(self: Arc<Self>, member: Member) {
+        self.tell(member).await;
     }
 
-    async fn tell(&self, matched: Matched, told: oneshot::Sender<Answered>) {
+    async fn tell(&self, Member { matched, deadline, told, .. }: Member) {
         // Its client may have gone.
-        let _ = told.send(self.upstream.send(matched).await);
+        let _ = told.send(self.upstream.send(matched, deadline).await);
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Open>> {
@@ -256,3 +256,7 @@ fn part(answer: &InnerResponse, share: &UploadErrors) -> InnerResponse {
         body: if nothing { Bytes::new() } else { share.encoded().into() },
     }
 }
+
+#[cfg(test)]
+#[path = "merge_tests.rs"]
+mod tests;

@@ -3,8 +3,6 @@
 //! A gateway and a leader may have one operator (RFC 9458 6). Where they share a process too, a report need not be
 //! written to a socket and read from it again.
 
-use std::time::Duration;
-
 use axum::{Router, body::Body};
 use bytes::Bytes;
 use http::{Request, Response};
@@ -36,24 +34,18 @@ impl Mounted {
 pub(crate) async fn hand_over(
     (origin, router): (&str, &Router),
     request: Request<Bytes>,
-    (timeout, limit): (Duration, usize),
+    limit: usize,
 ) -> Result<Response<Bytes>, PeerError> {
-    let exchange = async {
-        let Ok(response) = router.clone().oneshot(request.map(Body::from)).await;
-        let (head, body) = response.into_parts();
-        match Limited::new(body, limit).collect().await {
-            Ok(body) => Ok(Response::from_parts(head, body.to_bytes())),
-            Err(error) if error.is::<LengthLimitError>() => {
-                Err(PeerError::TooLarge { origin: origin.to_owned(), limit })
-            }
-            Err(_) => {
-                let (origin, why) = (origin.to_owned(), "the answer broke off".to_owned());
-                Err(PeerError::Unreachable { origin, why, sent: Sent::All })
-            }
+    let Ok(response) = router.clone().oneshot(request.map(Body::from)).await;
+    let (head, body) = response.into_parts();
+    match Limited::new(body, limit).collect().await {
+        Ok(body) => Ok(Response::from_parts(head, body.to_bytes())),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(PeerError::TooLarge { origin: origin.to_owned(), limit })
         }
-    };
-    tokio::time::timeout(timeout, exchange).await.unwrap_or_else(|_| {
-        let (origin, seconds) = (origin.to_owned(), timeout.as_secs());
-        Err(PeerError::Timeout { origin, seconds, sent: Sent::All })
-    })
+        Err(_) => {
+            let (origin, why) = (origin.to_owned(), "the answer broke off".to_owned());
+            Err(PeerError::Unreachable { origin, why, sent: Sent::All })
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! One request through the gateway: take the sealed block, open it, resolve, forward, seal the answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::{
     Router,
@@ -45,6 +46,8 @@ pub(crate) struct Server {
     pub(crate) answers: Answers,
     pub(crate) dates: DateRule,
     pub(crate) grid: Grid,
+    /// How long a request may take, however often its target is asked.
+    pub(crate) timeout: Duration,
     pub(crate) compute: ComputePool,
     pub(crate) counters: Counters,
     pub(crate) padding: Padding,
@@ -127,7 +130,7 @@ impl Server {
         };
         let Opened { request, padded, enc, lock, sealer } = inside;
         let answer = match self.resolve(request, padded) {
-            Ok(matched) => self.answer_once((enc, lock), matched).await,
+            Ok(matched) => self.answer_once((enc, lock), matched, arrived + self.timeout).await,
             Err((refusal, outcome)) => {
                 self.counters.add(outcome);
                 encoded(&refusal)
@@ -160,11 +163,16 @@ impl Server {
 
     /// The target's answer, from the target the first time and from memory after that. Whoever only reads may ask the
     /// target as often as it likes: that is harmless, and takes no memory.
-    async fn answer_once(&self, (enc, lock): (EncDigest, AnswerLock), matched: Matched) -> Answer {
+    async fn answer_once(
+        &self,
+        (enc, lock): (EncDigest, AnswerLock),
+        matched: Matched,
+        deadline: Instant,
+    ) -> Answer {
         if matched.only_reads() {
-            return self.ask(matched).await;
+            return self.ask(matched, deadline).await;
         }
-        match self.answers.claim(enc, lock).await {
+        match self.answers.claim(enc, lock, deadline).await {
             Claim::Later(seconds) => {
                 self.counters.add(Outcome::Full);
                 encoded(&Problem::LATER.inside_after(seconds))
@@ -174,15 +182,15 @@ impl Server {
                 answer
             }
             Claim::First(ticket) => {
-                let answer = self.ask(matched).await;
+                let answer = self.ask(matched, deadline).await;
                 ticket.leave(answer.clone()).await;
                 answer
             }
         }
     }
 
-    async fn ask(&self, matched: Matched) -> Answer {
-        let (answer, outcome) = self.merger.send(matched).await;
+    async fn ask(&self, matched: Matched, deadline: Instant) -> Answer {
+        let (answer, outcome) = self.merger.send(matched, deadline).await;
         self.counters.add(outcome);
         encoded(&answer)
     }

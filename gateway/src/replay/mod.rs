@@ -24,6 +24,7 @@ use mica_service::{
     clock::Clock,
     store::{Dialect, Store, StoreError},
 };
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 pub(crate) use self::{date::DateRule, memory::Fill};
@@ -45,8 +46,6 @@ pub(crate) struct Answers {
     memory: Arc<Memory>,
     writer: Writer,
     clock: Clock,
-    /// How long a target may take.
-    timeout: Duration,
 }
 
 /// What to do with a request.
@@ -93,17 +92,12 @@ fn unlocked(lock: &AnswerLock, locked: &[u8]) -> Answer {
 }
 
 impl Answers {
-    /// The memory as the database has it. A target is given `timeout` to answer.
-    pub(crate) async fn open(
-        store: &Store,
-        limits: &ReplayConfig,
-        clock: Clock,
-        timeout: Duration,
-    ) -> Result<Self, StoreError> {
+    /// The memory as the database has it.
+    pub(crate) async fn open(store: &Store, limits: &ReplayConfig, clock: Clock) -> Result<Self, StoreError> {
         let found = table::open(store, &clock, limits.window).await?;
         let memory = Arc::new(Memory::new(limits, &found));
         let writer = Writer::start(store.clone(), clock.clone(), limits.window);
-        Ok(Self { memory, writer, clock, timeout })
+        Ok(Self { memory, writer, clock })
     }
 
     /// Since when answers are remembered, in seconds since 1970.
@@ -116,13 +110,14 @@ impl Answers {
         self.memory.fill(self.clock.now())
     }
 
-    /// Asks whether the request called `enc` came before, and waits for its answer if somebody works on it.
-    pub(crate) async fn claim(&self, enc: EncDigest, lock: AnswerLock) -> Claim {
+    /// Asks whether the request called `enc` came before, and waits for its answer if somebody works on it. Whoever is
+    /// the first has its answer by the deadline.
+    pub(crate) async fn claim(&self, enc: EncDigest, lock: AnswerLock, deadline: Instant) -> Claim {
         match self.memory.recall(enc, self.clock.now()) {
             Recalled::New(slot) => {
                 let ticket = Ticket { answers: self.clone(), enc, lock, slot };
                 match self.writer.stuck() {
-                    None => self.claim_among_replicas(ticket).await,
+                    None => self.claim_among_replicas(ticket, deadline).await,
                     Some(seconds) => {
                         ticket.give_up();
                         Claim::Later(seconds)
@@ -157,19 +152,19 @@ impl Answers {
     }
 
     /// The same among all who share the database. One process alone has asked everybody when it has asked itself.
-    async fn claim_among_replicas(&self, ticket: Ticket) -> Claim {
+    async fn claim_among_replicas(&self, ticket: Ticket, deadline: Instant) -> Claim {
         if self.writer.dialect() == Dialect::Sqlite {
             return Claim::First(ticket);
         }
-        let patience = tokio::time::Instant::now() + self.timeout;
         loop {
-            match self.writer.claim(ticket.enc, self.timeout.saturating_add(TO_WRITE)).await {
+            let lease = deadline.saturating_duration_since(Instant::now()).saturating_add(TO_WRITE);
+            match self.writer.claim(ticket.enc, lease).await {
                 Ok(Standing::Claimed) => return Claim::First(ticket),
                 Ok(Standing::Answered(locked)) => {
                     let answer = unlocked(&ticket.lock, &locked);
                     return Claim::Again(ticket.keep(answer));
                 }
-                Ok(Standing::Claimable { after }) if tokio::time::Instant::now() >= patience => {
+                Ok(Standing::Claimable { after }) if Instant::now() >= deadline => {
                     ticket.give_up();
                     return Claim::Later(after);
                 }

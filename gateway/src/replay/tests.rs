@@ -19,13 +19,18 @@ fn lock(enc: EncDigest) -> AnswerLock {
     AnswerLock::of(enc.as_bytes(), b"a request")
 }
 
+/// By when a target is to have answered.
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(20)
+}
+
 fn limits(max_requests: usize, max_bytes: usize) -> ReplayConfig {
     ReplayConfig { window: Duration::from_secs(100), max_requests, max_bytes, ..ReplayConfig::default() }
 }
 
 async fn start(database: &TestDatabase, limits: &ReplayConfig, clock: &Clock) -> Answers {
     let store = database.open(&crate::MIGRATOR).await.unwrap();
-    Answers::open(&store, limits, clock.clone(), Duration::from_secs(20)).await.unwrap()
+    Answers::open(&store, limits, clock.clone()).await.unwrap()
 }
 
 fn response(body: &'static str) -> Answer {
@@ -37,14 +42,14 @@ fn status(answer: &Answer) -> u16 {
 }
 
 async fn again(answers: &Answers, enc: EncDigest) -> Option<u16> {
-    match answers.claim(enc, lock(enc)).await {
+    match answers.claim(enc, lock(enc), soon()).await {
         Claim::Again(answer) => Some(status(&answer)),
         Claim::First(_) | Claim::Later(_) => None,
     }
 }
 
 async fn first(answers: &Answers, enc: EncDigest) -> Ticket {
-    match answers.claim(enc, lock(enc)).await {
+    match answers.claim(enc, lock(enc), soon()).await {
         Claim::First(ticket) => ticket,
         Claim::Again(_) | Claim::Later(_) => panic!("it is the first"),
     }
@@ -103,7 +108,7 @@ async fn a_memory_that_is_full_is_still_full_after_the_end_of_the_process() {
         first(&answers, b).await.leave(response("x")).await;
         clock.advance(40);
         for answers in [answers, start(&database, &limits(2, 1_000), &clock).await] {
-            assert!(matches!(answers.claim(c, lock(c)).await, Claim::Later(60)), "{}", database.kind);
+            assert!(matches!(answers.claim(c, lock(c), soon()).await, Claim::Later(60)), "{}", database.kind);
             assert_eq!(again(&answers, a).await, Some(201));
         }
     }
@@ -225,7 +230,7 @@ async fn many_answers_at_once_share_few_durable_writes() {
         let commits = Arc::new(Commits::default());
         let store = database.open(&crate::MIGRATOR).await.unwrap().watched_by(commits.clone());
         let limits = limits(10_000, 1_000_000);
-        let answers = Answers::open(&store, &limits, clock, Duration::from_secs(20)).await.unwrap();
+        let answers = Answers::open(&store, &limits, clock).await.unwrap();
         commits.0.store(0, std::sync::atomic::Ordering::SeqCst);
         let all = (0..1_000_u16).map(|number| {
             let mut enc = [0; 16];
@@ -269,16 +274,15 @@ async fn a_database_that_takes_nothing_costs_no_answer_and_lets_nothing_new_in()
         let ([a, b], clock) = (requests(), Clock::manual(1_000));
         let broken = Arc::new(Broken::default());
         let store = database.open(&crate::MIGRATOR).await.unwrap().watched_by(broken.clone());
-        let answers =
-            Answers::open(&store, &limits(10, 1_000), clock.clone(), Duration::from_secs(20)).await.unwrap();
+        let answers = Answers::open(&store, &limits(10, 1_000), clock.clone()).await.unwrap();
         let ticket = first(&answers, a).await;
         broken.0.store(true, std::sync::atomic::Ordering::SeqCst);
         ticket.leave(response("x")).await;
         assert_eq!(again(&answers, a).await, Some(201));
-        assert!(matches!(answers.claim(b, lock(b)).await, Claim::Later(1)), "{}", database.kind);
+        assert!(matches!(answers.claim(b, lock(b), soon()).await, Claim::Later(1)), "{}", database.kind);
         broken.0.store(false, std::sync::atomic::Ordering::SeqCst);
         let ticket = loop {
-            match answers.claim(b, lock(b)).await {
+            match answers.claim(b, lock(b), soon()).await {
                 Claim::First(ticket) => break ticket,
                 Claim::Later(_) => tokio::time::sleep(Duration::from_millis(50)).await,
                 Claim::Again(_) => panic!("nobody answered it"),

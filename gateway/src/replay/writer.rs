@@ -108,7 +108,8 @@ impl Writer {
     /// Claims a request among all replicas, for so long.
     pub(super) async fn claim(&self, enc: EncDigest, lease: Duration) -> Result<Standing, Unwritable> {
         let (told, standing) = oneshot::channel();
-        let lease = lease.as_secs();
+        // Rounded up.
+        let lease = lease.as_secs() + 1;
         self.claims.send(ToClaim { enc, lease, told }).await.map_err(|_| Unwritable)?;
         tokio::time::timeout(PATIENCE, standing).await.map_err(|_| Unwritable)?.map_err(|_| Unwritable)?
     }

@@ -217,3 +217,62 @@ async fn a_leader_that_is_busy_or_talks_nonsense_is_so_for_all() {
     let answers = all(&world, vec![request(&[id(STRANGE, 1)]), request(&[id(0, 2)])]).await;
     assert_eq!(answers.iter().map(|it| it.status).collect::<Vec<_>>(), [502, 502]);
 }
+
+/// What a target saw of one upload: where it went, with which task configuration, and the kinds of its reports.
+type Arrived = (String, String, Vec<u8>);
+
+async fn note(State(arrived): State<Arc<Mutex<Vec<Arrived>>>>, request: Request<Body>) -> Response {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let reports = UploadRequest::decode_reports(&body, 1000).unwrap();
+    let kinds = reports.iter().map(|it| it.report.metadata.report_id.as_bytes()[0]).collect();
+    let taskprov = head.headers.get("dap-taskprov").map_or("", |value| value.to_str().unwrap());
+    arrived.lock().unwrap().push((head.uri.to_string(), taskprov.to_owned(), kinds));
+    Response::new(Body::empty())
+}
+
+#[tokio::test]
+async fn uploads_to_different_tasks_targets_or_task_configurations_stay_apart() {
+    let arrived = Arc::new(Mutex::new(Vec::new()));
+    let router = Router::new().fallback(note).with_state(Arc::clone(&arrived));
+    let database = sqlite();
+    let mut config = Config::new("127.0.0.1:0", database.url.clone(), routes("127.0.0.1:9".parse().unwrap()));
+    config.routes[0].max_bytes = 4_000;
+    config.routes[0].merge = Some(MergeConfig { reports: 100, wait: Duration::from_millis(300) });
+    config.routes[0].forward_headers = vec!["dap-taskprov".to_owned()];
+    let mut elsewhere = config.routes[0].clone();
+    (elsewhere.authority, elsewhere.target) = ("other.example".into(), "http://127.0.0.1:10/inside".into());
+    config.routes.push(elsewhere);
+    let mounted =
+        Mounted::default().with("http://127.0.0.1:9", router.clone()).with("http://127.0.0.1:10", router);
+    let world = World::beside(config, Clock::manual(1_700_000_000), mounted).await;
+    // By kind: where it is to arrive.
+    let kinds = [
+        ("leader.example", "one", "", "http://127.0.0.1:9/inside/tasks/one/reports"),
+        ("leader.example", "two", "", "http://127.0.0.1:9/inside/tasks/two/reports"),
+        ("other.example", "one", "", "http://127.0.0.1:10/inside/tasks/one/reports"),
+        ("leader.example", "one", "this", "http://127.0.0.1:9/inside/tasks/one/reports"),
+        ("leader.example", "one", "that", "http://127.0.0.1:9/inside/tasks/one/reports"),
+    ];
+    let mut requests = Vec::new();
+    for number in 0..4 {
+        for (kind, (authority, task, taskprov, _)) in (0_u8..).zip(kinds) {
+            let mut one = request(&[id(kind, number)]);
+            (one.authority, one.path) = (authority.into(), format!("/tasks/{task}/reports"));
+            if !taskprov.is_empty() {
+                one.headers.push(("dap-taskprov".into(), taskprov.into()));
+            }
+            requests.push(one);
+        }
+    }
+    let answers = all(&world, requests).await;
+    assert!(answers.iter().all(|answer| answer.status == 200));
+    let arrived = arrived.lock().unwrap().clone();
+    assert_eq!(arrived.iter().map(|(.., reports)| reports.len()).sum::<usize>(), 20);
+    for (uri, taskprov, reports) in arrived {
+        for kind in reports {
+            let (_, _, expected_taskprov, expected_uri) = kinds[usize::from(kind)];
+            assert_eq!((uri.as_str(), taskprov.as_str()), (expected_uri, expected_taskprov));
+        }
+    }
+}
