@@ -82,8 +82,12 @@ impl Client {
         ReportBuilder::new(&self.bundle, leader, helper)
     }
 
-    /// Makes a report of `measurement` and uploads it. If the leader has a newer key by now, that is fetched and a
-    /// fresh report is made, once.
+    /// Makes a report of `measurement` and uploads it. If the leader has a newer key by now, that is fetched and the
+    /// report is sealed to it anew, once.
+    ///
+    /// It is the same report, under the same identifier: DAP 4.4.2.2 advises to make a fresh one, but then a leader that
+    /// keeps the first and calls it outdated would have two of one measurement, which an honest helper could not tell from
+    /// those of two, and a client that sends one report a day would lose as much as one that sends two.
     ///
     /// # Errors
     /// When the report cannot be made, or nothing is known of its upload. A report that the leader refused is no error.
@@ -92,23 +96,18 @@ impl Client {
         measurement: &Measurement,
         unix_seconds: u64,
     ) -> Result<UploadOutcome, ClientError> {
-        let first = self.report_once(measurement, unix_seconds).await?;
+        let builder = self.builder().await?;
+        let (report_id, sharded) = builder.shard(measurement)?;
+        let time = builder.time_of(unix_seconds);
+        let first = self.upload(&[builder.seal(report_id, time, &sharded)?]).await?;
         let outdated = |(_, error): &(ReportId, ReportError)| {
             matches!(error, ReportError::OutdatedConfig | ReportError::HpkeUnknownConfigId)
         };
         if first.rejected.iter().any(outdated) {
-            return self.report_once(measurement, unix_seconds).await;
+            let anew = self.builder().await?.seal(report_id, time, &sharded)?;
+            return self.upload(&[anew]).await;
         }
         Ok(first)
-    }
-
-    async fn report_once(
-        &self,
-        measurement: &Measurement,
-        unix_seconds: u64,
-    ) -> Result<UploadOutcome, ClientError> {
-        let report = self.builder().await?.report(measurement, unix_seconds)?;
-        self.upload(std::slice::from_ref(&report)).await
     }
 
     /// Uploads reports in one request (DAP 4.4.2) and reads the leader's verdict on each. May be called again with the

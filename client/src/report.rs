@@ -51,15 +51,24 @@ impl ReportBuilder {
     /// # Errors
     /// When the measurement does not fit the task.
     pub fn report(&self, measurement: &Measurement, unix_seconds: u64) -> Result<Report, ClientError> {
-        measurement
-            .check(self.configuration.vdaf())
-            .map_err(|error| ClientError::Measurement(error.to_string()))?;
+        let (report_id, sharded) = self.shard(measurement)?;
+        self.seal(report_id, self.time_of(unix_seconds), &sharded)
+    }
+
+    /// The shares of `measurement` for both aggregators, and the fresh identifier that they are bound to. Sealed under
+    /// several keys they remain one report: no helper counts an identifier twice.
+    pub(crate) fn shard(&self, measurement: &Measurement) -> Result<(ReportId, Sharded), ClientError> {
+        let broken = |error: &dyn std::fmt::Display| ClientError::Measurement(error.to_string());
+        measurement.check(self.configuration.vdaf()).map_err(|error| broken(&error))?;
         let report_id = ReportId::random(&mut rand::rng());
-        let sharded = self
-            .vdaf
-            .shard(&vdaf_context(self.draft, &self.task_id), measurement, &report_id)
-            .map_err(|error| ClientError::Measurement(error.to_string()))?;
-        self.seal(report_id, self.configuration.time_precision().time_of(unix_seconds), &sharded)
+        let context = vdaf_context(self.draft, &self.task_id);
+        let sharded = self.vdaf.shard(&context, measurement, &report_id).map_err(|error| broken(&error))?;
+        Ok((report_id, sharded))
+    }
+
+    /// The time that a report of this second has.
+    pub(crate) fn time_of(&self, unix_seconds: u64) -> Time {
+        self.configuration.time_precision().time_of(unix_seconds)
     }
 
     /// Seals shares into a report.

@@ -8,6 +8,11 @@ use mica_dp::{Decision, Policy, ReleasePlan, TaskFacts};
 
 /// A task of at least ten reports a batch, and one minute as the unit of time.
 pub(crate) fn task(task_info: &[u8]) -> TaskConfiguration {
+    task_of(VdafConfig::Count, task_info)
+}
+
+/// The same of another measurement.
+pub(crate) fn task_of(vdaf: VdafConfig, task_info: &[u8]) -> TaskConfiguration {
     let parameters = TaskParameters {
         task_info: task_info.to_vec(),
         leader_url: "https://leader.example/".to_owned(),
@@ -15,7 +20,7 @@ pub(crate) fn task(task_info: &[u8]) -> TaskConfiguration {
         time_precision: TimePrecision::new(60).expect("not zero"),
         min_batch_size: 10,
         batch_mode: BatchMode::TimeInterval,
-        vdaf: VdafConfig::Count,
+        vdaf,
         task_interval: None,
     };
     parameters.build(Draft::V18).expect("a configuration")

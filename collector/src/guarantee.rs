@@ -6,7 +6,7 @@
 
 use mica_dap::task::TaskConfiguration;
 use mica_dp::accountant::Within;
-use mica_dp::{BoundStatement, Mechanism, NotBound, Rational, parse_task_info};
+use mica_dp::{BoundStatement, Mechanism, NotBound, Rational, TaskFacts, parse_task_info};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
@@ -40,13 +40,18 @@ impl Guarantee {
     /// The guarantee, if the release statement in it is the one that the task is bound to.
     ///
     /// # Errors
-    /// When it is another one, or says that it is.
+    /// When it is another one, or says that it is, or is about other tasks.
     pub fn of(json: Value, task: &TaskConfiguration) -> Result<Self, NotTheTasks> {
         let (_, hash) = parse_task_info(task.task_info()).ok_or(NotTheTasks::Unbound)?;
         // A JSON number or an exact text; any delta is true of a rho, so this one need not be bound.
         let delta = &json["per_release"]["delta"];
         let delta = delta.as_str().map_or_else(|| delta.to_string(), str::to_owned);
         let bound = BoundStatement::read(&json["statement"], hash, delta.parse::<Rational>().ok())?;
+        bound.check_task(&TaskFacts {
+            time_precision: Some(task.time_precision().seconds()),
+            batch_mode: Some(task.batch_mode()),
+            ..TaskFacts::new("", task.vdaf(), task.min_batch_size())
+        })?;
         if json["statement_sha256"].as_str() != Some(hex::encode(hash).as_str()) {
             return Err(NotTheTasks::OtherName);
         }
@@ -138,10 +143,11 @@ const MOST_LINES: usize = 32;
 
 #[cfg(test)]
 mod tests {
+    use mica_dap::vdaf_config::VdafConfig;
     use mica_dp::ReleasePlan;
 
     use super::*;
-    use crate::fixtures::{plan, task};
+    use crate::fixtures::{plan, task, task_of};
 
     fn bound(epsilon: &str) -> (ReleasePlan, TaskConfiguration) {
         let plan = plan(epsilon);
@@ -172,6 +178,11 @@ mod tests {
             let unreadable = NotTheTasks::Statement(NotBound::Unreadable);
             assert_eq!(Guarantee::of(wrong, &task).expect_err("nothing"), unreadable);
         }
+        // Nor does the hash in a task that is of another kind, whose noise would have to be larger.
+        let info = plan.statement().task_info("t").expect("a short label");
+        let sum = task_of(VdafConfig::Sum { max_measurement: 1_000_000 }, &info);
+        let other_task = Guarantee::of(plan.export(), &sum).expect_err("a sum");
+        assert!(matches!(other_task, NotTheTasks::Statement(NotBound::OtherTask(_))), "{other_task}");
         let mut misnamed = plan.export();
         misnamed["statement_sha256"] = other.export()["statement_sha256"].clone();
         assert_eq!(Guarantee::of(misnamed, &task).expect_err("misnamed"), NotTheTasks::OtherName);

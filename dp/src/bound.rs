@@ -5,6 +5,7 @@
 
 use std::num::NonZeroU32;
 
+use mica_dap::task::BatchMode;
 use num_bigint::BigUint;
 use serde_json::Value;
 
@@ -12,7 +13,7 @@ use crate::accountant::{BatchWindow, CalendarUnit, Rolling, Window, Within};
 use crate::conversion::epsilon_of_zcdp;
 use crate::mechanism::Mechanism;
 use crate::plan::{PolicyRef, ReleasePlan};
-use crate::policy::{PrivacyUnit, Variant, is_small_delta};
+use crate::policy::{PrivacyUnit, TaskFacts, Variant, is_small_delta};
 use crate::promise::Sentence;
 use crate::rational::Rational;
 use crate::sensitivity::{NeighboringRelation, Sensitivity};
@@ -35,6 +36,9 @@ pub enum NotBound {
     /// Its noise does not give the loss that it names.
     #[error("it names less loss than its noise gives")]
     TooLittleNoise,
+    /// It is about batches of another kind than the task's, so that its noise says nothing of them.
+    #[error("the task {0}, and the release statement is about tasks that do not")]
+    OtherTask(&'static str),
 }
 
 impl BoundStatement {
@@ -73,6 +77,31 @@ impl BoundStatement {
             owner: None,
             justification: String::new(),
         })))
+    }
+
+    /// Whether it is about such a task: its noise was made for a kind of measurement, and its caps for a kind of batches. The
+    /// hash alone does not tell, for whoever makes a task may put any into it.
+    pub fn check_task(&self, task: &TaskFacts<'_>) -> Result<(), NotBound> {
+        let terms = self.0.terms();
+        let caps = &terms.contribution;
+        let is_all = caps.max_reports_per_batch == caps.max_reports_per_window;
+        let selects = task.batch_mode == Some(BatchMode::LeaderSelected);
+        let pieces = caps.batch_window.map(|pieces| pieces.length().unsigned_abs());
+        let off_grid = |precision| pieces.is_some_and(|pieces| !pieces.is_multiple_of(precision));
+        let wrong = if Shape::try_from(task.vdaf) != Ok(terms.shape) {
+            "measures something else"
+        } else if task.min_batch_size != terms.min_batch_size {
+            "has another min_batch_size"
+        } else if selects && !(is_all && caps.within().can_be_selected()) {
+            "lets its leader select the batches"
+        } else if pieces.is_none() && !is_all {
+            "has batches of any length"
+        } else if task.time_precision.is_some_and(off_grid) {
+            "has batches that lie across its pieces of time"
+        } else {
+            return Ok(());
+        };
+        Err(NotBound::OtherTask(wrong))
     }
 
     /// The noise of each aggregator.

@@ -48,6 +48,38 @@ fn a_statement_that_names_less_loss_than_its_noise_gives_is_not_taken_though_the
     }
 }
 
+/// The noise of a count of ten says nothing of a sum, nor caps for batches of a day of batches of any length.
+#[test]
+fn a_statement_is_held_against_the_task_that_names_it() {
+    let count = TaskFacts::new("t", &VdafConfig::Count, 10);
+    let check =
+        |terms: &Terms, task: &TaskFacts<'_>| read(terms, None).expect("it is its own").check_task(task);
+    let other = |what| Err(NotBound::OtherTask(what));
+    let terms = terms_of("1/2");
+    assert_eq!(check(&terms, &count), Ok(()));
+    let sum = TaskFacts { vdaf: &VdafConfig::Sum { max_measurement: 1_000_000 }, ..count };
+    assert_eq!(check(&terms, &sum), other("measures something else"));
+    let small = TaskFacts { min_batch_size: 1, ..count };
+    assert_eq!(check(&terms, &small), other("has another min_batch_size"));
+    let selected = TaskFacts { batch_mode: Some(BatchMode::LeaderSelected), ..count };
+    assert_eq!(check(&terms, &selected), Ok(()), "the unit is a report");
+
+    let mut capped = terms;
+    capped.unit = PrivacyUnit::Client;
+    capped.contribution.window = Window::Rolling(Rolling::new(30 * 86_400, 86_400).expect("a window"));
+    assert_eq!(check(&capped, &selected), other("lets its leader select the batches"), "whatever their time");
+    capped.contribution.window = Window::Lifetime;
+    assert_eq!(check(&capped, &selected), Ok(()));
+    capped.contribution.max_reports_per_window = NonZeroU32::new(30).expect("not zero");
+    assert_eq!(check(&capped, &selected), other("lets its leader select the batches"), "1 of 30");
+    assert_eq!(check(&capped, &count), other("has batches of any length"));
+    capped.contribution.batch_window = BatchWindow::new(86_400).ok();
+    assert_eq!(check(&capped, &count), Ok(()));
+    let at = |seconds| TaskFacts { time_precision: Some(seconds), ..count };
+    assert_eq!(check(&capped, &at(3_600)), Ok(()));
+    assert_eq!(check(&capped, &at(7_000)), other("has batches that lie across its pieces of time"));
+}
+
 #[test]
 fn an_epsilon_is_told_only_at_a_delta_that_a_policy_may_have() {
     let terms = with(Variant::Zcdp, "0.005", "discrete_gaussian(sigma=10)");

@@ -31,7 +31,8 @@ pub(super) async fn check(tx: &mut Tx, batch: &Batch<'_>) -> Result<(), ReleaseE
 
 async fn of_the_batch(tx: &mut Tx, batch: &Batch<'_>) -> Result<Option<Abort>, StoreError> {
     let known = refused_releases::by_batch_key(tx, batch.task.key, &batch.batch_key()).await?;
-    let Some(known) = known.filter(|known| batch.now < known.ask_again_at) else { return Ok(None) };
+    let holds = |until: u64| batch.now < until && until <= longest(batch.now);
+    let Some(known) = known.filter(|known| holds(known.ask_again_at)) else { return Ok(None) };
     if known.policy_sha256 != policy_of(&batch.task.decision).sha256 {
         return Ok(None);
     }
@@ -46,7 +47,8 @@ async fn of_the_batch(tx: &mut Tx, batch: &Batch<'_>) -> Result<Option<Abort>, S
 async fn of_its_time(tx: &mut Tx, batch: &Batch<'_>) -> Result<Option<Abort>, StoreError> {
     let (data, policy) = (batch.data(), policy_of(&batch.task.decision));
     let data = (data.from(), data.to());
-    let known = refused_windows::meeting(tx, batch.task.key, data, &policy.sha256, batch.now).await?;
+    let times = (batch.now, longest(batch.now));
+    let known = refused_windows::meeting(tx, batch.task.key, data, &policy.sha256, times).await?;
     let Some(known) = known else { return Ok(None) };
     let all_time = known.key.from <= Span::ALL.from() && known.key.to >= Span::ALL.to();
     let what = if all_time { "batches of this task" } else { "batches of the same window" };
@@ -62,9 +64,8 @@ pub(crate) async fn remember(
     abort: &Abort,
     now: u64,
 ) -> Result<(), StoreError> {
-    let before = now.saturating_sub(KEPT);
-    refused_releases::forget_aged(tx, task.key, before).await?;
-    refused_windows::forget_aged(tx, task.key, before).await?;
+    refused_releases::forget_aged(tx, task.key, kept(now)).await?;
+    refused_windows::forget_aged(tx, task.key, kept(now)).await?;
     let row = releases::by_id(tx, release).await?;
     let row = row.ok_or_else(|| StoreError::corrupt("releases", "id"))?;
     let data = data_of(task, &row)?;
@@ -94,9 +95,19 @@ pub(crate) async fn remember(
 
 /// Forgets what aged, of all tasks.
 pub(crate) async fn forget_aged(tx: &mut Tx, now: u64) -> Result<(), StoreError> {
-    let before = now.saturating_sub(KEPT);
-    refused_releases::forget_all_aged(tx, before).await?;
-    refused_windows::forget_all_aged(tx, before).await
+    refused_releases::forget_all_aged(tx, kept(now)).await?;
+    refused_windows::forget_all_aged(tx, kept(now)).await
+}
+
+/// The last second until which anything that was remembered at `now` or before can hold. What claims more was remembered
+/// by a clock that was ahead, and holds no more than if nobody had refused.
+fn longest(now: u64) -> u64 {
+    now.saturating_add(LONGEST_PAUSE)
+}
+
+/// From when to when the helper may be asked again about what is kept.
+fn kept(now: u64) -> (u64, u64) {
+    (now.saturating_sub(KEPT), longest(now))
 }
 
 /// The window that a helper says has no room. One that does not renew has none; and of one that is not the batch's, or that

@@ -97,26 +97,29 @@ pub async fn count(tx: &mut Tx, task: i64) -> Result<u64, StoreError> {
     Fields::of("refused_releases", &row).unsigned("batches")
 }
 
-/// Forgets the batches of the task about which the helper might have been asked since before `before`.
-pub async fn forget_aged(tx: &mut Tx, task: i64, before: u64) -> Result<(), StoreError> {
+/// Forgets the batches of the task about which the helper might have been asked since before `before`, and those that
+/// would wait until after `after`, which a clock wrote that was wrong.
+pub async fn forget_aged(tx: &mut Tx, task: i64, (before, after): (u64, u64)) -> Result<(), StoreError> {
     sqlx::query(
         "-- forget_aged_refused_releases
-         DELETE FROM refused_releases WHERE task = $1 AND ask_again_at < $2",
+         DELETE FROM refused_releases WHERE task = $1 AND (ask_again_at < $2 OR ask_again_at > $3)",
     )
     .bind(task)
     .bind(signed(before)?)
+    .bind(signed(after)?)
     .execute(tx.connection())
     .await?;
     Ok(())
 }
 
 /// The same for all tasks.
-pub async fn forget_all_aged(tx: &mut Tx, before: u64) -> Result<(), StoreError> {
+pub async fn forget_all_aged(tx: &mut Tx, (before, after): (u64, u64)) -> Result<(), StoreError> {
     sqlx::query(
         "-- forget_all_aged_refused_releases
-         DELETE FROM refused_releases WHERE ask_again_at < $1",
+         DELETE FROM refused_releases WHERE ask_again_at < $1 OR ask_again_at > $2",
     )
     .bind(signed(before)?)
+    .bind(signed(after)?)
     .execute(tx.connection())
     .await?;
     Ok(())

@@ -32,18 +32,19 @@ pub struct RefusedWindow {
 }
 
 /// Of the windows that meet the data from `from` up to `to`, and about which the helper is not asked at `now` under this
-/// policy, the one that waits longest.
+/// policy, the one that waits longest, but not beyond `at_most`: whoever wrote that had another clock.
 pub async fn meeting(
     tx: &mut Tx,
     task: i64,
     (from, to): (i64, i64),
     policy_sha256: &[u8; 32],
-    now: u64,
+    (now, at_most): (u64, u64),
 ) -> Result<Option<RefusedWindow>, StoreError> {
     let row = sqlx::query(
         "-- refused_window_meeting
          SELECT * FROM refused_windows
          WHERE task = $1 AND window_from < $3 AND window_to > $2 AND policy_sha256 = $4 AND ask_again_at > $5
+             AND ask_again_at <= $6
          ORDER BY ask_again_at DESC, budget, window_from, window_to LIMIT 1",
     )
     .bind(task)
@@ -51,6 +52,7 @@ pub async fn meeting(
     .bind(to)
     .bind(policy_sha256.as_slice())
     .bind(signed(now)?)
+    .bind(signed(at_most)?)
     .fetch_optional(tx.connection())
     .await?;
     let Some(row) = row else { return Ok(None) };
@@ -134,26 +136,29 @@ pub async fn forget_meeting(tx: &mut Tx, task: i64, (from, to): (i64, i64)) -> R
     Ok(())
 }
 
-/// Forgets the windows of the task about which the helper might have been asked since before `before`.
-pub async fn forget_aged(tx: &mut Tx, task: i64, before: u64) -> Result<(), StoreError> {
+/// Forgets the windows of the task about which the helper might have been asked since before `before`, and those that
+/// would wait until after `after`, which a clock wrote that was wrong.
+pub async fn forget_aged(tx: &mut Tx, task: i64, (before, after): (u64, u64)) -> Result<(), StoreError> {
     sqlx::query(
         "-- forget_aged_refused_windows
-         DELETE FROM refused_windows WHERE task = $1 AND ask_again_at < $2",
+         DELETE FROM refused_windows WHERE task = $1 AND (ask_again_at < $2 OR ask_again_at > $3)",
     )
     .bind(task)
     .bind(signed(before)?)
+    .bind(signed(after)?)
     .execute(tx.connection())
     .await?;
     Ok(())
 }
 
 /// The same for all tasks.
-pub async fn forget_all_aged(tx: &mut Tx, before: u64) -> Result<(), StoreError> {
+pub async fn forget_all_aged(tx: &mut Tx, (before, after): (u64, u64)) -> Result<(), StoreError> {
     sqlx::query(
         "-- forget_all_aged_refused_windows
-         DELETE FROM refused_windows WHERE ask_again_at < $1",
+         DELETE FROM refused_windows WHERE ask_again_at < $1 OR ask_again_at > $2",
     )
     .bind(signed(before)?)
+    .bind(signed(after)?)
     .execute(tx.connection())
     .await?;
     Ok(())

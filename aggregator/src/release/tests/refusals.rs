@@ -5,7 +5,7 @@ use mica_dp::accountant::format_second;
 use serde_json::{Map, Value};
 
 use super::*;
-use crate::error::Abort;
+use crate::error::{Abort, BUDGET_EXHAUSTED};
 use crate::store::{refused_releases, refused_windows};
 
 /// A budget of the helper that has no room for data of 1970-01-01 from this minute up to that.
@@ -112,6 +112,25 @@ async fn a_window_without_room_says_nothing_of_data_that_it_does_not_hold() {
         let release = world.reserve().await.expect("the helper is asked");
         world.commit(release).await.expect("it was reserved");
         assert_eq!(world.remembered().await, (0, 1));
+    }
+}
+
+/// Ten years ahead for the time of two refusals, of a window and of a batch, and right again.
+#[tokio::test]
+async fn what_a_clock_remembered_that_was_ahead_does_not_hold() {
+    const AHEAD: u64 = 315_576_000;
+    for no in [exhausted("daily", HALF), Abort::new(Problem::BatchMismatch, "not the same reports")] {
+        for mut world in World::that_warns_of_nothing().await {
+            world.now += AHEAD;
+            assert!(world.refused(&no).await && world.refused(&no).await);
+            assert!(!world.refused(&no).await, "it holds by that clock");
+            world.now -= AHEAD;
+            assert!(world.refused(&no).await, "and by no other");
+            assert_eq!(
+                world.asked_for(30, &no).await,
+                if no.problem_type() == BUDGET_EXHAUSTED { 1 } else { 11 + 19 }
+            );
+        }
     }
 }
 
