@@ -14,6 +14,8 @@ pub enum Outcome {
     Again,
     /// Refused before opening: not POST, another media type, too large, incomplete, no room for it in memory.
     NotOpened,
+    /// Refused: none of the relays that are served.
+    Stranger,
     /// Refused: no key opens it.
     Key,
     /// Refused inside: not a message we accept.
@@ -34,10 +36,11 @@ pub enum Outcome {
 
 impl Outcome {
     /// All outcomes.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Forwarded,
         Self::Again,
         Self::NotOpened,
+        Self::Stranger,
         Self::Key,
         Self::Invalid,
         Self::Date,
@@ -54,6 +57,7 @@ impl Outcome {
             Self::Forwarded => "forwarded",
             Self::Again => "again",
             Self::NotOpened => "not_opened",
+            Self::Stranger => "stranger",
             Self::Key => "key",
             Self::Invalid => "invalid",
             Self::Date => "date",

@@ -5,6 +5,7 @@ use http::Response;
 use mica_envelope::InnerResponse;
 use mica_service::http::{HttpClient, HttpOptions, PeerError};
 use mica_service::tls::Peers;
+use mica_service::trouble::Trouble;
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
@@ -22,6 +23,8 @@ pub(crate) struct Upstream {
     h1: HttpClient,
     mounted: Mounted,
     max_response: usize,
+    unanswered: Trouble,
+    bad_answers: Trouble,
 }
 
 impl Upstream {
@@ -34,7 +37,9 @@ impl Upstream {
                 peers: peers.clone(),
             })
         };
-        Self { h2: client(true), h1: client(false), mounted, max_response: config.max_response_bytes }
+        let (unanswered, bad_answers) = (Trouble::default(), Trouble::default());
+        let max_response = config.max_response_bytes;
+        Self { h2: client(true), h1: client(false), mounted, max_response, unanswered, bad_answers }
     }
 
     /// The target's answer or, when there is none before the deadline, ours in its place, and which of them it is.
@@ -50,7 +55,9 @@ impl Upstream {
             }
         };
         let Ok(answer) = timeout_at(deadline, exchange).await else {
-            warn!("no answer from a target in time");
+            if let Some(times) = self.unanswered.occurs() {
+                warn!(times, "no answer from a target in time");
+            }
             return (Problem::TIMEOUT.inside(), Outcome::Timeout);
         };
         match answer {
@@ -58,19 +65,21 @@ impl Upstream {
                 (inside(response), Outcome::Forwarded)
             }
             Ok(response) => {
-                warn!(
-                    status = response.status().as_u16(),
-                    "a target answered with a status that is not passed on"
-                );
+                if let Some(times) = self.bad_answers.occurs() {
+                    let status = response.status().as_u16();
+                    warn!(times, status, "a target answered with a status that is not passed on");
+                }
                 (Problem::BAD_TARGET.inside(), Outcome::BadTarget)
-            }
-            Err(error @ PeerError::Timeout { .. }) => {
-                warn!(%error, "no answer from a target");
-                (Problem::TIMEOUT.inside(), Outcome::Timeout)
             }
             Err(error) => {
-                warn!(%error, "no answer from a target");
-                (Problem::BAD_TARGET.inside(), Outcome::BadTarget)
+                // Clients decide how often a target is asked, and so how often it fails.
+                if let Some(times) = self.unanswered.occurs() {
+                    warn!(times, %error, "no answer from a target");
+                }
+                match error {
+                    PeerError::Timeout { .. } => (Problem::TIMEOUT.inside(), Outcome::Timeout),
+                    _ => (Problem::BAD_TARGET.inside(), Outcome::BadTarget),
+                }
             }
         }
     }

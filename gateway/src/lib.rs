@@ -40,6 +40,7 @@ use mica_service::{
     store::{Store, StoreError},
     telemetry,
     tls::{Acceptor, Peers, RELOAD_INTERVAL, TlsError},
+    trouble::Trouble,
 };
 use sqlx::migrate::Migrator;
 use thiserror::Error;
@@ -146,6 +147,7 @@ impl Gateway {
             keys: Arc::clone(&keys),
             routes: Arc::clone(&reload.routes),
             relays: Arc::clone(&reload.relays),
+            strangers: Trouble::default(),
             times,
             merger: merge::Merger::new(forward::Upstream::new(&config, &peers, resources.mounted)),
             dates: replay::DateRule::new(&config.replay, answers.promised_from(), clock),

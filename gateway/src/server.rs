@@ -20,8 +20,10 @@ use mica_service::{
     metrics::Times,
     room::{Place, Refused, Room},
     telemetry,
+    trouble::Trouble,
 };
 use tokio::time::Instant;
+use tracing::warn;
 
 use crate::{
     config::Padding,
@@ -41,6 +43,7 @@ pub(crate) struct Server {
     pub(crate) keys: Arc<Keys>,
     pub(crate) routes: Arc<Live<RouteTable>>,
     pub(crate) relays: Arc<Live<Relays>>,
+    pub(crate) strangers: Trouble,
     pub(crate) times: Arc<Times>,
     pub(crate) merger: Arc<Merger>,
     pub(crate) answers: Answers,
@@ -88,7 +91,7 @@ async fn seal_or_refuse(State(server): State<Arc<Server>>, request: Request<Body
             }
         }
         Err(problem) => {
-            server.counters.add(Outcome::NotOpened);
+            server.note_refusal(&problem);
             Err(problem)
         }
     };
@@ -118,6 +121,17 @@ impl Server {
             Refused::Incomplete => Problem::INCOMPLETE,
             Refused::TooSlow => Problem::TOO_SLOW,
         })
+    }
+
+    /// A relay whose token is wrong looks like a stranger: whoever runs the gateway can tell from this that there are some.
+    fn note_refusal(&self, problem: &Problem) {
+        if *problem != Problem::STRANGER {
+            return self.counters.add(Outcome::NotOpened);
+        }
+        self.counters.add(Outcome::Stranger);
+        if let Some(times) = self.strangers.occurs() {
+            warn!(times, "requests of none of the relays that are served were refused");
+        }
     }
 
     /// The sealed answer. An error is said in clear, because there is nothing to seal it with.

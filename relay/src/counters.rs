@@ -12,6 +12,8 @@ pub enum Outcome {
     Forwarded,
     /// The gateway answered with something that may not be passed on.
     BadAnswer,
+    /// The gateway does not accept this relay: its token, its certificate, or none.
+    NotAccepted,
     /// The gateway could not be reached, or the connection broke.
     Unreachable,
     /// The gateway took too long.
@@ -38,9 +40,10 @@ pub enum Outcome {
 
 impl Outcome {
     /// All outcomes.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Forwarded,
         Self::BadAnswer,
+        Self::NotAccepted,
         Self::Unreachable,
         Self::Timeout,
         Self::Method,
@@ -59,6 +62,7 @@ impl Outcome {
         match self {
             Self::Forwarded => "forwarded",
             Self::BadAnswer => "bad_answer",
+            Self::NotAccepted => "not_accepted",
             Self::Unreachable => "unreachable",
             Self::Timeout => "timeout",
             Self::Method => "method",

@@ -11,18 +11,19 @@ use axum::{
     routing::{any, get},
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
 use mica_service::{
     http::PeerError,
     metrics::Times,
     operations::Operations,
     room::{Place, Refused, Room},
 };
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::{
     ABOUT, HEALTH, READY,
     about::About,
+    answer,
     clients::{Door, Sender},
     counters::{Counters, Outcome},
     pool::{Exchanged, Pool},
@@ -80,8 +81,11 @@ impl Forwarder {
         let exchanged = self.pool.exchange(sender, self.new_request(sealed), place).await;
         self.times.add(since.elapsed());
         match exchanged {
-            Exchanged::Answered(Ok(answer)) => new_response(answer),
-            Exchanged::Answered(Err(error)) => Err(refuse(&error)),
+            Exchanged::Answered(Ok(answer)) => answer::pass_on(answer).map_err(Refusal::of),
+            Exchanged::Answered(Err(error)) => {
+                self.reach.note_error(&error);
+                Err(Refusal::of(outcome_of(&error)))
+            }
             Exchanged::Failed => Err(Refusal::of(Outcome::Unreachable)),
             Exchanged::Refused => Err(Refusal::of(Outcome::Full)),
         }
@@ -128,36 +132,15 @@ impl Forwarder {
     }
 }
 
-/// Status, media type, caching, content: length follows from these, and nothing else comes back.
-fn new_response(answer: http::Response<Bytes>) -> Result<Response, Refusal> {
-    let (head, sealed) = answer.into_parts();
-    let is_final =
-        matches!(head.status.as_u16(), 200..=299 | 400..=599) && head.status != StatusCode::PARTIAL_CONTENT;
-    if !is_final {
-        // A redirect would tell the client of a place that the relay does not go to.
-        warn!(status = head.status.as_u16(), "the gateway answered with a status that is not passed on");
-        return Err(Refusal::of(Outcome::BadAnswer));
-    }
-    let mut response = Response::new(Body::from(sealed));
-    *response.status_mut() = head.status;
-    for name in [header::CONTENT_TYPE, header::CACHE_CONTROL] {
-        if let Some(value) = head.headers.get(&name) {
-            response.headers_mut().insert(name, value.clone());
-        }
-    }
-    Ok(response)
-}
-
-fn refuse(error: &PeerError) -> Refusal {
-    warn!(%error, "no answer from the gateway");
-    Refusal::of(match error {
+fn outcome_of(error: &PeerError) -> Outcome {
+    match error {
         PeerError::Timeout { .. } => Outcome::Timeout,
         PeerError::TooLarge { .. } => Outcome::BadAnswer,
-        PeerError::Unreachable { .. }
-        | PeerError::Certificate { .. }
-        | PeerError::NotAccepted { .. }
-        | PeerError::BadUrl(_) => Outcome::Unreachable,
-    })
+        PeerError::NotAccepted { .. } => Outcome::NotAccepted,
+        PeerError::Unreachable { .. } | PeerError::Certificate { .. } | PeerError::BadUrl(_) => {
+            Outcome::Unreachable
+        }
+    }
 }
 
 /// Exactly one content type, and exactly this one: the types of Oblivious HTTP have no parameters, and the chunked ones

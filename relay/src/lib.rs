@@ -10,6 +10,7 @@
 //! lets requests wait for each other and sends them in an order that is drawn (`pool`), and says so at `/about`.
 
 mod about;
+mod answer;
 mod clients;
 mod config;
 mod counters;
@@ -188,11 +189,11 @@ impl Relay {
             let until = shutdown.clone();
             telemetry::spawn(async move { mirror.follow(until).await });
         }
-        let pool = self.reload.pool();
+        let (pool, token) = (self.reload.pool(), self.reload.token());
         self.reload.announce();
         let beside = [
             telemetry::spawn(pool.keep_time(shutdown.clone())),
-            telemetry::spawn(async move { self.reach.try_again(self.client, self.gateway).await }),
+            telemetry::spawn(async move { self.reach.try_again(self.client, self.gateway, token).await }),
         ];
         let listening = Listening {
             tls: self.tls,
@@ -222,10 +223,7 @@ fn readiness(gauge: &Gauge, reach: &reach::Reach, patience: Duration) -> Result<
     if gauge.is_stalled() {
         return Err("connections cannot be accepted");
     }
-    if reach.is_lost_for(patience) {
-        return Err("the gateway cannot be reached");
-    }
-    Ok(())
+    reach.lost_for(patience).map_or(Ok(()), Err)
 }
 
 fn is_resource_path(path: &str) -> bool {

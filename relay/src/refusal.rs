@@ -40,9 +40,11 @@ impl Refusal {
             }
             Outcome::Limited => (StatusCode::TOO_MANY_REQUESTS, "Too many requests. Try again later.\n"),
             Outcome::Timeout => (StatusCode::GATEWAY_TIMEOUT, "The gateway did not answer in time.\n"),
-            Outcome::Forwarded | Outcome::BadAnswer | Outcome::Unreachable | Outcome::Left => {
-                (StatusCode::BAD_GATEWAY, "The gateway gave no usable answer.\n")
-            }
+            Outcome::Forwarded
+            | Outcome::BadAnswer
+            | Outcome::NotAccepted
+            | Outcome::Unreachable
+            | Outcome::Left => (StatusCode::BAD_GATEWAY, "The gateway gave no usable answer.\n"),
         }
     }
 }

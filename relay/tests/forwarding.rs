@@ -13,7 +13,10 @@ mod world;
 use std::{
     collections::BTreeSet,
     io::Write,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU16, Ordering},
+    },
     time::Duration,
 };
 
@@ -23,7 +26,7 @@ use http::{HeaderMap, Method, Request, StatusCode, Version};
 use mica_relay::{Config, Outcome, Protocol, Relay};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
 };
 use world::{ScriptedGateway, client, start_relay};
 
@@ -299,22 +302,37 @@ impl Write for Captured {
     }
 }
 
-#[tokio::test]
-async fn logs_name_no_client_no_path_and_no_length() {
+impl Captured {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+/// What the relay and its server write into the log on this thread, with as much as there can be of it.
+fn capture() -> (Captured, impl Sized) {
     let captured = Captured::default();
     let writer = captured.clone();
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter("mica_relay=trace,mica_service=trace")
         .without_time()
+        .with_ansi(false)
         .with_writer(move || writer.clone())
         .finish();
     let guard = tracing::subscriber::set_default(subscriber);
     // As long as there is one listener only, a line that another test's thread meets first is silenced for all of them.
-    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
+    let second = tracing::Dispatch::new(tracing_subscriber::registry());
     tracing::callsite::rebuild_interest_cache();
+    (captured, (guard, second))
+}
+
+#[tokio::test]
+async fn logs_name_no_client_no_path_and_no_length() {
+    let (captured, _listening) = capture();
     let gateway = ScriptedGateway::new(sealed_answer);
     let relay = start_relay(gateway.start().await, |config| config.path = "/canary-path".to_owned()).await;
-    let mut stream = TcpStream::connect(relay.address).await.unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.77:0".parse().unwrap()).unwrap();
+    let mut stream = socket.connect(relay.address).await.unwrap();
     let head = "POST /canary-path HTTP/1.1\r\nhost: canary.example\r\nuser-agent: canary\r\nconnection: close\r\n\
                 content-type: message/ohttp-req\r\ncontent-length: 517\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -322,16 +340,64 @@ async fn logs_name_no_client_no_path_and_no_length() {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
     assert!(answer.starts_with(b"HTTP/1.1 200"));
-    drop(guard);
 
-    let log = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
+    let log = captured.text();
     assert!(log.contains("forwarded"), "the capture works: {log}");
+    assert!(!log.contains("127.0.0.77") && !log.contains("canary"), "{log}");
     // the relay's own address has digits as well
     let log: String = log.lines().filter(|line| !line.contains("listening")).collect();
     let port = stream.local_addr().unwrap().port().to_string();
-    for secret in [port.as_str(), "canary", "517", "1024"] {
+    for secret in [port.as_str(), "517", "1024"] {
         assert!(!log.contains(secret), "{secret} in {log}");
     }
+}
+
+/// Clients must not be able to fill a disk with lines, or a file with the moments at which they came.
+#[tokio::test]
+async fn a_gateway_that_fails_again_and_again_has_one_line_in_the_log_and_one_when_it_is_back() {
+    let (captured, _listening) = capture();
+    let status = Arc::new(AtomicU16::new(307));
+    let scripted = Arc::clone(&status);
+    let gateway = ScriptedGateway::new(move || {
+        let mut answer = sealed_answer();
+        *answer.status_mut() = StatusCode::from_u16(scripted.load(Ordering::SeqCst)).unwrap();
+        answer
+    });
+    let relay = start_relay(gateway.start().await, |_| ()).await;
+    let count = |line: &str| captured.text().lines().filter(|said| said.contains(line)).count();
+    for (told, line) in [
+        (307, "the gateway answers what is not passed on times=1"),
+        (403, "the gateway does not accept this relay; compare gateway_token_file"),
+    ] {
+        status.store(told, Ordering::SeqCst);
+        for _ in 0..20 {
+            assert_eq!(
+                client(true).send(relay.sealed_request()).await.unwrap().status(),
+                StatusCode::BAD_GATEWAY
+            );
+        }
+        assert_eq!(count(line), 1, "{}", captured.text());
+    }
+    status.store(200, Ordering::SeqCst);
+    for _ in 0..5 {
+        client(true).send(relay.sealed_request()).await.unwrap();
+    }
+    assert_eq!(count("the gateway accepts this relay again"), 1);
+    assert_eq!(count("the gateway answers what can be passed on again"), 1);
+    assert_eq!(count("WARN"), 2, "{}", captured.text());
+
+    // Nobody else gets this port, and nobody listens on it.
+    let nowhere = TcpSocket::new_v4().unwrap();
+    nowhere.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let nowhere_at = nowhere.local_addr().unwrap();
+    let relay = start_relay(nowhere_at, |_| ()).await;
+    for _ in 0..20 {
+        assert_eq!(
+            client(true).send(relay.sealed_request()).await.unwrap().status(),
+            StatusCode::BAD_GATEWAY
+        );
+    }
+    assert_eq!((count("no answer from the gateway times=1"), count("WARN")), (1, 3), "{}", captured.text());
 }
 
 #[test]

@@ -23,6 +23,7 @@ pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod token;
+pub mod trouble;
 pub mod wake;
 
 pub use mica_tls as tls;

@@ -106,20 +106,70 @@ async fn nothing_that_a_hostile_gateway_sends_reaches_the_client_but_what_is_on_
 
 #[tokio::test]
 async fn refusals_of_the_gateway_are_passed_on_with_their_problem_and_nothing_else() {
-    for status in [400, 403, 407, 413, 422, 429, 500, 503] {
+    for status in [400, 413, 415, 422, 429, 503] {
         let answer = format!(
-            "HTTP/1.1 {status} Canary\r\ncontent-type: application/problem+json\r\ncontent-length: 2\r\n\
-             www-authenticate: canary\r\nproxy-authenticate: canary\r\nset-cookie: canary\r\nretry-after: 3\r\n\r\n{{}}"
+            "HTTP/1.1 {status} Canary\r\ncontent-type: Application/Problem+JSON; canary=1\r\ncontent-length: 2\r\n\
+             cache-control: private, canary=1, max-age=9999\r\nwww-authenticate: canary\r\nset-cookie: canary\r\n\
+             retry-after: 86400\r\n\r\n{{}}"
         );
         let (gateway, _) = raw_gateway(answer.into_bytes()).await;
         let relay = start_relay(gateway, |config| config.gateway_protocol = Protocol::H1).await;
         let answer = client(false).send(relay.sealed_request()).await.unwrap();
         assert_eq!(answer.status().as_u16(), status);
         assert_eq!(answer.headers()["content-type"], "application/problem+json");
+        assert_eq!(answer.headers()["cache-control"], "no-store");
+        let mut expected = BTreeSet::from(["cache-control", "content-length", "content-type", "date"]);
+        if [429, 503].contains(&status) {
+            expected.insert("retry-after");
+            assert_eq!(answer.headers()["retry-after"], "3600", "nobody is sent away for a day");
+        }
         let names: BTreeSet<&str> = answer.headers().keys().map(http::HeaderName::as_str).collect();
-        assert_eq!(names, ["content-length", "content-type", "date"].into(), "{status}");
+        assert_eq!(names, expected, "{status}");
         assert_eq!(relay.counters.count(Outcome::Forwarded), 1);
     }
+}
+
+/// They have common clients send the same block again by themselves, or ask for a password, or are nobody's.
+#[tokio::test]
+async fn statuses_that_have_clients_do_something_are_a_502_and_nobody_elses_words_are_passed_on() {
+    for (status, media, outcome) in [
+        (401, "application/problem+json", Outcome::NotAccepted),
+        (403, "application/problem+json", Outcome::NotAccepted),
+        (407, "application/problem+json", Outcome::NotAccepted),
+        (201, "message/ohttp-res", Outcome::BadAnswer),
+        (204, "message/ohttp-res", Outcome::BadAnswer),
+        (205, "message/ohttp-res", Outcome::BadAnswer),
+        (200, "text/html; track=77", Outcome::BadAnswer),
+        (200, "message/ohttp-chunked-res", Outcome::BadAnswer),
+        (404, "application/problem+json", Outcome::BadAnswer),
+        (408, "application/problem+json", Outcome::BadAnswer),
+        (421, "application/problem+json", Outcome::BadAnswer),
+        (425, "application/problem+json", Outcome::BadAnswer),
+        (500, "application/problem+json", Outcome::BadAnswer),
+        (599, "application/problem+json", Outcome::BadAnswer),
+    ] {
+        let gateway = ScriptedGateway::new(move || {
+            let answer = axum::response::Response::builder().status(status).header("content-type", media);
+            answer.header("retry-after", "7").body("canary".into()).unwrap()
+        });
+        let relay = start_relay(gateway.start().await, |_| ()).await;
+        let answer = client(true).send(relay.sealed_request()).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::BAD_GATEWAY, "{status} {media}");
+        let everything = format!("{:?}{:?}", answer.headers(), answer.body());
+        assert!(!everything.contains("canary") && !everything.contains("retry-after"), "{everything}");
+        assert_eq!(relay.counters.count(outcome), 1, "{status} {media}");
+    }
+    let gateway = ScriptedGateway::new(|| {
+        let answer = axum::response::Response::builder().status(503).header("content-type", "text/html");
+        answer.header("retry-after", "7").body("<p>canary".into()).unwrap()
+    });
+    let relay = start_relay(gateway.start().await, |_| ()).await;
+    let answer = client(true).send(relay.sealed_request()).await.unwrap();
+    assert_eq!((answer.status().as_u16(), &answer.headers()["retry-after"]), (503, &"7".parse().unwrap()));
+    assert_eq!(
+        (answer.body().as_ref(), &answer.headers()["content-type"].as_bytes()),
+        (b"{}".as_slice(), &b"application/problem+json".as_slice())
+    );
 }
 
 #[tokio::test]

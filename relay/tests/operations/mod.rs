@@ -98,6 +98,41 @@ async fn a_relay_is_not_ready_while_its_gateway_is_out_of_reach_and_finds_out_wh
     until_ready(&relay, true).await;
 }
 
+/// A wrong token, or none: everybody would be told 403 while the relay looks well.
+#[tokio::test]
+async fn a_relay_that_its_gateway_does_not_accept_is_not_ready_and_finds_out_when_it_is_accepted() {
+    let accepts = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let scripted = std::sync::Arc::clone(&accepts);
+    let gateway = ScriptedGateway::new(move || {
+        let mut answer = sealed_answer();
+        if !scripted.load(std::sync::atomic::Ordering::SeqCst) {
+            *answer.status_mut() = StatusCode::FORBIDDEN;
+        }
+        answer
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("gateway.token");
+    std::fs::write(&token, "of-the-relay\n").unwrap();
+    let adjust = |config: &mut Config| {
+        config.unready_after = Duration::ZERO;
+        config.gateway_token_file = Some(token);
+    };
+    let relay = start_relay(gateway.start().await, adjust).await;
+    assert_eq!(get(&relay, "/ready").await.status(), StatusCode::OK);
+    assert_eq!(client(true).send(relay.sealed_request()).await.unwrap().status(), StatusCode::BAD_GATEWAY);
+    assert_eq!(relay.counters.count(Outcome::NotAccepted), 1);
+    assert_eq!(
+        get(&relay, "/ready").await.into_body(),
+        "not ready: the gateway does not accept this relay\n"
+    );
+    // Nobody sends anything: the relay asks by itself, with its token and nothing else.
+    accepts.store(true, std::sync::atomic::Ordering::SeqCst);
+    until_ready(&relay, true).await;
+    let asked = gateway.seen().last().cloned().unwrap();
+    assert_eq!((asked.method.as_str(), asked.body.len()), ("POST", 0));
+    assert_eq!(asked.headers["authorization"], "Bearer of-the-relay");
+}
+
 async fn until_ready(relay: &RunningRelay, ready: bool) {
     let since = Instant::now();
     while (get(relay, "/ready").await.status() == StatusCode::OK) != ready {
