@@ -90,7 +90,7 @@ impl Merger {
                 && member.ids.iter().all(|id| !open.ids.contains(id));
             if fits {
                 open.take(member);
-                if open.ids.len() >= merging.config.reports {
+                if open.ids.len() >= merging.config.reports || open.bytes >= merging.max_bytes {
                     open.full.notify_one();
                 }
                 return;
@@ -99,6 +99,12 @@ impl Merger {
             if let Some(closed) = all.remove(key) {
                 telemetry::spawn(Arc::clone(self).send_together(closed.members));
             }
+        }
+        if reports >= merging.config.reports || bytes >= merging.max_bytes {
+            // Nobody else can go with it.
+            drop(all);
+            telemetry::spawn(Arc::clone(self).send_together(vec![member]));
+            return;
         }
         let mut open = Open::new();
         open.take(member);

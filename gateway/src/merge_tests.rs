@@ -63,3 +63,20 @@ async fn whoever_is_sent_on_alone_after_a_joint_refusal_has_no_new_deadline() {
     }
     assert_eq!(seen.lock().unwrap().first(), Some(&2), "they went together first");
 }
+
+/// Whoever waited would wait for an hour.
+#[tokio::test]
+async fn an_upload_that_fills_a_group_by_itself_waits_for_nobody() {
+    let mounted = Mounted::default().with("http://127.0.0.1:9", Router::new().fallback(async || ""));
+    let config = Config::new("127.0.0.1:0", "sqlite:never-made.db", vec![]);
+    let peers = Peers::load(&config.peer_tls, false).unwrap();
+    let merger = Merger::new(Upstream::new(&config, &peers, mounted));
+    for (reports, max_bytes) in [(1, 1_000), (2, 10)] {
+        let config = MergeConfig { reports, wait: Duration::from_hours(1) };
+        let matched = Matched { merging: Some(Merging { config, max_bytes }), ..upload(1) };
+        let sent = merger.send(matched, Instant::now() + Duration::from_hours(2));
+        let (answer, _) = tokio::time::timeout(Duration::from_mins(1), sent).await.unwrap();
+        assert_eq!(answer.status, 200);
+    }
+    assert!(merger.lock().is_empty(), "nothing is left behind");
+}
