@@ -138,7 +138,13 @@ impl Server {
     async fn exchange(self: Arc<Self>, sealed: Bytes, _taken: Place) -> Result<Vec<u8>, Problem> {
         let arrived = Instant::now();
         let (ring, now) = (self.keys.ring(), self.keys.now());
-        let Ok(inside) = self.compute.run(move || ring.open(&sealed, now)).await else {
+        // Opening a short request takes less time than two threads need to hand it over and back.
+        let opened = if sealed.len() <= SHORT {
+            ring.open(&sealed, now)
+        } else {
+            self.compute.run(move || ring.open(&sealed, now)).await
+        };
+        let Ok(inside) = opened else {
             self.counters.add(Outcome::Key);
             return Err(Problem::KEY);
         };
@@ -250,5 +256,5 @@ fn in_clear(problem: &Problem) -> Response {
     response
 }
 
-/// About five microseconds of work.
+/// About five microseconds of work on the content, and fifty on the key of a request.
 const SHORT: usize = 16 * 1024;

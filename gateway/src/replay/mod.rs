@@ -11,6 +11,7 @@
 //! never who sent it, never what was asked, never when. An answer may name reports, so the database cannot read it.
 
 mod date;
+mod group;
 mod memory;
 mod table;
 mod writer;

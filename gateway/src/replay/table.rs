@@ -33,6 +33,14 @@ pub(super) enum Table {
     Odd,
 }
 
+/// The generation that takes new answers.
+#[derive(Clone, Copy)]
+pub(super) struct Current {
+    pub(super) table: Table,
+    pub(super) generation: i64,
+    since: u64,
+}
+
 /// What is stored of one request.
 pub(super) struct Row {
     pub(super) enc: EncDigest,
@@ -59,7 +67,7 @@ pub(super) async fn open(store: &Store, clock: &Clock, window: Duration) -> Resu
     store
         .tx("open_answers", move |mut tx| async move {
             begin(&mut tx, now).await?;
-            let current = turn(&mut tx, now, window).await?;
+            let current = turn(&mut tx, now, window).await?.table;
             let State { since, promised_from, .. } = state(&mut tx).await?;
             let (requests, bytes) = count(&mut tx, current).await?;
             let mut found =
@@ -75,17 +83,20 @@ pub(super) async fn open(store: &Store, clock: &Clock, window: Duration) -> Resu
 }
 
 /// The table that takes new answers. When its time is over, the older one is emptied and takes them from now on.
-pub(super) async fn turn(tx: &mut Tx, now: u64, window: Duration) -> Result<Table, StoreError> {
-    let window = window.as_secs();
+pub(super) async fn turn(tx: &mut Tx, now: u64, window: Duration) -> Result<Current, StoreError> {
     let before = state(tx).await?;
     let age = now.saturating_sub(before.since);
-    if age < window || !advance(tx, before.generation, now).await? {
-        return Ok(Table::of(state(tx).await?.generation));
+    if age < window.as_secs() {
+        return Ok(Current::of(&before));
     }
-    let current = Table::of(before.generation + 1);
-    empty(tx, current).await?;
-    if age >= window.saturating_mul(2) {
-        empty(tx, current.other()).await?;
+    if !advance(tx, before.generation, now).await? {
+        return Ok(Current::of(&state(tx).await?));
+    }
+    let generation = before.generation + 1;
+    let current = Current { table: Table::of(generation), generation, since: now };
+    empty(tx, current.table).await?;
+    if age >= window.as_secs().saturating_mul(2) {
+        empty(tx, current.table.other()).await?;
     }
     Ok(current)
 }
@@ -178,6 +189,17 @@ pub(super) async fn commit_lightly(tx: &mut Tx) -> Result<(), StoreError> {
         sqlx::query("SET LOCAL synchronous_commit = off").execute(tx.connection()).await?;
     }
     Ok(())
+}
+
+impl Current {
+    fn of(state: &State) -> Self {
+        Self { table: Table::of(state.generation), generation: state.generation, since: state.since }
+    }
+
+    /// Whether it takes new answers still, unless a replica thinks otherwise.
+    pub(super) fn goes_on(&self, now: u64, window: Duration) -> bool {
+        now.saturating_sub(self.since) < window.as_secs()
+    }
 }
 
 impl Table {

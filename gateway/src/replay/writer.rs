@@ -24,8 +24,8 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 
 use super::{
-    Answer,
-    table::{self, Left},
+    Answer, group,
+    table::{self, Current, Left, Row},
 };
 
 /// Writes for everybody. Clones share the queues.
@@ -126,14 +126,14 @@ impl Writer {
 
 impl Setting {
     async fn write_answers(self, mut queue: mpsc::Receiver<ToLeave>) {
-        let mut group: Vec<ToLeave> = Vec::new();
+        let (mut group, mut known) = (Vec::<ToLeave>::new(), None);
         loop {
             let pause = if group.is_empty() { self.window.min(IDLE) } else { RETRY };
             let more = tokio::time::timeout(pause, queue.recv_many(&mut group, LARGEST)).await;
             if more == Ok(0) && group.is_empty() {
                 return;
             }
-            let written = self.write(&group).await;
+            let written = self.write(&group, known).await.map(|current| known = Some(current));
             for answer in &mut group {
                 // Nobody waits any longer for the disk than it takes to learn that it does not answer.
                 let _ = answer.written.take().map(|written| written.send(()));
@@ -150,35 +150,53 @@ impl Setting {
     }
 
     /// One transaction for all of them, which also lets the older generation go when it is time.
-    async fn write(&self, group: &[ToLeave]) -> Result<(), StoreError> {
+    async fn write(&self, group: &[ToLeave], known: Option<Current>) -> Result<Current, StoreError> {
         let mut answers: Vec<Left> = group.iter().map(|it| it.left.clone()).collect();
         // In one order, so that replicas do not wait for each other in a circle.
         answers.sort_by(|one, other| one.enc.cmp(&other.enc));
         answers.dedup_by(|one, other| one.enc == other.enc);
         let (answers, now, window) = (&answers, self.clock.now(), self.window);
+        let known = known.filter(|current| !answers.is_empty() && current.goes_on(now, window));
         self.store
             .tx("leave_answers", move |mut tx| async move {
-                let table = table::turn(&mut tx, now, window).await?;
-                table::leave(&mut tx, table, answers).await?;
-                Ok((tx, ()))
+                if let Some(current) = known
+                    && tx.dialect() == Dialect::Postgres
+                    && group::leave(&mut tx, current, answers).await?
+                {
+                    return Ok((tx, current));
+                }
+                let current = table::turn(&mut tx, now, window).await?;
+                table::leave(&mut tx, current.table, answers).await?;
+                Ok((tx, current))
             })
             .await
     }
 
     async fn write_claims(self, mut queue: mpsc::Receiver<ToClaim>) {
-        let mut group = Vec::new();
+        let (mut group, mut known) = (Vec::new(), None);
         while queue.recv_many(&mut group, LARGEST).await > 0 {
             let mut encs: Vec<EncDigest> = group.iter().map(|it| it.enc).collect();
             encs.sort_by(|one, other| one.as_bytes().cmp(other.as_bytes()));
             let lease = group.iter().map(|it| it.lease).fold(0, cmp::max);
             let (encs, now, window) = (&encs, self.clock.now(), self.window);
+            let going = known.filter(|current: &Current| current.goes_on(now, window));
             let claimed = self.store.tx("claim_answers", move |mut tx| async move {
-                let standings = claim_all(&mut tx, encs, now, (window, lease)).await?;
-                Ok((tx, standings))
+                let moment = Moment { now, until: now + lease, window };
+                let claimed = claim_all(&mut tx, encs, going, moment).await?;
+                Ok((tx, claimed))
             });
-            let standings = claimed.await.inspect_err(|error| warn!(%error, "requests cannot be claimed"));
+            let standings = match claimed.await {
+                Ok((standings, current)) => {
+                    known = Some(current);
+                    Some(standings)
+                }
+                Err(error) => {
+                    warn!(%error, "requests cannot be claimed");
+                    None
+                }
+            };
             for ToClaim { enc, told, .. } in group.drain(..) {
-                let standing = standings.as_ref().ok().and_then(|all| all.get(&enc).cloned());
+                let standing = standings.as_ref().and_then(|all| all.get(&enc).cloned());
                 // Whoever asked may have gone.
                 let _ = told.send(standing.ok_or(Unwritable));
             }
@@ -186,38 +204,72 @@ impl Setting {
     }
 }
 
-/// Where each of the requests stands; those that are free are ours now.
+/// When claims are made.
+#[derive(Clone, Copy)]
+struct Moment {
+    now: u64,
+    until: u64,
+    window: Duration,
+}
+
+type Standings = HashMap<EncDigest, Standing>;
+
+/// Where each of the requests stands; those that are free are ours now. One statement does for nearly all of them.
 async fn claim_all(
     tx: &mut Tx,
     encs: &[EncDigest],
-    now: u64,
-    (window, lease): (Duration, u64),
-) -> Result<HashMap<EncDigest, Standing>, StoreError> {
-    table::commit_lightly(tx).await?;
-    let (current, until) = (table::turn(tx, now, window).await?, now + lease);
+    going: Option<Current>,
+    moment: Moment,
+) -> Result<(Standings, Current), StoreError> {
     let mut standings = HashMap::with_capacity(encs.len());
-    for row in table::look_up(tx, encs).await? {
-        if let Some(answer) = row.answer {
-            standings.insert(row.enc, Standing::Answered(answer));
-        } else if row.claimed_until >= now {
-            let after = row.claimed_until - now + 1;
-            standings.entry(row.enc).or_insert(Standing::Claimable { after });
-        } else if !standings.contains_key(&row.enc)
-            && (table::take_over(tx, current, row.enc, now, until).await?
-                || table::take_over(tx, current.other(), row.enc, now, until).await?)
-        {
-            standings.insert(row.enc, Standing::Claimed);
+    if let Some(current) = going {
+        let group::Claimed { ours, found } = group::claim(tx, current, encs, moment.until).await?;
+        standings.extend(ours.into_iter().map(|enc| (enc, Standing::Claimed)));
+        stand(tx, &mut standings, found, current, moment).await?;
+        if standings.len() == encs.len() {
+            return Ok((standings, current));
         }
     }
-    let free: Vec<EncDigest> = encs.iter().filter(|enc| !standings.contains_key(enc)).copied().collect();
-    for enc in table::claim(tx, current, &free, until).await? {
+    table::commit_lightly(tx).await?;
+    let current = table::turn(tx, moment.now, moment.window).await?;
+    let left = |standings: &Standings| -> Vec<EncDigest> {
+        encs.iter().filter(|enc| !standings.contains_key(enc)).copied().collect()
+    };
+    let found = table::look_up(tx, &left(&standings)).await?;
+    stand(tx, &mut standings, found, current, moment).await?;
+    let free = left(&standings);
+    for enc in table::claim(tx, current.table, &free, moment.until).await? {
         standings.insert(enc, Standing::Claimed);
     }
     // Somebody was quicker by a moment.
     for enc in free {
         standings.entry(enc).or_insert(Standing::Claimable { after: 1 });
     }
-    Ok(standings)
+    Ok((standings, current))
+}
+
+/// What follows from rows that are there. What somebody claimed and never answered is taken over.
+async fn stand(
+    tx: &mut Tx,
+    standings: &mut Standings,
+    rows: Vec<Row>,
+    current: Current,
+    Moment { now, until, .. }: Moment,
+) -> Result<(), StoreError> {
+    for row in rows {
+        if let Some(answer) = row.answer {
+            standings.insert(row.enc, Standing::Answered(answer));
+        } else if row.claimed_until >= now {
+            let after = row.claimed_until - now + 1;
+            standings.entry(row.enc).or_insert(Standing::Claimable { after });
+        } else if !standings.contains_key(&row.enc)
+            && (table::take_over(tx, current.table, row.enc, now, until).await?
+                || table::take_over(tx, current.table.other(), row.enc, now, until).await?)
+        {
+            standings.insert(row.enc, Standing::Claimed);
+        }
+    }
+    Ok(())
 }
 
 /// As many as may be on their way at once.
