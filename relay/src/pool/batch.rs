@@ -7,7 +7,6 @@ use bytes::Bytes;
 use http::Request;
 use mica_service::http::HttpClient;
 use mica_service::room::{Place, Room};
-use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use tokio::sync::oneshot;
@@ -39,15 +38,20 @@ struct Held {
     _place: Option<Place>,
 }
 
+impl Parcel {
+    /// Sends a request that waits for nobody, and hands its answer out at once. A client that goes away stops nothing.
+    pub(super) async fn carry(self, gateway: HttpClient) {
+        let Self { request, place, answer: to } = self;
+        let answer = gateway.send(request).await;
+        drop(place);
+        // A client that went away does not want it any more.
+        let _ = to.send(answer);
+    }
+}
+
 impl Batch {
     pub(super) fn new(parcels: Vec<Parcel>, wait: Duration, rng: StdRng) -> Self {
         Self { parcels, wait, rng }
-    }
-
-    /// A request that waits for nobody, and whose answer does not either.
-    pub(super) fn of_one(parcel: Parcel) -> Self {
-        // Nothing is drawn for one.
-        Self { parcels: vec![parcel], wait: Duration::ZERO, rng: StdRng::seed_from_u64(0) }
     }
 
     /// Sends each request once, in an order that is drawn, and hands the answers out in another one: all at once when

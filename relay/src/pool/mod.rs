@@ -187,7 +187,6 @@ impl Pool {
     /// The number of a request among those that wait or waited. None: it was not taken.
     fn join(&self, sender: Sender, parcel: Parcel) -> Option<u64> {
         let mut queue = self.lock();
-        let mixes = queue.mixing.is_some();
         let joined = queue.join(Instant::now(), sender, parcel);
         let is_first = queue.len() == 1;
         drop(queue);
@@ -198,12 +197,12 @@ impl Pool {
                 }
                 Some(number)
             }
-            Joined::Leaves(batch) if mixes => {
+            Joined::Leaves(batch) => {
                 self.send_off(Some(*batch), Release::Full);
                 Some(NOBODY)
             }
-            Joined::Leaves(batch) => {
-                self.carry(*batch);
+            Joined::Alone(parcel) => {
+                telemetry::spawn(parcel.carry(self.gateway.clone()));
                 Some(NOBODY)
             }
             Joined::Refused => None,
@@ -222,11 +221,7 @@ impl Pool {
         if let Some(count) = self.released.get(why as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        self.carry(batch);
-    }
-
-    /// Nobody's going away stops what is on its way: to the gateway, all clients are patient.
-    fn carry(&self, batch: Batch) {
+        // Nobody's going away stops what is on its way: to the gateway, all clients are patient.
         telemetry::spawn(batch.carry(self.gateway.clone(), Arc::clone(&self.room)));
     }
 

@@ -41,6 +41,8 @@ pub(super) enum Joined {
     Waits(u64),
     /// It leaves at once, with these.
     Leaves(Box<Batch>),
+    /// Nobody waits for anybody here.
+    Alone(Box<Parcel>),
     /// Too many wait, and some of them are of the same sender.
     Refused,
 }
@@ -53,7 +55,7 @@ impl Queue {
     /// A pool is full when so many different senders wait in it. What one sends beyond its first waits with the others and
     /// is not counted: nobody alone can fill it.
     pub(super) fn join(&mut self, now: Instant, sender: Sender, parcel: Parcel) -> Joined {
-        let Some(mixing) = self.mixing else { return Joined::Leaves(Box::new(Batch::of_one(parcel))) };
+        let Some(mixing) = self.mixing else { return Joined::Alone(Box::new(parcel)) };
         if self.waiting.len() >= MOST_REQUESTS && self.senders.contains_key(&sender) {
             return Joined::Refused;
         }
