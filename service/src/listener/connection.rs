@@ -1,4 +1,6 @@
 //! One connection, from its first byte to its last.
+//!
+//! What a connection needs to speak is made when its first byte is there: one that says nothing costs next to nothing.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -17,7 +19,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tower::ServiceExt as _;
 use tracing::Instrument as _;
 
@@ -33,12 +35,24 @@ use crate::tls::{Acceptor, ClientCertificate, reason};
 /// What all connections of one listener share.
 pub(super) struct Server {
     pub(super) tls: Option<Acceptor>,
-    http: Builder<InSpan>,
+    /// For those who have not said yet which version they speak, and for each of the versions.
+    either: Builder<InSpan>,
+    http1: Builder<InSpan>,
+    http2: Builder<InSpan>,
     router: Router,
     pub(super) limits: Limits,
     pub(super) shutdown: Shutdown,
     pub(super) callers: Option<Callers>,
     pub(super) gauge: Gauge,
+}
+
+/// What a client was heard to speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spoken {
+    Http1,
+    Http2,
+    /// Too little was heard.
+    Either,
 }
 
 /// Who is at the other end, as far as handlers may know.
@@ -65,32 +79,61 @@ impl Server {
             .max_header_list_size(HTTP2_HEADERS)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW);
-        Self { tls, http, router, limits, shutdown, callers, gauge }
+        let (http1, http2) = (http.clone().http1_only(), http.clone().http2_only());
+        Self { tls, either: http, http1, http2, router, limits, shutdown, callers, gauge }
     }
 
     /// Serves until the peer leaves, stays silent for too long, or the server drains.
     pub(super) async fn connection(&self, stream: TcpStream, caller: Option<Caller>) {
         let Some(tls) = &self.tls else {
-            return self.talk(stream, Peer { certificate: None, caller }).await;
+            let pulse = Pulse::new();
+            let until = Instant::now() + self.limits.header_timeout;
+            let Some(spoken) = self.first_words(&stream, &pulse, until).await else { return };
+            let peer = Peer { certificate: None, caller };
+            return Box::pin(self.talk(stream, spoken, peer, (pulse, until))).await;
         };
-        let handshake = timeout(self.limits.handshake_timeout, tls.accept(stream));
+        let handshake = timeout(self.limits.handshake_timeout, Box::pin(tls.accept(stream)));
         let outcome = tokio::select! {
             outcome = handshake => outcome,
             // Nothing was asked yet, so nothing is lost.
             () = self.shutdown.wait() => return,
         };
         match outcome {
-            Ok(Ok((stream, certificate))) => self.talk(stream, Peer { certificate, caller }).await,
+            Ok(Ok((stream, certificate))) => {
+                let until = Instant::now() + self.limits.header_timeout;
+                let spoken = Spoken::agreed(stream.get_ref().1.alpn_protocol());
+                let peer = Peer { certificate, caller };
+                Box::pin(self.talk(stream, spoken, peer, (Pulse::new(), until))).await;
+            }
             Ok(Err(error)) => tracing::debug!(why = ?reason(&error), "a handshake failed"),
             Err(_) => tracing::debug!("a handshake took too long"),
         }
     }
 
-    async fn talk<S>(&self, stream: S, peer: Peer)
+    /// What is spoken, once anything is. Nothing, if the connection is over before that.
+    async fn first_words(&self, stream: &TcpStream, pulse: &Pulse, until: Instant) -> Option<Spoken> {
+        let mut words = [0; HTTP2_PREFACE.len()];
+        tokio::select! {
+            heard = stream.peek(&mut words) => match heard {
+                Ok(0) | Err(_) => None,
+                Ok(length) => Some(Spoken::heard(words.get(..length).unwrap_or_default())),
+            },
+            () = self.shutdown.wait() => None,
+            () = self.in_the_way(pulse) => None,
+            () = sleep_until(until) => None,
+        }
+    }
+
+    /// `until` the first request must be there.
+    async fn talk<S>(&self, stream: S, spoken: Spoken, peer: Peer, (pulse, until): (Arc<Pulse>, Instant))
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let pulse = Pulse::new();
+        let http = match spoken {
+            Spoken::Http1 => &self.http1,
+            Spoken::Http2 => &self.http2,
+            Spoken::Either => &self.either,
+        };
         let service = service_fn(|mut request: Request<Incoming>| {
             if let Some(certificate) = &peer.certificate {
                 request.extensions_mut().insert(Arc::clone(certificate));
@@ -100,8 +143,8 @@ impl Server {
             }
             self.answer(request, &pulse)
         });
-        let mut connection = pin!(self.http.serve_connection(TokioIo::new(stream), service));
-        let mut first_request = pin!(sleep(self.limits.header_timeout));
+        let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+        let mut first_request = pin!(sleep_until(until));
         let mut in_the_way = pin!(self.in_the_way(&pulse));
         let (mut waiting, mut draining, mut closing) = (true, false, false);
         let mut makes_room = false;
@@ -173,6 +216,28 @@ impl Server {
     }
 }
 
+impl Spoken {
+    /// By the first bytes of a connection.
+    fn heard(words: &[u8]) -> Self {
+        if words == HTTP2_PREFACE {
+            Self::Http2
+        } else if HTTP2_PREFACE.starts_with(words) {
+            Self::Either
+        } else {
+            Self::Http1
+        }
+    }
+
+    /// By what TLS agreed on.
+    fn agreed(protocol: Option<&[u8]>) -> Self {
+        match protocol {
+            Some(b"h2") => Self::Http2,
+            Some(b"http/1.1") => Self::Http1,
+            _ => Self::Either,
+        }
+    }
+}
+
 /// Runs the streams of an HTTP/2 connection inside the span of its listener.
 #[derive(Clone)]
 pub(super) struct InSpan;
@@ -189,8 +254,26 @@ where
 
 /// How long a connection on which nothing happens is kept while others cannot connect.
 const CROWDED_IDLE: Duration = Duration::from_secs(1);
+/// RFC 9113 3.4.
+const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HTTP1_BUFFER: usize = 128 * 1024;
 const MAX_HEADERS: usize = 64;
 const HTTP2_HEADERS: u32 = 32 * 1024;
 const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_known_by_its_first_words() {
+        assert_eq!(Spoken::heard(HTTP2_PREFACE), Spoken::Http2);
+        for half in [&b"P"[..], b"PRI", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r"] {
+            assert_eq!(Spoken::heard(half), Spoken::Either);
+        }
+        for other in [&b"G"[..], b"POST / HTTP/1.1\r\nhost: x", b"PRI * HTTP/2.0\r\n\r\nSN\r\n\r\n"] {
+            assert_eq!(Spoken::heard(other), Spoken::Http1);
+        }
+    }
+}
