@@ -11,6 +11,7 @@
 mod database;
 mod figures;
 mod load;
+mod ohttp;
 mod options;
 mod parties;
 mod procfs;
@@ -24,11 +25,11 @@ mod workload;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::options::Options;
+use crate::options::{Cli, Part};
 
 /// One thread: what the load generator takes from the measured processes should be as little as possible.
 #[tokio::main(flavor = "current_thread")]
@@ -43,7 +44,7 @@ async fn main() -> ExitCode {
 }
 
 async fn measure() -> Result<()> {
-    let options = Options::parse();
+    let cli = Cli::parse();
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch for signals")?;
     let stop = async {
         tokio::select! {
@@ -51,8 +52,14 @@ async fn measure() -> Result<()> {
             _ = tokio::signal::ctrl_c() => {}
         }
     };
-    let figures = run::run(&options, stop).await?;
-    let text = if options.json { figures.to_json()? } else { table::render(&figures) };
+    let text = match (cli.part, cli.whole) {
+        (Some(Part::Ohttp(options)), _) => ohttp::run(&options, stop).await?,
+        (None, Some(options)) => {
+            let figures = run::run(&options, stop).await?;
+            if options.json { figures.to_json()? } else { table::render(&figures) }
+        }
+        (None, None) => bail!("tell me what to measure: --mica PROGRAM, or ohttp"),
+    };
     let mut output = std::io::stdout().lock();
     writeln!(output, "{text}").context("cannot write to standard output")
 }

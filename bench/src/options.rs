@@ -2,12 +2,31 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use mica_dap::vdaf_config::VdafConfig;
 use serde::Serialize;
 
+use crate::ohttp;
+
 /// Measures what one report costs. `cargo xtask bench` builds everything and calls this.
 #[derive(Parser)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) part: Option<Part>,
+    #[command(flatten)]
+    pub(crate) whole: Option<Options>,
+}
+
+/// A part of the way of a report.
+#[derive(Subcommand)]
+pub(crate) enum Part {
+    /// Relay and gateway alone, before a target that does nothing
+    Ohttp(ohttp::Options),
+}
+
+/// The whole way of a report.
+#[derive(Args)]
 pub(crate) struct Options {
     /// The program whose roles are measured
     #[arg(long, value_name = "PROGRAM")]

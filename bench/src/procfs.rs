@@ -50,6 +50,13 @@ pub(crate) fn written(pid: u32) -> Result<u64> {
     bytes.context("/proc does not tell write_bytes")
 }
 
+/// Lets this process, and those it starts, have as many files open as they may have at most.
+pub(crate) fn allow_many_files() -> Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).context("cannot open many files")
+}
+
 /// The load averages over one, five and fifteen minutes.
 pub(crate) fn load_average() -> Result<[f64; 3]> {
     let text = fs::read_to_string("/proc/loadavg").context("cannot read /proc")?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use http::Request;
 use mica_client::{ReportBuilder, TaskBundle, fetch_ohttp_keys};
@@ -19,7 +19,7 @@ use mica_service::tls::Peers;
 
 use crate::database::Databases;
 use crate::figures::{Cpu, Figures, Machine, Memory, Speed, Storage, Work, per_report};
-use crate::load::{self, Sent, Target, percentile};
+use crate::load::{self, Http, Sent, Target, percentile};
 use crate::options::{Options, Path};
 use crate::parties::{Parties, Role, Task};
 use crate::procfs;
@@ -195,7 +195,7 @@ impl Run<'_> {
             let address = self.parties.address(Role::Leader)?;
             let path =
                 format!("/{}", Resource::Reports(self.task().id)).parse().context("a path is no path")?;
-            let target = Target { address, path, media: Media::UploadReq.header() };
+            let target = Target { address, path, media: Media::UploadReq.header(), http: Http::One };
             return Ok(Requests { target, bodies: reports, openers: Vec::new(), report_bytes });
         }
         self.progress.step("sealing envelopes");
@@ -204,7 +204,8 @@ impl Run<'_> {
                 .await?;
         let (bodies, openers) = workload::envelopes(&reports, self.task(), &keys)?.into_iter().unzip();
         let address = self.parties.address(Role::Relay)?;
-        let target = Target { address, path: http::Uri::from_static("/"), media: media::OHTTP_REQUEST };
+        let path = http::Uri::from_static("/");
+        let target = Target { address, path, media: media::OHTTP_REQUEST, http: Http::One };
         Ok(Requests { target, bodies, openers, report_bytes })
     }
 
@@ -217,20 +218,7 @@ impl Run<'_> {
             ensure!(answers.is_empty(), "the leader refused {} of the reports", answers.len());
             return Ok(sent);
         }
-        ensure!(
-            answers.len() == openers.len(),
-            "{} envelopes came back empty",
-            openers.len() - answers.len()
-        );
-        let mut openers: Vec<Option<Opener>> = openers.into_iter().map(Some).collect();
-        for (number, sealed) in answers {
-            let opener =
-                openers.get_mut(number).and_then(Option::take).context("an answer nobody asked for")?;
-            let answer = opener.open(&sealed).context("an answer does not open")?;
-            if answer.status != 200 || !answer.body.is_empty() {
-                bail!("an upload was answered with {} inside the envelope", answer.status);
-            }
-        }
+        workload::open_answers(openers, answers)?;
         Ok(sent)
     }
 

@@ -19,6 +19,13 @@ use crate::procfs;
 pub(crate) struct Server {
     pub(crate) role: Role,
     pub(crate) pid: u32,
+    process: Process,
+}
+
+/// A running program; dropping it kills it.
+pub(crate) struct Process {
+    pub(crate) pid: u32,
+    name: String,
     child: Child,
 }
 
@@ -32,33 +39,49 @@ pub(crate) struct Usage {
 impl Server {
     /// Starts a role and waits until it says that it is well.
     pub(crate) async fn start(program: &Path, role: Role, parties: &Parties) -> Result<Self> {
-        let log_path = parties.folder().join(format!("{}.log", role.name()));
+        let mut command = Command::new(program);
+        command.arg(role.name()).arg("--config").arg(parties.config(role));
+        let health = format!("{}health", parties.url(role)?);
+        let process = Process::start(command, role.name(), parties.folder(), &health).await?;
+        Ok(Self { role, pid: process.pid, process })
+    }
+
+    pub(crate) fn usage(&self) -> Result<Usage> {
+        self.process.usage()
+    }
+
+    /// Asks the process to drain, and waits for its end.
+    pub(crate) async fn stop(self) -> Result<()> {
+        self.process.stop().await
+    }
+}
+
+impl Process {
+    /// Starts `command` in a folder, with its log there, and waits until the URL `health` is answered with a success.
+    pub(crate) async fn start(mut command: Command, name: &str, folder: &Path, health: &str) -> Result<Self> {
+        let log_path = folder.join(format!("{name}.log"));
         let log = File::create(&log_path).context("cannot write a log")?;
-        let mut child = Command::new(program)
-            .arg(role.name())
-            .arg("--config")
-            .arg(parties.config(role))
-            .current_dir(parties.folder())
+        let mut child = command
+            .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("cannot write a log")?)
             .stderr(log)
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))?;
+            .with_context(|| format!("cannot start the {name}"))?;
         let http = HttpClient::new(HttpOptions::default());
-        let health = format!("{}health", parties.url(role)?);
         let started = Instant::now();
         loop {
             if let Some(status) = child.try_wait().context("cannot wait for a process")? {
                 let log = std::fs::read_to_string(&log_path).unwrap_or_default();
-                bail!("the {} ended with {status} while it started:\n{}", role.name(), log.trim_end());
+                bail!("the {name} ended with {status} while it started:\n{}", log.trim_end());
             }
-            if healthy(&http, &health).await {
-                let pid = child.id().with_context(|| format!("the {} has ended", role.name()))?;
-                return Ok(Self { role, pid, child });
+            if healthy(&http, health).await {
+                let pid = child.id().with_context(|| format!("the {name} has ended"))?;
+                return Ok(Self { pid, name: name.to_owned(), child });
             }
             if started.elapsed() > START_PATIENCE {
-                bail!("the {} is not ready after {START_PATIENCE:?}", role.name());
+                bail!("the {name} is not ready after {START_PATIENCE:?}");
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -70,13 +93,14 @@ impl Server {
 
     /// Asks the process to drain, and waits for its end.
     pub(crate) async fn stop(mut self) -> Result<()> {
-        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).context("a process has no number")?;
-        kill_process(pid, Signal::TERM).with_context(|| format!("cannot stop the {}", self.role.name()))?;
+        let Self { name, pid, .. } = &self;
+        let pid = i32::try_from(*pid).ok().and_then(Pid::from_raw).context("a process has no number")?;
+        kill_process(pid, Signal::TERM).with_context(|| format!("cannot stop the {name}"))?;
         match tokio::time::timeout(STOP_PATIENCE, self.child.wait()).await {
             Ok(Ok(status)) if status.success() => Ok(()),
-            Ok(Ok(status)) => bail!("the {} ended with {status}", self.role.name()),
+            Ok(Ok(status)) => bail!("the {} ended with {status}", self.name),
             Ok(Err(error)) => Err(error).context("cannot wait for a process"),
-            Err(_) => bail!("the {} does not drain within {STOP_PATIENCE:?}", self.role.name()),
+            Err(_) => bail!("the {} does not drain within {STOP_PATIENCE:?}", self.name),
         }
     }
 }

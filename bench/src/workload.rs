@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
 use mica_client::ReportBuilder;
 use mica_dap::codec::Encode as _;
@@ -83,6 +83,21 @@ pub(crate) fn envelopes(
         let (sealed, opener) = ClientEnvelope::seal(keys, &request)?;
         Ok((Bytes::from(sealed), opener))
     })
+}
+
+/// Makes sure that every envelope came back with a success and nothing to say inside.
+pub(crate) fn open_answers(openers: Vec<Opener>, answers: Vec<(usize, Bytes)>) -> Result<()> {
+    let (sent, answered) = (openers.len(), answers.len());
+    ensure!(answered == sent, "{} envelopes came back empty", sent.saturating_sub(answered));
+    let mut openers: Vec<Option<Opener>> = openers.into_iter().map(Some).collect();
+    for (number, sealed) in answers {
+        let opener = openers.get_mut(number).and_then(Option::take).context("an answer nobody asked for")?;
+        let answer = opener.open(&sealed).context("an answer does not open")?;
+        if answer.status != 200 || !answer.body.is_empty() {
+            bail!("an upload was answered with {} inside the envelope", answer.status);
+        }
+    }
+    Ok(())
 }
 
 /// An upload as the gateway finds it in the envelope.

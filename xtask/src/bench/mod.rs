@@ -12,8 +12,13 @@ use serde::Deserialize;
 use crate::process;
 use crate::test;
 
+mod ohttp;
+
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Options {
+    #[command(subcommand)]
+    part: Option<Part>,
     /// `postgres` for a private cluster, or the URL of a server on this machine [default: an SQLite file per role]
     #[arg(long, value_name = "URL")]
     database: Option<String>,
@@ -37,23 +42,21 @@ pub(crate) struct Options {
     json: bool,
 }
 
+#[derive(clap::Subcommand)]
+enum Part {
+    /// Measure relay and gateway alone: CPU time, added latency, idle connections, a crowd, and other programs beside them
+    Ohttp(ohttp::Options),
+}
+
 pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
+    if let Some(Part::Ohttp(options)) = &options.part {
+        return ohttp::run(root, options);
+    }
     let programs = build(root)?;
-    // Lives until the figures are printed, and is stopped and removed when it is dropped.
-    let mut _cluster = None;
     let mut measure = Command::new(&programs.bench);
     measure.arg("--mica").arg(&programs.mica);
-    match options.database.as_deref() {
-        None => {}
-        Some("postgres") => {
-            let cluster = test::start_cluster()?;
-            measure.args(["--database", cluster.url()]);
-            _cluster = Some(cluster);
-        }
-        Some(url) => {
-            measure.args(["--database", url]);
-        }
-    }
+    // Lives until the figures are printed, and is stopped and removed when it is dropped.
+    let _cluster = use_database(&mut measure, options.database.as_deref())?;
     measure.args(["--vdaf", &options.vdaf, "--path", &options.path]);
     measure.args(["--length", &options.length.to_string()]);
     measure.args(["--reports", &options.reports.to_string()]);
@@ -63,6 +66,15 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
     }
     let status = process::run(&mut measure)?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Tells the ruler of a database server, and starts one if it is to be a private one.
+fn use_database(measure: &mut Command, database: Option<&str>) -> Result<Option<test::Cluster>> {
+    let cluster = (database == Some("postgres")).then(test::start_cluster).transpose()?;
+    if let Some(url) = cluster.as_ref().map(test::Cluster::url).or(database) {
+        measure.args(["--database", url]);
+    }
+    Ok(cluster)
 }
 
 /// What is measured, and what measures it.

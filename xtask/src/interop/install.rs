@@ -51,6 +51,17 @@ pub(super) fn install(root: &Path, target: &Path, peer: &Peer) -> Result<PathBuf
     }
 }
 
+/// A program that cargo installs, built as its makers would ship it: for whoever measures it.
+pub(super) fn shipped(root: &Path, target: &Path, peer: &Peer) -> Result<PathBuf> {
+    let Source::Binary(name) = peer.source else { bail!("{} is no program of its own", peer.name) };
+    let below = target.join("interop");
+    let installed = below.join("shipped").join(name);
+    let mut install = process::cargo(root, "install");
+    install.args(["--locked", "--quiet", &format!("{name}@{}", peer.version)]);
+    succeed(install.arg("--root").arg(&installed).arg("--target-dir").arg(below.join("build")))?;
+    Ok(installed.join("bin").join(name))
+}
+
 /// Says what is being done, to people only.
 pub(super) fn progress(what: &str) {
     if std::io::stderr().is_terminal() {

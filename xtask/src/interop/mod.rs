@@ -110,6 +110,13 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
     Ok(if all.iter().all(Checks::passed) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// One of the programs of others, in the version that is run here, built for being measured.
+pub(crate) fn shipped(root: &Path, target: &Path, name: &str) -> Result<PathBuf> {
+    let peer = PEERS.iter().find(|peer| peer.name == name).context("there is no peer of that name")?;
+    install::progress(&format!("{} {}", peer.name, peer.version));
+    install::shipped(root, target, peer)
+}
+
 fn is_chosen(peer: &Peer, options: &Options) -> bool {
     options.only.is_empty() || options.only.iter().any(|name| name == peer.name)
 }
