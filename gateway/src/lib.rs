@@ -25,8 +25,10 @@ mod reload;
 mod replay;
 mod route;
 mod server;
+mod under_way;
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::{Router, routing::get};
 use mica_service::{
@@ -44,7 +46,7 @@ use mica_service::{
 };
 use sqlx::migrate::Migrator;
 use thiserror::Error;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::Instant};
 
 pub use config::{Config, Dates, MergeConfig, Padding, Protocol, ReplayConfig, RouteConfig};
 pub use counters::{Counters, Outcome};
@@ -65,6 +67,7 @@ pub struct Gateway {
     tls: Option<Acceptor>,
     peers: Peers,
     store: Store,
+    under_way: under_way::UnderWay,
     health: Arc<health::Health>,
     gauge: Gauge,
     operations: Operations,
@@ -121,18 +124,14 @@ impl Gateway {
     pub async fn build_with(config: Config, resources: Resources) -> Result<Self, BuildError> {
         let peers = Peers::load(&config.peer_tls, config.insecure_peers)?;
         let tls = config.tls.as_ref().map(Acceptor::load).transpose()?;
-        let reload = Reload {
-            routes: reload::Live::new(route::RouteTable::build(&config.routes, &peers)?),
-            relays: reload::Live::new(relays::Relays::load(&config)?),
-            peers: peers.clone(),
-            in_force: Arc::new(Mutex::new(config.clone())),
-        };
+        let reload = changeable(&config, &peers)?;
         config.windows().map_err(|(key, what)| BuildError::Window(key, what))?;
         let schedule = config.schedule().map_err(BuildError::Keys)?;
         let store = Store::open(&config.database, &MIGRATOR).await?;
         let clock = resources.clock;
         let keys = Arc::new(keys::Keys::load(store.clone(), clock.clone(), schedule).await?);
-        let answers = replay::Answers::open(&store, &config.replay, clock.clone()).await?;
+        let under_way = under_way::UnderWay::new();
+        let answers = replay::Answers::open(&store, &config.replay, clock.clone(), under_way.clone()).await?;
         let limits = limits(&config);
         let (counters, times, gauge) = (Counters::default(), Arc::<Times>::default(), Gauge::default());
         let room = Arc::new(Room::new(MOST_REQUESTS, config.max_buffered_bytes));
@@ -152,6 +151,7 @@ impl Gateway {
             merger: merge::Merger::new(forward::Upstream::new(&config, &peers, resources.mounted)),
             dates: replay::DateRule::new(&config.replay, answers.promised_from(), clock),
             answers,
+            under_way: under_way.clone(),
             grid: grid::Grid::new(config.answer_grid),
             timeout: config.timeout,
             compute: resources.compute,
@@ -175,6 +175,7 @@ impl Gateway {
             tls,
             peers,
             store,
+            under_way,
             health,
         })
     }
@@ -211,13 +212,15 @@ impl Gateway {
         self.reload.clone()
     }
 
-    /// Serves until `shutdown`, then finishes what was begun.
+    /// Serves until `shutdown`, then finishes what was begun, also for relays that have gone: what a target has answered is
+    /// remembered.
     pub async fn run(self, listener: TcpListener, shutdown: Shutdown) -> Drained {
         self.peers.watch(RELOAD_INTERVAL);
         let (keys, until) = (self.keys, shutdown.clone());
         let following = telemetry::spawn(async move { keys.follow(until).await });
         let (health, until) = (self.health, shutdown.clone());
         let looking = telemetry::spawn(async move { health.follow(until).await });
+        let (grace, stopping) = (self.limits.grace, shutdown.clone());
         let listening = Listening {
             tls: self.tls,
             router: self.router,
@@ -225,7 +228,15 @@ impl Gateway {
             callers: None,
             gauge: self.gauge,
         };
-        let drained = listening.serve(listener, shutdown).await;
+        let stopped = async {
+            stopping.wait().await;
+            Instant::now()
+        };
+        let (drained, stopped) = tokio::join!(listening.serve(listener, shutdown), stopped);
+        let until = (stopped + grace).max(Instant::now() + TO_FINISH);
+        if tokio::time::timeout_at(until, self.under_way.finished()).await.is_err() {
+            tracing::warn!("requests that were begun are left unfinished");
+        }
         if let Err(error) = following.await {
             tracing::error!(%error, "the keys were not followed to the end");
         }
@@ -245,9 +256,20 @@ fn operations(seen: metrics::Seen, accepting: Gauge, health: Arc<health::Health>
     Operations::new(move || seen.render(), readiness)
 }
 
+fn changeable(config: &Config, peers: &Peers) -> Result<Reload, BuildError> {
+    Ok(Reload {
+        routes: reload::Live::new(route::RouteTable::build(&config.routes, peers)?),
+        relays: reload::Live::new(relays::Relays::load(config)?),
+        peers: peers.clone(),
+        in_force: Arc::new(Mutex::new(config.clone())),
+    })
+}
+
 fn limits(config: &Config) -> Limits {
     Limits { body_pace: config.bodies, max_connections: config.max_connections, ..Limits::default() }
 }
 
+/// At least so long after the last connection.
+const TO_FINISH: Duration = Duration::from_secs(2);
 /// Requests that may wait for their targets at once.
 const MOST_REQUESTS: usize = 10_000;

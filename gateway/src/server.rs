@@ -36,6 +36,7 @@ use crate::{
     reload::Live,
     replay::{Answer, Answers, Claim, DateRule, encoded},
     route::{Matched, RouteTable},
+    under_way::{Begun, UnderWay},
 };
 
 /// Everything the gateway resource needs.
@@ -47,6 +48,7 @@ pub(crate) struct Server {
     pub(crate) times: Arc<Times>,
     pub(crate) merger: Arc<Merger>,
     pub(crate) answers: Answers,
+    pub(crate) under_way: UnderWay,
     pub(crate) dates: DateRule,
     pub(crate) grid: Grid,
     /// How long a request may take, however often its target is asked.
@@ -83,7 +85,8 @@ async fn seal_or_refuse(State(server): State<Arc<Server>>, request: Request<Body
     let outcome = match server.accept(request).await {
         Ok((sealed, place)) => {
             let since = Instant::now();
-            let done = telemetry::spawn(Arc::clone(&server).exchange(sealed, place)).await;
+            let begun = server.under_way.begin();
+            let done = telemetry::spawn(Arc::clone(&server).exchange(sealed, (place, begun))).await;
             server.times.add(since.elapsed());
             match done {
                 Ok(outcome) => outcome,
@@ -135,7 +138,7 @@ impl Server {
     }
 
     /// The sealed answer. An error is said in clear, because there is nothing to seal it with.
-    async fn exchange(self: Arc<Self>, sealed: Bytes, _taken: Place) -> Result<Vec<u8>, Problem> {
+    async fn exchange(self: Arc<Self>, sealed: Bytes, _held: (Place, Begun)) -> Result<Vec<u8>, Problem> {
         let arrived = Instant::now();
         let (ring, now) = (self.keys.ring(), self.keys.now());
         // Opening a short request takes less time than two threads need to hand it over and back.

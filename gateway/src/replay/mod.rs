@@ -36,6 +36,7 @@ use self::{
 use crate::{
     config::{ReplayConfig, TO_WRITE},
     problem::Problem,
+    under_way::UnderWay,
 };
 
 /// An answer as it is kept and sealed: binary HTTP without padding.
@@ -93,11 +94,16 @@ fn unlocked(lock: &AnswerLock, locked: &[u8]) -> Answer {
 }
 
 impl Answers {
-    /// The memory as the database has it.
-    pub(crate) async fn open(store: &Store, limits: &ReplayConfig, clock: Clock) -> Result<Self, StoreError> {
+    /// The memory as the database has it. What is not written yet is under way.
+    pub(crate) async fn open(
+        store: &Store,
+        limits: &ReplayConfig,
+        clock: Clock,
+        under_way: UnderWay,
+    ) -> Result<Self, StoreError> {
         let found = table::open(store, &clock, limits.window).await?;
         let memory = Arc::new(Memory::new(limits, &found));
-        let writer = Writer::start(store.clone(), clock.clone(), limits.window);
+        let writer = Writer::start(store.clone(), clock.clone(), limits.window, under_way);
         Ok(Self { memory, writer, clock })
     }
 

@@ -30,7 +30,7 @@ fn limits(max_requests: usize, max_bytes: usize) -> ReplayConfig {
 
 async fn start(database: &TestDatabase, limits: &ReplayConfig, clock: &Clock) -> Answers {
     let store = database.open(&crate::MIGRATOR).await.unwrap();
-    Answers::open(&store, limits, clock.clone()).await.unwrap()
+    Answers::open(&store, limits, clock.clone(), UnderWay::new()).await.unwrap()
 }
 
 fn response(body: &'static str) -> Answer {
@@ -230,7 +230,7 @@ async fn many_answers_at_once_share_few_durable_writes() {
         let commits = Arc::new(Commits::default());
         let store = database.open(&crate::MIGRATOR).await.unwrap().watched_by(commits.clone());
         let limits = limits(10_000, 1_000_000);
-        let answers = Answers::open(&store, &limits, clock).await.unwrap();
+        let answers = Answers::open(&store, &limits, clock, UnderWay::new()).await.unwrap();
         commits.0.store(0, std::sync::atomic::Ordering::SeqCst);
         let all = (0..1_000_u16).map(|number| {
             let mut enc = [0; 16];
@@ -274,7 +274,8 @@ async fn a_database_that_takes_nothing_costs_no_answer_and_lets_nothing_new_in()
         let ([a, b], clock) = (requests(), Clock::manual(1_000));
         let broken = Arc::new(Broken::default());
         let store = database.open(&crate::MIGRATOR).await.unwrap().watched_by(broken.clone());
-        let answers = Answers::open(&store, &limits(10, 1_000), clock.clone()).await.unwrap();
+        let answers =
+            Answers::open(&store, &limits(10, 1_000), clock.clone(), UnderWay::new()).await.unwrap();
         let ticket = first(&answers, a).await;
         broken.0.store(true, std::sync::atomic::Ordering::SeqCst);
         ticket.leave(response("x")).await;

@@ -27,6 +27,7 @@ use super::{
     Answer, group,
     table::{self, Current, Left, Row},
 };
+use crate::under_way::{Begun, UnderWay};
 
 /// Writes for everybody. Clones share the queues.
 #[derive(Clone)]
@@ -35,6 +36,7 @@ pub(super) struct Writer {
     answers: mpsc::Sender<ToLeave>,
     claims: mpsc::Sender<ToClaim>,
     stuck: Arc<AtomicBool>,
+    under_way: UnderWay,
 }
 
 /// What the database says of a request that is new to this process.
@@ -51,6 +53,8 @@ pub(super) enum Standing {
 struct ToLeave {
     left: Left,
     written: Option<oneshot::Sender<()>>,
+    /// Until it is written.
+    _begun: Begun,
 }
 
 struct ToClaim {
@@ -74,7 +78,7 @@ struct Setting {
 
 impl Writer {
     /// Starts the two who write.
-    pub(super) fn start(store: Store, clock: Clock, window: Duration) -> Self {
+    pub(super) fn start(store: Store, clock: Clock, window: Duration, under_way: UnderWay) -> Self {
         let stuck = Arc::new(AtomicBool::new(false));
         let (answers, to_leave) = mpsc::channel(QUEUE);
         let (claims, to_claim) = mpsc::channel(QUEUE);
@@ -83,7 +87,7 @@ impl Writer {
             telemetry::spawn(setting.clone().write_claims(to_claim));
         }
         telemetry::spawn(setting.write_answers(to_leave));
-        Self { store, answers, claims, stuck }
+        Self { store, answers, claims, stuck, under_way }
     }
 
     pub(super) fn dialect(&self) -> Dialect {
@@ -99,7 +103,8 @@ impl Writer {
     pub(super) async fn leave(&self, enc: EncDigest, answer: Answer) {
         let (written, told) = oneshot::channel();
         let left = Left { enc: enc.as_bytes().to_vec(), answer: answer.to_vec() };
-        let sent = self.answers.send(ToLeave { left, written: Some(written) }).await;
+        let to_leave = ToLeave { left, written: Some(written), _begun: self.under_way.begin() };
+        let sent = self.answers.send(to_leave).await;
         if sent.is_err() || tokio::time::timeout(PATIENCE, told).await.is_err() {
             self.stuck.store(true, Ordering::Relaxed);
         }

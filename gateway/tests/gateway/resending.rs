@@ -1,14 +1,17 @@
 //! The same sealed request again: the target sees it once, the sender gets the same answer.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::{body::Body, response::Response};
+use axum::{Router, body::Body, response::Response};
 use bytes::Bytes;
 use mica_envelope::Opener;
-use mica_gateway::Outcome;
+use mica_gateway::{Config, Mounted, Outcome};
+use mica_service::{clock::Clock, shutdown::Shutdown, testing::sqlite};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use crate::world::{Target, World, created, open, upload};
+use crate::world::{Target, World, created, open, routes, upload};
 
 fn numbered(before: usize) -> Response {
     Response::new(Body::from(format!("answer {before}")))
@@ -16,6 +19,18 @@ fn numbered(before: usize) -> Response {
 
 fn body(opener: Opener, sealed: &[u8]) -> String {
     String::from_utf8(opener.open(sealed).unwrap().body.to_vec()).unwrap()
+}
+
+/// Sends a whole request over a connection of its own.
+async fn begin(world: &World, sealed: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(world.gateway).await.unwrap();
+    let head = format!(
+        "POST / HTTP/1.1\r\nhost: x\r\ncontent-type: message/ohttp-req\r\ncontent-length: {}\r\n\r\n",
+        sealed.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(sealed).await.unwrap();
+    stream
 }
 
 #[tokio::test]
@@ -51,13 +66,7 @@ async fn a_request_whose_sender_left_is_finished_and_can_be_asked_for_again() {
     let target = Target::new(numbered).slow(Duration::from_millis(200));
     let world = World::start(target.start().await).await;
     let (sealed, opener) = world.seal(&upload());
-    let mut stream = TcpStream::connect(world.gateway).await.unwrap();
-    let head = format!(
-        "POST / HTTP/1.1\r\nhost: x\r\ncontent-type: message/ohttp-req\r\ncontent-length: {}\r\n\r\n",
-        sealed.len()
-    );
-    stream.write_all(head.as_bytes()).await.unwrap();
-    stream.write_all(&sealed).await.unwrap();
+    let stream = begin(&world, &sealed).await;
     while target.seen().is_empty() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -65,6 +74,43 @@ async fn a_request_whose_sender_left_is_finished_and_can_be_asked_for_again() {
     let again = world.post(world.relay, sealed).await;
     assert_eq!(body(opener, again.body()), "answer 0");
     assert_eq!(target.seen().len(), 1);
+}
+
+/// What the target does when it is asked is under way although nobody waits for it.
+#[tokio::test]
+async fn a_gateway_that_stops_remembers_what_a_target_answers_to_somebody_who_has_left() {
+    let (database, release) = (sqlite(), Shutdown::new());
+    let seen = Arc::new(AtomicUsize::new(0));
+    let router = Router::new().fallback({
+        let (seen, release) = (Arc::clone(&seen), release.clone());
+        async move || {
+            let before = seen.fetch_add(1, Ordering::SeqCst);
+            release.wait().await;
+            numbered(before)
+        }
+    });
+    let config = Config::new("127.0.0.1:0", database.url.clone(), routes("127.0.0.1:9".parse().unwrap()));
+    let clock = Clock::manual(1_700_000_000);
+    let start = async || {
+        let mounted = Mounted::default().with("http://127.0.0.1:9", router.clone());
+        World::beside(config.clone(), clock.clone(), mounted).await
+    };
+    let world = start().await;
+    let (sealed, opener) = world.seal(&upload());
+    let stream = begin(&world, &sealed).await;
+    while seen.load(Ordering::SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(stream);
+    world.stop();
+    // Enough for a gateway that did not wait to have ended.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!world.ended.is_triggered());
+    release.trigger();
+    world.ended.wait().await;
+    let world = start().await;
+    assert_eq!(body(opener, world.post(world.relay, sealed).await.body()), "answer 0");
+    assert_eq!(seen.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]

@@ -99,6 +99,7 @@ pub(crate) struct World {
     pub(crate) http: HttpClient,
     operations: Operations,
     shutdown: Shutdown,
+    pub(crate) ended: Shutdown,
     /// Unless it outlives the gateway.
     pub(crate) database: Option<TestDatabase>,
 }
@@ -130,10 +131,15 @@ pub(crate) async fn start_gateway_beside(
         operations: gateway.operations(),
         reload: gateway.reload(),
         shutdown: Shutdown::new(),
+        ended: Shutdown::new(),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(gateway.run(listener, kept.shutdown.clone()));
+    let (shutdown, ended) = (kept.shutdown.clone(), kept.ended.clone());
+    tokio::spawn(async move {
+        gateway.run(listener, shutdown).await;
+        ended.trigger();
+    });
     (address, kept)
 }
 
@@ -145,6 +151,8 @@ pub(crate) struct Running {
     pub(crate) operations: Operations,
     pub(crate) reload: Reload,
     pub(crate) shutdown: Shutdown,
+    /// Thrown when it has ended.
+    pub(crate) ended: Shutdown,
 }
 
 impl World {
@@ -182,6 +190,7 @@ impl World {
             http: HttpClient::new(HttpOptions::default()),
             operations: kept.operations,
             shutdown: kept.shutdown,
+            ended: kept.ended,
             database: None,
         }
     }
