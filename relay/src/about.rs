@@ -23,7 +23,7 @@ impl About {
     }
 
     /// The document, with how requests are mixed at this moment.
-    pub(crate) fn answer(&self, pool: &Pool) -> Response {
+    pub(crate) fn answer(&self, pool: &Pool, shows_token: bool) -> Response {
         let mixing = pool.mixing().map(|mixing| {
             let wait_ms = u64::try_from(mixing.wait.as_millis()).unwrap_or(u64::MAX);
             json!({ "requests": mixing.requests, "wait_ms": wait_ms })
@@ -34,7 +34,7 @@ impl About {
             "takes": "message/ohttp-req",
             "max_request_bytes": self.max_request_bytes,
             "mixing": mixing,
-            "adds_to_requests": [],
+            "adds_to_requests": if shows_token { vec![TOKEN] } else { vec![] },
             "sends_again": false,
         });
         let mut response = Response::new(Body::from(format!("{document}\n")));
@@ -44,3 +44,6 @@ impl About {
         response
     }
 }
+
+/// What `gateway_token_file` adds: it says which relay this is, and nothing of who sent a request.
+const TOKEN: &str = "authorization: a token of the relay, the same in every request";

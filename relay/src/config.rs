@@ -1,5 +1,6 @@
 //! Configuration of a relay.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,10 +12,10 @@ use serde::Deserialize;
 
 use crate::clients::{ClientsConfig, RateLimit};
 use crate::mirror::MirrorConfig;
-use crate::pool::Mixing;
+use crate::pool::{Mixing, STRAGGLERS_WAIT};
 
 /// What a relay needs to know. Unknown keys are refused.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Address to listen on, such as `127.0.0.1:8080`.
@@ -140,6 +141,12 @@ impl Config {
         fixed.into_iter().find(|(_, same)| !same).map(|(key, _)| key)
     }
 
+    /// How long a drain waits: whoever was taken in at the last moment may wait for others, for the gateway, and for the
+    /// answers of others.
+    pub(crate) fn grace(&self) -> Duration {
+        self.timeout + STRAGGLERS_WAIT + self.mixing.map_or(Duration::ZERO, |mixing| mixing.wait)
+    }
+
     /// What makes a client of an address of IPv6.
     pub(crate) fn ipv6_prefix(&self) -> u8 {
         self.rate_limit.map_or(DEFAULT_PREFIX, |limit| limit.ipv6_prefix)
@@ -176,6 +183,13 @@ impl Config {
             insecure_one_operator: false,
             mirror: None,
         }
+    }
+}
+
+/// There are places of secrets in it, and URLs.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Config(..)")
     }
 }
 
@@ -218,4 +232,18 @@ pub(crate) const DEFAULT_PREFIX: u8 = 64;
 /// The largest of the sizes that clients pad to.
 fn largest_size() -> usize {
     16 << 20
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drain_waits_as_long_as_a_request_may_take() {
+        let mut config = Config::new("127.0.0.1:0", "https://gateway.example/");
+        assert_eq!(config.grace(), Duration::from_secs(31));
+        config.timeout = Duration::from_secs(12);
+        config.mixing = Some(Mixing { requests: 8, wait: Duration::from_secs(9) });
+        assert_eq!(config.grace(), Duration::from_secs(22));
+    }
 }

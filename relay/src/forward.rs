@@ -58,7 +58,8 @@ pub(crate) fn router(path: &str, forwarder: Forwarder) -> Router {
 }
 
 async fn about(State(forwarder): State<Arc<Forwarder>>) -> Response {
-    forwarder.about.answer(&forwarder.pool)
+    let shows_token = forwarder.token.read().unwrap_or_else(PoisonError::into_inner).is_some();
+    forwarder.about.answer(&forwarder.pool, shows_token)
 }
 
 async fn ready(State(forwarder): State<Arc<Forwarder>>) -> Response {

@@ -117,8 +117,7 @@ impl Relay {
         let reach = Arc::<reach::Reach>::default();
         let room = Arc::new(Room::new(MOST_REQUESTS, config.max_buffered_bytes));
         let callers = Callers::new(config.ipv6_prefix());
-        let limits =
-            Limits { body_pace: config.bodies, max_connections: config.max_connections, ..Limits::default() };
+        let limits = limits(&config);
         let (about, path, patience) = (about::About::new(&config), config.path.clone(), config.unready_after);
         let max_request = config.max_request_bytes;
         let reload = Reload::new(config, settings, client.clone(), &room, &counters);
@@ -217,6 +216,11 @@ fn gateway(config: &Config) -> Result<Uri, BuildError> {
     }
     let url = &config.gateway_url;
     Ok(url.parse().map_err(|_| PeerError::BadUrl(format!("`{url}` is not a URL")))?)
+}
+
+fn limits(config: &Config) -> Limits {
+    let (body_pace, max_connections) = (config.bodies, config.max_connections);
+    Limits { body_pace, max_connections, grace: config.grace(), ..Limits::default() }
 }
 
 fn readiness(gauge: &Gauge, reach: &reach::Reach, patience: Duration) -> Result<(), &'static str> {

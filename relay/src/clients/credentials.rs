@@ -63,6 +63,11 @@ impl Credentials {
         Ok(Self { tokens, certificates: config.certificates, key: RandomState::new() })
     }
 
+    /// Knows clients again as `other` does.
+    pub(super) fn keep_key_of(&mut self, other: &Self) {
+        self.key = other.key.clone();
+    }
+
     /// The credential of a request, as a hash that is forgotten with the process.
     pub(crate) fn admit(&self, headers: &HeaderMap, extensions: &Extensions) -> Option<u64> {
         let certificate = extensions.get::<Arc<ClientCertificate>>().filter(|_| self.certificates);

@@ -255,4 +255,4 @@ impl Drop for Leaving<'_> {
 /// The number of nobody who waits.
 const NOBODY: u64 = u64::MAX;
 /// How long a request waits for others at a relay that stops.
-const STRAGGLERS_WAIT: Duration = Duration::from_secs(1);
+pub(crate) const STRAGGLERS_WAIT: Duration = Duration::from_secs(1);

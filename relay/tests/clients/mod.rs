@@ -161,6 +161,15 @@ async fn a_relay_shows_its_own_token_to_the_gateway_and_none_of_a_client() {
     client(true).send(with_token(&relay, "of-a-client")).await.unwrap();
     assert_eq!(gateway.seen()[0].headers["authorization"], "Bearer from-the-relay");
     assert_eq!(gateway.seen()[0].headers.len(), 3);
+    let without = start_relay(gateway.start().await, |_| ()).await;
+    for (relay, added) in
+        [(relay, vec!["authorization: a token of the relay, the same in every request"]), (without, vec![])]
+    {
+        let about = Request::get(format!("http://{}/about", relay.address)).body(Bytes::new()).unwrap();
+        let about = client(false).send(about).await.unwrap();
+        let said: serde_json::Value = serde_json::from_slice(about.body()).unwrap();
+        assert_eq!(said["adds_to_requests"], serde_json::json!(added));
+    }
 }
 
 #[test]
