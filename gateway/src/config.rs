@@ -58,7 +58,8 @@ pub struct Config {
     /// Largest answer of a target, in bytes; for larger ones the client is told 502.
     #[serde(default = "one_mebibyte")]
     pub max_response_bytes: usize,
-    /// Sealed answers have at least this size, so that short answers of every kind look alike.
+    /// Sealed answers have at least this size, so that short answers of every kind look alike. Answers to larger requests
+    /// are longer by themselves: each has room for what an upload of that size may be told.
     #[serde(default = "one_kibibyte")]
     pub min_response_bytes: usize,
     /// What to do with requests that were not padded to one of the shared sizes.

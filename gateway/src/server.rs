@@ -140,6 +140,7 @@ impl Server {
     /// The sealed answer. An error is said in clear, because there is nothing to seal it with.
     async fn exchange(self: Arc<Self>, sealed: Bytes, _held: (Place, Begun)) -> Result<Vec<u8>, Problem> {
         let arrived = Instant::now();
+        let least = self.min_response.max(least_answer(sealed.len()));
         let (ring, now) = (self.keys.ring(), self.keys.now());
         // Opening a short request takes less time than two threads need to hand it over and back.
         let opened = if sealed.len() <= SHORT {
@@ -159,7 +160,7 @@ impl Server {
                 encoded(&refusal)
             }
         };
-        let sealed = self.seal(sealer, &answer).await;
+        let sealed = self.seal(sealer, &answer, least).await;
         self.grid.wait(arrived).await;
         sealed
     }
@@ -219,8 +220,8 @@ impl Server {
     }
 
     /// Sealing a short answer takes less time than handing it to another thread.
-    async fn seal(&self, sealer: Sealer, answer: &Answer) -> Result<Vec<u8>, Problem> {
-        let pad = |answer: &Answer| pad_response(answer, sealer.overhead(), self.min_response);
+    async fn seal(&self, sealer: Sealer, answer: &Answer, least: usize) -> Result<Vec<u8>, Problem> {
+        let pad = |answer: &Answer| pad_response(answer, sealer.overhead(), least);
         let padded = pad(answer)
             .or_else(|_| pad(&encoded(&Problem::BAD_TARGET.inside())))
             .map_err(|_| Problem::BAD_TARGET)?;
@@ -231,6 +232,14 @@ impl Server {
         };
         outcome.map_err(|_| Problem::BAD_TARGET)
     }
+}
+
+/// What the answer to an upload that fits in `sealed` bytes may need, when each of its reports was refused (DAP 4.4.2). Every
+/// answer to a request of that size has as much room, whatever the request was: else the size would tell how many reports
+/// were refused.
+fn least_answer(sealed: usize) -> usize {
+    let reports = (sealed.saturating_sub(SMALLEST_SEAL) / SMALLEST_REPORT).min(MOST_REPORTS);
+    reports * STATUS + AROUND_STATUSES
 }
 
 /// Every sealed answer looks like this, whatever is in it (RFC 9458 5).
@@ -261,3 +270,17 @@ fn in_clear(problem: &Problem) -> Response {
 
 /// About five microseconds of work on the content, and fifty on the key of a request.
 const SHORT: usize = 16 * 1024;
+/// Bytes of a sealed request with nothing in it: header, encapsulated key and tag.
+const SMALLEST_SEAL: usize = 7 + 32 + 16;
+/// Bytes of a report with nothing in it.
+const SMALLEST_REPORT: usize = 44;
+/// As many as a leader of mica takes in one upload.
+const MOST_REPORTS: usize = 1_000;
+/// Bytes of what an answer says of one report: its identifier and a code.
+const STATUS: usize = 17;
+/// Status line, fields and sealing around them.
+const AROUND_STATUSES: usize = 256;
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

@@ -69,6 +69,8 @@ async fn world(step: Duration) -> (World, TcpListener) {
         config.routes.extend(targets.map(|(path, target)| {
             RouteConfig::new("POST", "leader.example", path, Some(UPLOAD), &format!("http://{target}"))
         }));
+        // All requests have one size, and so have all answers.
+        config.routes[0].max_bytes = 100;
         config.timeout = Duration::from_secs(2);
         config.answer_grid = step;
         config.replay.max_requests = 6;
@@ -90,7 +92,7 @@ fn each_kind() -> Vec<(&'static str, InnerRequest, u16)> {
         ("dead", to("/dead"), 504),
         ("no route", to("/forbidden"), 404),
         ("another method", InnerRequest { method: "GET".into(), ..upload() }, 405),
-        ("too large", InnerRequest { body: vec![0; 2_001].into(), ..upload() }, 413),
+        ("too large", InnerRequest { body: vec![0; 101].into(), ..upload() }, 413),
         ("an old date", InnerRequest { headers: [upload().headers, vec![old]].concat(), ..upload() }, 400),
         ("full", upload(), 503),
     ]

@@ -218,6 +218,45 @@ async fn a_leader_that_is_busy_or_talks_nonsense_is_so_for_all() {
     assert_eq!(answers.iter().map(|it| it.status).collect::<Vec<_>>(), [502, 502]);
 }
 
+/// RFC 9458 6.3: whoever sees how long an answer is cannot tell how many reports of an upload were refused.
+#[tokio::test]
+async fn an_answer_is_as_long_when_all_reports_of_a_large_upload_are_refused_as_when_all_are_taken() {
+    let leader = Leader::default();
+    let database = sqlite();
+    let mut config = Config::new("127.0.0.1:0", database.url.clone(), routes("127.0.0.1:9".parse().unwrap()));
+    config.routes[0].max_bytes = 100_000;
+    let mounted = Mounted::default().with("http://127.0.0.1:9", leader.router());
+    let world = World::beside(config, Clock::manual(1_700_000_000), mounted).await;
+    let full = |kind| {
+        let small = || HpkeCiphertext { config_id: 1, enc: vec![2], payload: vec![3] };
+        let report = |number| Report {
+            metadata: ReportMetadata {
+                report_id: id(kind, number),
+                time: Time(7),
+                public_extensions: vec![],
+            },
+            public_share: vec![],
+            leader_encrypted_input_share: small(),
+            helper_encrypted_input_share: small(),
+        };
+        let body = UploadRequest { reports: (0..200).map(report).collect() }.encoded();
+        InnerRequest { body: body.into(), ..upload() }
+    };
+    let nowhere = InnerRequest { path: "/nowhere".into(), ..full(0) };
+    let mut seen = Vec::new();
+    for (request, refused) in
+        [(full(0), 0), (full(0), 200), (full(BAD), 200), (full(POISON), 0), (nowhere, 0)]
+    {
+        let (sealed, opener) = world.seal(&request);
+        let first = world.post(world.relay, sealed.clone()).await;
+        let again = world.post(world.relay, sealed.clone()).await;
+        seen.extend([(sealed.len(), first.body().len()), (sealed.len(), again.body().len())]);
+        let answer = opener.open(first.body()).unwrap();
+        assert_eq!(if answer.status == 200 { codes(&answer).len() } else { 0 }, refused);
+    }
+    assert!(seen.iter().all(|sizes| *sizes == seen[0]), "{seen:?}");
+}
+
 /// What a target saw of one upload: where it went, with which task configuration, and the kinds of its reports.
 type Arrived = (String, String, Vec<u8>);
 
