@@ -233,6 +233,45 @@ fn hostile_connections_cost_little_memory_and_honest_clients_are_served() {
 }
 
 #[test]
+fn a_relay_whose_token_the_gateway_does_not_know_is_found_by_doctor() {
+    let (folder, port, gateway) = (Folder::new(), free_port(), free_port());
+    folder.write("known.token", "of-the-relay\n");
+    folder.write(
+        "gateway.toml",
+        &format!(
+            "role = \"gateway\"\nlisten = \"127.0.0.1:{gateway}\"\ndatabase = \"sqlite:gateway.db\"\n\
+             [[relays]]\nname = \"edge\"\ntoken_file = \"known.token\"\n"
+        ),
+    );
+    folder.write(
+        "relay.toml",
+        &format!(
+            "role = \"relay\"\nlisten = \"127.0.0.1:{port}\"\ngateway_url = \"http://127.0.0.1:{gateway}/\"\n\
+             gateway_token_file = \"own.token\"\n"
+        ),
+    );
+    folder.write("own.token", "of-nobody\n");
+    let _gateway = folder.serve("gateway");
+    let relay = folder.serve("relay");
+    let wrong = folder.mica(&["doctor", "--config", "relay.toml"]);
+    assert_eq!(wrong.code, 7, "{}{}", wrong.out, wrong.err);
+    let said = wrong.out.lines().find(|line| line.starts_with("fail  admitted ")).expect("a line about it");
+    assert!(said.contains("gateway_token_file") && !wrong.out.contains("of-nobody"), "{said}");
+    assert_eq!(send(port).expect("an answer").0, 502, "it is not the client's fault");
+    assert!(folder.read("relay.log").contains("the gateway does not accept this relay"));
+
+    folder.write("own.token", "of-the-relay\n");
+    relay.hang_up();
+    until("it is in force", || folder.read("relay.log").contains("read again and is in force"));
+    let right = folder.mica(&["doctor", "--config", "relay.toml"]);
+    assert_eq!(right.code, 0, "{}{}", right.out, right.err);
+    assert_eq!(send(port).expect("an answer").0, 400, "what it sends is nonsense, and the gateway says so");
+    assert!(
+        folder.read("gateway.log").contains("requests of none of the relays that are served were refused")
+    );
+}
+
+#[test]
 fn what_a_relay_cannot_do_is_said_at_the_key() {
     let (folder, gateway) = (Folder::new(), Gateway::start());
     for (further, place, what) in [

@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{Request, Uri};
-use mica_service::http::{HttpClient, HttpOptions};
+use mica_service::http::{HttpClient, HttpOptions, PeerError};
 use mica_service::tls::{PeerTls, Peers};
+use mica_service::token;
 
 use super::finding::Finding;
 use super::server;
@@ -19,6 +21,9 @@ pub(super) async fn relay(settings: &Settings, findings: &mut Vec<Finding>) -> R
     let http = client(&config.peer_tls, config.insecure_peers)?;
     server::examine(&http, &config.listen, config.tls.is_some(), findings).await;
     reach(&http, "gateway", &config.gateway_url, findings).await;
+    if findings.last().is_some_and(|finding| finding.exit().is_none()) {
+        admitted(&http, &config, findings).await?;
+    }
     Ok(())
 }
 
@@ -38,6 +43,36 @@ pub(super) async fn gateway(settings: &Settings, findings: &mut Vec<Finding>) ->
 fn client(tls: &PeerTls, insecure_peers: bool) -> Result<HttpClient, Failure> {
     let peers = Peers::load(tls, insecure_peers).map_err(Failure::invalid)?;
     Ok(HttpClient::new(HttpOptions { peers, ..HttpOptions::default() }))
+}
+
+/// Whether the gateway takes requests of this relay: it is shown what the relay shows, around nothing.
+async fn admitted(
+    http: &HttpClient,
+    config: &mica_relay::Config,
+    findings: &mut Vec<Finding>,
+) -> Result<(), Failure> {
+    let mut request = Request::post(&config.gateway_url).header(CONTENT_TYPE, "message/ohttp-req");
+    if let Some(path) = &config.gateway_token_file {
+        request = request.header(AUTHORIZATION, token::authorization(path).map_err(Failure::invalid)?);
+    }
+    let Ok(request) = request.body(Bytes::new()) else { return Ok(()) };
+    let what = "the gateway's door";
+    findings.push(match http.send(request).await {
+        Ok(answer) if matches!(answer.status().as_u16(), 401 | 403 | 407) => {
+            let todo = format!(
+                "it does not accept this relay ({}); compare gateway_token_file or the certificate of peer_tls with \
+                 [[relays]] of the gateway",
+                answer.status().as_u16()
+            );
+            Finding::fail("admitted", what, todo, Exit::Unauthorized)
+        }
+        Ok(_) => Finding::ok("admitted", what),
+        Err(error @ PeerError::NotAccepted { .. }) => {
+            Finding::fail("admitted", what, error.to_string(), Exit::Unauthorized)
+        }
+        Err(error) => Finding::fail("admitted", what, error.to_string(), Exit::Unreachable),
+    });
+    Ok(())
 }
 
 /// Whether the origin of `url` answers at all.
