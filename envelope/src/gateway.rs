@@ -232,3 +232,17 @@ impl Header {
 fn response_nonce(aead: u16) -> usize {
     Aead::try_from(aead).map_or(0, |aead| aead.n_k().max(aead.n_n()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Digests are in databases: another one would forget what was answered before an upgrade.
+    #[test]
+    fn the_digest_of_a_request_is_half_of_the_sha_256_of_its_encapsulated_key() {
+        let enc: Vec<u8> = (0..32).collect();
+        let expected =
+            [0x63, 0x0d, 0xcd, 0x29, 0x66, 0xc4, 0x33, 0x66, 0x91, 0x12, 0x54, 0x48, 0xbb, 0xb2, 0x5b, 0x4f];
+        assert_eq!(EncDigest::of(&enc).as_bytes(), &expected);
+    }
+}

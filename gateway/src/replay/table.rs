@@ -1,4 +1,7 @@
 //! The tables of answers: one statement per function.
+//!
+//! What the column `answer` holds is not the binary HTTP that its first comment speaks of, but that locked with the request
+//! which it answers: a nonce, then ciphertext.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -142,7 +145,7 @@ pub(super) async fn claim(
     rows.iter().map(digest).collect()
 }
 
-/// Takes over what somebody claimed and never answered. Whether it is ours now.
+/// Takes over what somebody claimed in this generation and never answered. Whether it is ours now.
 pub(super) async fn take_over(
     tx: &mut Tx,
     table: Table,

@@ -222,6 +222,27 @@ async fn replicas_share_what_they_were_answered() {
     }
 }
 
+/// A claim that was taken over in the older generation went when that did.
+#[tokio::test]
+async fn a_claim_that_was_taken_over_outlives_the_generation_in_which_it_was_first_made() {
+    let Some(database) = mica_service::testing::postgres().await else { return };
+    let ([a, b], clock) = (requests(), Clock::manual(1_000));
+    let limits = limits(10, 1_000);
+    let one = start(&database, &limits, &clock).await;
+    let two = start(&database, &limits, &clock).await;
+    let three = start(&database, &limits, &clock).await;
+    drop(first(&one, a).await);
+    clock.advance(100);
+    first(&two, b).await.leave(response("x")).await;
+    clock.advance(95);
+    let ticket = first(&two, a).await;
+    clock.advance(10);
+    let standing = three.claim(a, lock(a), Instant::now()).await;
+    assert!(matches!(standing, Claim::Later(_)), "somebody works on it");
+    ticket.leave(response("x")).await;
+    assert_eq!(again(&three, a).await, Some(201));
+}
+
 /// What a group shares is one transaction: many who come together need few of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_answers_at_once_share_few_durable_writes() {

@@ -253,7 +253,8 @@ async fn claim_all(
     Ok((standings, current))
 }
 
-/// What follows from rows that are there. What somebody claimed and never answered is taken over.
+/// What follows from rows that are there. What somebody claimed in this generation and never answered is taken over; what
+/// stands so in the older one is left to be claimed anew, or the claim would end with that.
 async fn stand(
     tx: &mut Tx,
     standings: &mut Standings,
@@ -268,8 +269,7 @@ async fn stand(
             let after = row.claimed_until - now + 1;
             standings.entry(row.enc).or_insert(Standing::Claimable { after });
         } else if !standings.contains_key(&row.enc)
-            && (table::take_over(tx, current.table, row.enc, now, until).await?
-                || table::take_over(tx, current.table.other(), row.enc, now, until).await?)
+            && table::take_over(tx, current.table, row.enc, now, until).await?
         {
             standings.insert(row.enc, Standing::Claimed);
         }
