@@ -43,7 +43,7 @@ async fn an_envelope_sent_again_after_the_gateway_was_killed_gets_its_first_answ
     let port = free_port();
     let config = format!(
         "role = \"gateway\"\nlisten = \"127.0.0.1:{port}\"\ndatabase = \"sqlite:gateway.db\"\n\
-         [[routes]]\nmethod = \"GET\"\nauthority = \"leader.example\"\npath = \"/hpke_config\"\ntarget = \"{target}\"\n"
+         [[routes]]\nmethod = \"POST\"\nauthority = \"leader.example\"\npath = \"/reports\"\ntarget = \"{target}\"\n"
     );
     fs::write(folder.path().join("gateway.toml"), config).expect("the folder can be written");
     let start = || Process::start("gateway", folder.path(), ["gateway", "--config", "gateway.toml"]);
@@ -53,10 +53,10 @@ async fn an_envelope_sent_again_after_the_gateway_was_killed_gets_its_first_answ
     let wire = Wire::default();
     let keys = KeyConfigList::parse(wire.get(&format!("{url}ohttp-keys")).await.body).expect("its keys");
     let request = InnerRequest {
-        method: "GET".into(),
+        method: "POST".into(),
         scheme: "https".into(),
         authority: "leader.example".into(),
-        path: "/hpke_config".into(),
+        path: "/reports".into(),
         headers: vec![],
         body: "".into(),
     };
