@@ -19,7 +19,9 @@ pub(super) async fn run(args: &ServerArgs, global: &Global) -> Result<(), Failur
     server::log(global)?;
     async {
         let started = server::bind(&config.listen).await?;
+        let database = config.database.clone();
         let gateway = Gateway::build(config).await.map_err(|error| explain(&settings, &provenance, error))?;
+        let _alone = server::alone(&database)?;
         let (changes, shutdown) = (gateway.reload(), started.shutdown.clone());
         let operating = operations::serve(admin, gateway.operations(), shutdown.clone()).await?;
         started.announce()?;

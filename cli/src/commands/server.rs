@@ -1,5 +1,6 @@
 //! What the commands of all four roles have in common: logs, one listener, a wish to stop.
 
+use std::fs::{File, OpenOptions, TryLockError};
 use std::net::ToSocketAddrs as _;
 use std::path::PathBuf;
 
@@ -128,5 +129,21 @@ pub(super) fn database_relative_to(settings: &Settings, database: String) -> Str
     match database.strip_prefix("sqlite:").filter(|path| !path.starts_with('/')) {
         Some(path) => format!("sqlite:{}", settings.folder().join(path).display()),
         None => database,
+    }
+}
+
+/// Keeps other servers away from a database of SQLite for as long as the file is open: two would not know of each other. The
+/// file is beside it and stays there; what counts is who holds it, so a server that was killed is in nobody's way.
+pub(super) fn alone(database: &str) -> Result<Option<File>, Failure> {
+    let Some(path) = database.strip_prefix("sqlite:") else { return Ok(None) };
+    let beside = format!("{path}.lock");
+    let file = OpenOptions::new().append(true).create(true).open(&beside);
+    let file = file.map_err(|error| Failure::invalid(format!("cannot write {beside}: {error}")))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(Failure::invalid(format!(
+            "another server works on {path}; stop it, or use PostgreSQL for several"
+        ))),
+        Err(TryLockError::Error(error)) => Err(Failure::invalid(format!("cannot lock {beside}: {error}"))),
     }
 }

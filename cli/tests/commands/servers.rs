@@ -51,6 +51,19 @@ fn a_database_that_cannot_be_written_is_one_sentence() {
     }
 }
 
+#[test]
+fn a_second_gateway_on_one_file_is_refused_until_the_first_has_ended() {
+    let folder = Folder::new();
+    folder.write("gateway.toml", &gateway(free_port(), "sqlite:gateway.db"));
+    let first = folder.serve("gateway");
+    folder.write("gateway.toml", &gateway(free_port(), "sqlite:gateway.db"));
+    let said = last_words(&folder, "gateway");
+    assert!(said.contains("another server works on") && said.contains("gateway.db"), "{said}");
+    // However it ended.
+    drop(first);
+    assert_eq!(folder.mica_briefly("gateway"), Some(0));
+}
+
 #[tokio::test]
 async fn a_database_of_a_newer_version_is_one_sentence() {
     let folder = Folder::with_task(free_port(), free_port());
