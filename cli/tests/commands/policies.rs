@@ -199,6 +199,33 @@ fn the_policies_to_start_from_are_right() {
     }
 }
 
+fn pieces_of_any_length_are_planned_one_by_one(folder: &Folder, hourly: &str) {
+    let text = std::fs::read_to_string(hourly).expect("it is there");
+    for (length, said, pieces, seconds) in [
+        ("5h", "1 release every 5 hours for 28 days", 134, 18_000),
+        ("7d", "1 release every 7 days for 28 days", 4, 604_800),
+        ("601s", "1 release every 601 seconds for 28 days", 4025, 601),
+    ] {
+        let file = folder.write(
+            "pieces.toml",
+            &text.replace("batch_window = \"1h\"", &format!("batch_window = \"{length}\"")),
+        );
+        let file = file.to_str().expect("UTF-8");
+        let ran = folder.mica(&["policy", "plan", file, "--for", "28d"]);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        assert!(ran.out.contains(said), "{said}: {}", ran.out);
+        assert!(ran.out.contains(&format!("{pieces} of {pieces}")), "{pieces}: {}", ran.out);
+        let ran = folder.mica(&["policy", "plan", file, "--for", "28d", "-o", "json"]);
+        let read: serde_json::Value = serde_json::from_str(&ran.out).expect("it is JSON");
+        assert_eq!(read["releases"][0]["one_release_every_seconds"], seconds, "{}", ran.out);
+        assert!(read["releases"][0]["releases_per_day"].is_null(), "{}", ran.out);
+        assert_eq!(read["releases"][0]["budgets"][0]["asked"], pieces, "{}", ran.out);
+    }
+    let file = folder.write("seconds.toml", &text.replace("batch_window = \"1h\"", "batch_window = \"7d\""));
+    let ran = folder.mica(&["policy", "plan", file.to_str().expect("UTF-8"), "--for", "3d"]);
+    assert!(ran.one_line(2).contains("none begins in the 3 days"), "{}", ran.err);
+}
+
 #[test]
 fn a_plan_says_how_accurate_how_often_and_for_how_long() {
     let folder = Folder::new();
@@ -232,6 +259,7 @@ fn a_plan_says_how_accurate_how_often_and_for_how_long() {
     let left_out = folder.mica(&["policy", "plan", hourly, "--for", "2d"]);
     assert_eq!((asked.code, &asked.out), (0, &left_out.out), "{}", left_out.err);
     assert!(asked.out.contains("24 releases a day for 2 days"), "{}", asked.out);
+    pieces_of_any_length_are_planned_one_by_one(&folder, hourly);
     let ran = folder.mica(&["policy", "plan", policy, "--release", "no-such"]);
     assert_eq!(ran.code, 2);
     assert!(ran.err.contains("no release \"no-such\""), "{}", ran.err);

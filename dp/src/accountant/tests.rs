@@ -219,7 +219,7 @@ fn placements(cells: usize, most: u32) -> Vec<Vec<u32>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(250))]
+    #![proptest_config(ProptestConfig::with_cases(5_000))]
 
     /// The heart of the capped charge: whatever a unit does that sends at most `c` reports in each cell and `k` in each
     /// window, and whatever batches the collector makes of them afterwards, also such as reach over the edge of a

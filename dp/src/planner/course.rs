@@ -1,19 +1,68 @@
 //! A budget under a steady stream of releases: day by day, until it is exhausted or the time is over.
 
+use std::fmt;
 use std::num::NonZeroU32;
 
 use super::Paying;
-use crate::accountant::{Filled, Measure, Span, TooWide, Use, Window, Within};
+use crate::accountant::{BatchWindow, Filled, Measure, Span, TooWide, Use, Window, Within};
 use crate::conversion::reported_epsilon;
 use crate::plan::ReleasePlan;
 
-/// So many batches a day, each of its own piece of the day, for so many days.
+/// Batches one after the other for so many days.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Workload {
-    /// Releases a day.
-    pub per_day: NonZeroU32,
+    /// How often there is one.
+    pub pace: Pace,
     /// Days.
     pub days: NonZeroU32,
+}
+
+/// How often there is a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// So many a day, each of its own equal part of the day.
+    PerDay(NonZeroU32),
+    /// One of each of the pieces of time in which clients count their reports, however long those are.
+    PerPiece(BatchWindow),
+}
+
+impl Pace {
+    /// The pace of a collector that leaves nothing out: one batch for each of the pieces in which clients count, and where
+    /// there are none, one a day or as many as it takes.
+    pub fn of(plan: &ReleasePlan) -> Self {
+        match plan.within() {
+            Within::Cell(cells) => Self::PerPiece(cells),
+            Within::Window(Window::Rolling(rolling)) => {
+                let parts = u32::try_from(DAY.div_ceil(rolling.length().unsigned_abs())).ok();
+                Self::PerDay(parts.and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN))
+            }
+            Within::Window(Window::Lifetime | Window::Calendar(_)) => Self::PerDay(NonZeroU32::MIN),
+        }
+    }
+
+    /// Releases a day; nothing where days differ.
+    pub fn per_day(self) -> Option<NonZeroU32> {
+        match self {
+            Self::PerDay(parts) => Some(parts),
+            Self::PerPiece(cells) => {
+                let length = cells.length().unsigned_abs();
+                let parts = if DAY.is_multiple_of(length) { DAY / length } else { 0 };
+                u32::try_from(parts).ok().and_then(NonZeroU32::new)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Pace {
+    /// `1 release a day`, `24 releases a day`, `1 release every 7 days`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.per_day(), self) {
+            (Some(NonZeroU32::MIN), _) => f.write_str("1 release a day"),
+            (Some(parts), _) => write!(f, "{parts} releases a day"),
+            (None, Self::PerPiece(cells)) => write!(f, "1 release every {}", cells.piece()),
+            (None, Self::PerDay(parts)) => write!(f, "{parts} releases a day"),
+        }
+    }
 }
 
 /// What a budget looks like at the end of a day.
@@ -72,37 +121,20 @@ impl Course {
 const BEGINNING: u64 = 1_704_067_200;
 const DAY: u64 = 86_400;
 
-fn common_divisor(mut a: u64, mut b: u64) -> u64 {
-    while b > 0 {
-        (a, b) = (b, a % b);
-    }
-    a
-}
-
 impl Workload {
     /// The most releases that are played through.
     pub const MOST: u64 = 50_000;
 
-    /// How many releases that is.
-    pub fn releases(self) -> u64 {
-        u64::from(self.per_day.get()) * u64::from(self.days.get())
-    }
-
-    /// Into how many equal batches a day is cut at least, so that each lies where a batch of `plan` must: one for each of
-    /// the pieces in which clients count, as far as they are whole parts of a day.
-    pub fn fewest_a_day(plan: &ReleasePlan) -> NonZeroU32 {
-        let batches = match plan.within() {
-            Within::Cell(cells) => DAY / common_divisor(DAY, cells.length().unsigned_abs()),
-            Within::Window(Window::Rolling(rolling)) => DAY.div_ceil(rolling.length().unsigned_abs()),
-            Within::Window(Window::Lifetime | Window::Calendar(_)) => 1,
-        };
-        u32::try_from(batches).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN)
+    /// How many releases that is; nothing when it is more than [`Self::MOST`].
+    pub fn releases(self) -> Option<u64> {
+        let most = usize::try_from(Self::MOST).unwrap_or(usize::MAX).saturating_add(1);
+        let releases = (0..self.days.get()).flat_map(|day| self.of_day(day)).take(most).count();
+        u64::try_from(releases).ok().filter(|releases| *releases <= Self::MOST)
     }
 
     /// Whether each of its batches is one to the release of `plan`.
     pub fn is_of_batches(self, plan: &ReleasePlan) -> Result<(), TooWide> {
-        let days = 0..self.days.get();
-        let mut spans = days.flat_map(|day| (0..self.per_day.get()).map(move |batch| self.span(day, batch)));
+        let mut spans = (0..self.days.get()).flat_map(|day| self.of_day(day));
         spans.try_for_each(|span| plan.one_batch(span))
     }
 
@@ -120,14 +152,13 @@ impl Workload {
             })
             .collect();
         let mut uses: Vec<Vec<Use>> = vec![Vec::new(); paying.len()];
-        let mut granted = 0;
+        let (mut asked, mut granted) = (0, 0);
         for day in 0..self.days.get() {
-            for batch in 0..self.per_day.get() {
-                granted += u64::from(release(self.span(day, batch), granted, &mut courses, &mut uses));
+            for span in self.of_day(day) {
+                asked += 1;
+                granted += u64::from(release(span, granted, &mut courses, &mut uses));
             }
-            let today =
-                Span::of_reports(BEGINNING + u64::from(day) * DAY, BEGINNING + u64::from(day + 1) * DAY)
-                    .expect("a day of this millennium is a span");
+            let today = whole_day(day);
             for (course, uses) in courses.iter_mut().zip(&uses) {
                 let account = &course.paying.account;
                 let fullest = account.fullest(uses, today);
@@ -136,17 +167,37 @@ impl Workload {
             }
         }
         for course in &mut courses {
-            (course.asked, course.granted) = (self.releases(), granted);
+            (course.asked, course.granted) = (asked, granted);
         }
         courses
     }
 
-    fn span(self, day: u32, batch: u32) -> Span {
-        let parts = u64::from(self.per_day.get());
-        let at = |batch: u64| BEGINNING + u64::from(day) * DAY + batch * DAY / parts;
-        let (from, to) = (at(u64::from(batch)), at(u64::from(batch) + 1));
-        Span::of_reports(from, to.max(from + 1)).expect("a part of a day is a span")
+    /// The batches that begin on a day.
+    fn of_day(self, day: u32) -> Box<dyn Iterator<Item = Span>> {
+        let today = whole_day(day);
+        match self.pace {
+            Pace::PerDay(parts) => {
+                let parts = i64::from(parts.get());
+                let at = move |batch: i64| today.from() + batch * today.seconds() / parts;
+                Box::new((0..parts).map(move |batch| {
+                    let (from, to) = (at(batch), at(batch + 1));
+                    Span::new(from, to.max(from + 1)).expect("a part of a day is a span")
+                }))
+            }
+            Pace::PerPiece(cells) => {
+                let met = std::iter::successors(Some(cells.cell(today.from())), move |it| {
+                    Some(cells.cell(it.to()))
+                });
+                let met = met.skip_while(move |it| it.from() < today.from());
+                Box::new(met.take_while(move |it| it.from() < today.to()))
+            }
+        }
     }
+}
+
+fn whole_day(day: u32) -> Span {
+    let from = BEGINNING + u64::from(day) * DAY;
+    Span::of_reports(from, from + DAY).expect("a day of this millennium is a span")
 }
 
 /// Whether all budgets grant a release; then, and only then, it is counted.

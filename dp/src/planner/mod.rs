@@ -1,7 +1,7 @@
 //! What a policy buys: how accurate, how often, for how long.
 //!
 //! For those who write a policy, before anything runs. The costs, the limits and the noise come from the same code that a
-//! server releases with; only the batches are imagined: a steady number a day, each of its own piece of data time.
+//! server releases with; only the batches are imagined: a steady number, each of its own piece of data time.
 
 mod chart;
 mod compare;
@@ -14,7 +14,7 @@ mod transform;
 
 pub use self::chart::chart;
 pub use self::compare::{Choice, Comparison};
-pub use self::course::{Course, Day, Workload};
+pub use self::course::{Course, Day, Pace, Workload};
 pub use self::price::{Fit, Price};
 
 use crate::accountant::{Account, Caps, Proposal, Span, Within};

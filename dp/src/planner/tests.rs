@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use super::*;
-use crate::accountant::{Measure, Window, Within};
+use crate::accountant::{BatchWindow, Measure, Window, Within};
 use crate::sensitivity::{NeighboringRelation, Sensitivity};
 use crate::shape::Shape;
 use crate::units::{UNITS_PER_ONE, charge_units};
@@ -18,6 +18,10 @@ fn histogram() -> Sensitivity {
 
 fn positive(number: u32) -> NonZeroU32 {
     NonZeroU32::new(number).unwrap()
+}
+
+fn a_day(releases: u32, days: u32) -> Workload {
+    Workload { pace: Pace::PerDay(positive(releases)), days: positive(days) }
 }
 
 /// A budget of ρ for the life of it, with clients that send `k` reports.
@@ -80,7 +84,7 @@ fn laplace_is_better_for_a_few_releases_and_gaussian_for_many() {
 #[test]
 fn the_published_hourly_month_is_met() {
     // sigma 60, 720 hourly releases: the last column is what a unit within its cap loses.
-    let workload = Workload { per_day: positive(24), days: positive(30) };
+    let workload = a_day(24, 30);
     let month = Window::Rolling(crate::accountant::Rolling::new(30 * 86_400, 86_400).unwrap());
     for (k, rho, epsilon) in [(30, 0.008_33, 0.564), (1, 0.000_28, 0.093), (720, 0.2, 3.13)] {
         let courses = workload.play(&[paying("1", "1/3600", month, k)]);
@@ -97,7 +101,7 @@ fn units_of(units: i64) -> f64 {
 
 #[test]
 fn a_budget_that_runs_out_says_after_how_many_releases() {
-    let workload = Workload { per_day: positive(3), days: positive(20) };
+    let workload = a_day(3, 20);
     let courses = workload.play(&[
         paying("0.25", "0.0125", Window::Lifetime, 1000),
         paying("9", "1/100", Window::Lifetime, 1000),
@@ -114,10 +118,56 @@ fn a_budget_that_runs_out_says_after_how_many_releases() {
     assert!(courses[0].granted > 20 && courses[0].granted < 60, "{}", courses[0].granted);
 }
 
+/// Pieces of five hours begin anew on no midnight, those of a week on Thursdays, and those of 601 seconds hardly ever:
+/// whoever collects each of them has as many batches as there are pieces, and not a number a day.
+#[test]
+fn one_batch_of_each_piece_is_planned_however_long_pieces_are() {
+    for (seconds, begun, said) in [
+        (5 * 3600, 134, "1 release every 5 hours"),
+        (7 * 86_400, 4, "1 release every 7 days"),
+        (601, 4025, "1 release every 601 seconds"),
+        (3600, 672, "24 releases a day"),
+        (86_400, 28, "1 release a day"),
+    ] {
+        let cells = BatchWindow::new(seconds).unwrap();
+        let workload = Workload { pace: Pace::PerPiece(cells), days: positive(28) };
+        assert_eq!(workload.pace.to_string(), said);
+        // The pieces that begin in these 28 days, counted from 1970, and not by the code under test.
+        let (from, to) = (1_704_067_200_u64, 1_704_067_200_u64 + 28 * 86_400);
+        assert_eq!(to.div_ceil(seconds) - from.div_ceil(seconds), begun, "{seconds}");
+        assert_eq!(workload.releases(), Some(begun), "{seconds}");
+        // Room for three: the fourth is the first that is refused, unless clients send no more than three.
+        let courses = workload.play(&[paying("0.3", "0.1", Window::Lifetime, 5000)]);
+        assert_eq!(
+            (courses[0].asked, courses[0].granted, courses[0].until_refused),
+            (begun, 3, Some(3)),
+            "{seconds}"
+        );
+        let courses = workload.play(&[paying("0.3", "0.1", Window::Lifetime, 3)]);
+        assert_eq!((courses[0].granted, courses[0].until_refused), (begun, None), "{seconds}");
+        assert_eq!(courses[0].days.len(), 28);
+        // The inverse plays the same batches.
+        let prices = Price::of(&histogram(), 20, &[paying("9", "0.01", Window::Lifetime, 5000)], workload);
+        let refused = prices.iter().find(|it| it.choice.mechanism.name() == "discrete_gaussian").unwrap();
+        assert_eq!(refused.fits[0].until_refused.is_none(), begun < 400, "{seconds}: {refused:?}");
+    }
+}
+
+#[test]
+fn a_plan_has_an_end_and_pieces_that_begin_in_it() {
+    let cells = |seconds| Pace::PerPiece(BatchWindow::new(seconds).unwrap());
+    assert_eq!(Workload { pace: cells(1), days: positive(1) }.releases(), None);
+    assert_eq!(a_day(50_000, 1).releases(), Some(50_000));
+    assert_eq!(a_day(50_001, 1).releases(), None);
+    // Monday to Wednesday: weeks that are counted from 1970 begin on Thursdays.
+    assert_eq!(Workload { pace: cells(7 * 86_400), days: positive(3) }.releases(), Some(0));
+    assert_eq!(Workload { pace: cells(7 * 86_400), days: positive(4) }.releases(), Some(1));
+}
+
 #[test]
 fn a_wanted_accuracy_has_a_price() {
     // 95 of 100 results within 20: rho 0.0192 by the continuous formula, and 13 releases of a budget of 0.25.
-    let daily = Workload { per_day: positive(1), days: positive(100) };
+    let daily = a_day(1, 100);
     let prices = Price::of(&histogram(), 20, &[paying("0.25", "0.01", Window::Lifetime, 1000)], daily);
     let [laplace, gaussian] = prices.as_slice() else { panic!("{prices:?}") };
     assert!(gaussian.choice.half_width <= 20 && laplace.choice.half_width <= 20);
@@ -139,7 +189,7 @@ fn a_wanted_accuracy_has_a_price() {
 #[test]
 fn a_price_is_that_of_the_same_plan() {
     let month = Window::Rolling(crate::accountant::Rolling::new(28 * 86_400, 86_400).unwrap());
-    let daily = Workload { per_day: positive(1), days: positive(400) };
+    let daily = a_day(1, 400);
     let caps = Caps { per_batch: positive(2), per_window: positive(8), window: month };
     let life = Paying { caps, ..paying("0.3", "0.01", Window::Lifetime, 8) };
     let prices = Price::of(&histogram(), 30, std::slice::from_ref(&life), daily);
@@ -171,7 +221,7 @@ fn a_plan_of_decades_counts_blocks_and_not_days() {
 
 #[test]
 fn the_chart_has_axes_labels_bands_and_no_colour() {
-    let workload = Workload { per_day: positive(2), days: positive(10) };
+    let workload = a_day(2, 10);
     let month = paying("0.25", "0.0125", Window::Lifetime, 1000);
     let named = Paying { account: Account { budget_id: "a<b".to_owned(), ..month.account.clone() }, ..month };
     let courses = workload.play(&[named]);

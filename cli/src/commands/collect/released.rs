@@ -62,7 +62,9 @@ impl Released<'_> {
             let each = format!("  each value {pm}{} ({percent} % confidence)", thousands(half_width));
             lines.push(each + &all.unwrap_or_default());
         }
-        lines.push(format!("  reports  {} (exact, as is the time)", thousands(self.outcome.report_count)));
+        // Count and time are bound to nothing that a helper or a client has seen: whoever leads can say others.
+        let count = thousands(self.outcome.report_count);
+        lines.push(format!("  reports  {count} in that time (as the leader says; no noise hides it)"));
         lines.push(self.remark().to_owned());
         lines.extend(self.promise(signs));
         lines.join("\n")
@@ -257,7 +259,10 @@ mod tests {
     fn a_value_is_never_printed_without_its_interval() {
         let text = printed(&[-3], 8, true);
         assert!(text.starts_with("page-load, 1970-01-01T01:00:00Z to 1970-01-01T02:00:00Z\n"), "{text}");
-        assert!(text.contains("-3 +-8 (95 % confidence)") && text.contains("1,234 (exact"), "{text}");
+        assert!(text.contains("-3 +-8 (95 % confidence)"), "{text}");
+        // Whoever leads could say another number or a narrower time, and nothing would show it.
+        let count = "\n  reports  1,234 in that time (as the leader says; no noise hides it)\n";
+        assert!(text.contains(count), "{text}");
         assert!(text.contains("Noise can make a value negative"), "{text}");
     }
 

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use mica_dp::planner::{
-    Choice, Comparison, Course, Paying, Price, Workload, chart, compare, epsilon_of_a_fixed_plan,
+    Choice, Comparison, Course, Pace, Paying, Price, Workload, chart, compare, epsilon_of_a_fixed_plan,
 };
 use mica_dp::units::format_units;
 use mica_dp::{Policy, Rational, ReleasePlan, printed_epsilon};
@@ -23,8 +23,8 @@ pub(crate) struct Args {
     /// Plan this release only
     #[arg(long, value_name = "ID")]
     release: Option<String>,
-    /// Batches that are released a day, each of its own piece of the day; when left out, one for each piece of time in which
-    /// clients count their reports, and else one a day
+    /// Batches that are released a day, each of its own part of the day; when left out, one for each piece of time in which
+    /// clients count their reports (`batch_window`), however long it is, and else one a day
     #[arg(long, value_name = "N")]
     releases_per_day: Option<NonZeroU32>,
     /// For how long
@@ -82,25 +82,38 @@ fn days_of_plan(args: &Args) -> Result<NonZeroU32, Failure> {
     days.ok_or_else(|| Failure::usage("--for is one day or more; try --for 30d"))
 }
 
-/// The batches of one release: as many a day as were asked for, or as its pieces of time take.
+/// The batches of one release: as many a day as were asked for, or one of each of its pieces of time.
 fn workload(args: &Args, plan: &ReleasePlan) -> Result<Workload, Failure> {
     let days = days_of_plan(args)?;
-    let fewest = Workload::fewest_a_day(plan);
-    let workload = Workload { per_day: args.releases_per_day.unwrap_or(fewest), days };
-    if workload.releases() > Workload::MOST {
-        return Err(Failure::usage(format!(
-            "that is {} releases, and at most {} are played through; plan a shorter time",
-            workload.releases(),
-            Workload::MOST
-        )));
+    let own = Pace::of(plan);
+    let workload = Workload { pace: args.releases_per_day.map_or(own, Pace::PerDay), days };
+    let release = plan.release_id();
+    match workload.releases() {
+        None => {
+            let most = Workload::MOST;
+            return Err(Failure::usage(format!(
+                "release \"{release}\": {} for {days} days is more than {most} releases, and no more are played through; plan \
+                 a shorter time (--for)",
+                workload.pace
+            )));
+        }
+        Some(0) => {
+            let within = plan.within();
+            return Err(Failure::usage(format!(
+                "release \"{release}\": a batch lies within {within}, and none begins in the {days} days that are played through; \
+                 plan a longer time (--for)"
+            )));
+        }
+        Some(_) => {}
     }
     workload.is_of_batches(plan).map_err(|wide| {
+        let write = own.per_day().map_or_else(
+            || "leave --releases-per-day out".to_owned(),
+            |parts| format!("write --releases-per-day {parts}, or leave it out"),
+        );
         Failure::usage(format!(
-            "release \"{}\": with {} a day, batches are longer than clients count for: a batch lies within {}; write \
-             --releases-per-day {fewest}, or leave it out",
-            plan.release_id(),
-            workload.per_day,
-            wide.within
+            "release \"{release}\": with {}, batches are longer than clients count for: a batch lies within {}; {write}",
+            workload.pace, wide.within
         ))
     })?;
     Ok(workload)
@@ -120,24 +133,24 @@ fn work_out(workload: Workload, plan: ReleasePlan, args: &Args) -> Planned {
 
 fn title(policy: &Policy, one: &Planned) -> String {
     format!(
-        "{} (policy {}, version {}): {} a day for {} days",
+        "{} (policy {}, version {}): {} for {} days",
         one.plan.release_id(),
         policy.id(),
         policy.version(),
-        one.workload.per_day,
+        one.workload.pace,
         one.workload.days
     )
 }
 
 fn table(one: &Planned) -> Result<(), Failure> {
     print::lines(&format!(
-        "release \"{}\": {}\n{} within ±{} of the truth in 95 of 100 cases (standard deviation {:.1})\n{} a day for {} days\n",
+        "release \"{}\": {}\n{} within ±{} of the truth in 95 of 100 cases (standard deviation {:.1})\n{} for {} days\n",
         one.plan.release_id(),
         one.now.mechanism.describe(),
         if one.plan.terms().shape.length() > 1 { "each value of a result is" } else { "results are" },
         one.now.half_width,
         one.now.deviation,
-        releases(one.workload.per_day.get().into()),
+        one.workload.pace,
         one.workload.days,
     ))?;
     let budgets: Vec<Vec<String>> = one.courses.iter().map(budget_row).collect();
@@ -289,7 +302,11 @@ fn as_json(one: &Planned) -> Value {
     });
     json!({
         "release": one.plan.release_id(),
-        "releases_per_day": one.workload.per_day,
+        "releases_per_day": one.workload.pace.per_day(),
+        "one_release_every_seconds": match one.workload.pace {
+            Pace::PerPiece(cells) => Some(cells.length()),
+            Pace::PerDay(_) => None,
+        },
         "now": choice_json(&one.now),
         "budgets": courses.collect::<Vec<_>>(),
         "epsilon_of_a_fixed_plan": one.fixed,

@@ -104,7 +104,12 @@ fn contributions(changes: &mut Changes, old: &Contribution, new: &Contribution) 
     batch_windows(changes, old, new);
     if old.window != new.window {
         // A cap over a longer time is a cap that fewer clients keep.
-        let what = format!("counts a client's reports in {} and counted them in {}", new.window, old.window);
+        let (mut now, mut before) = (new.window.to_string(), old.window.to_string());
+        if now == before {
+            // Of one length: what differs is where they begin.
+            (now, before) = (new.window.on_grid().to_string(), old.window.on_grid().to_string());
+        }
+        let what = format!("counts a client's reports in {now} and counted them in {before}");
         changes.note(!implies(old.window, new.window), what);
     }
     if old.enforced_by != new.enforced_by {

@@ -140,6 +140,17 @@ fn caps_that_fewer_clients_keep_are_weaker() {
 }
 
 #[test]
+fn a_window_that_begins_elsewhere_is_told_with_where() {
+    let rolling = |epoch: &str| {
+        with("kind = \"lifetime\"", &format!("kind = \"rolling\", length = \"30d\", epoch = \"{epoch}\""))
+    };
+    let told = policy(&rolling("6h")).changes_since(&policy(&rolling("1d")));
+    let said = "counts a client's reports in any 30 days that begin on the grid of every 6 hours (UTC) and counted them in any \
+                30 days that begin at midnight UTC";
+    assert!(told.iter().any(|it| it.what().contains(said)), "{told:#?}");
+}
+
+#[test]
 fn what_leaves_without_noise_is_weaker() {
     let open = |day: &str| {
         let written = format!("action = \"release_without_dp\"\njustification = \"x\"\nexpires = {day}");
