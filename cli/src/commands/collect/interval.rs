@@ -33,7 +33,8 @@ pub(super) fn last(
     let interval = widened(from, to, precision)?;
     match within {
         Some(Within::Cell(pieces)) if length <= pieces.length().unsigned_abs() => {
-            in_one_piece(interval, precision, include_running, pieces)
+            let short = length < pieces.length().unsigned_abs();
+            in_one_piece(interval, precision, Asked { include_running, short }, pieces)
         }
         // Of what is more than one piece, the leader says how to ask for each.
         _ => Ok(Last { interval, instead: None }),
@@ -49,12 +50,22 @@ pub(super) struct Last {
     pub(super) instead: Option<String>,
 }
 
-/// A time that is no longer than a piece but lies in two is the last whole piece that is over; or the one that runs, from its
-/// beginning, where that is included. Nothing else of about this length is one batch.
+/// How a time is meant that lies in two pieces.
+#[derive(Clone, Copy)]
+struct Asked {
+    /// Up to now.
+    include_running: bool,
+    /// Shorter than a piece.
+    short: bool,
+}
+
+/// A time of the length of a piece that lies in two is the last whole piece that is over; or the one that runs, from its
+/// beginning, where that is included. A shorter time is no piece: a whole one would be released, for good, to somebody who
+/// asked for a part, so it is refused with what to write.
 fn in_one_piece(
     interval: Interval,
     precision: TimePrecision,
-    include_running: bool,
+    Asked { include_running, short }: Asked,
     pieces: BatchWindow,
 ) -> Result<Last, Failure> {
     let (from, to) = (precision.start_of(interval.start()), precision.start_of(interval.end()));
@@ -63,12 +74,26 @@ fn in_one_piece(
         return Ok(Last { interval, instead: None });
     }
     let newest = pieces.cell(asked.to() - 1);
-    let piece = match Span::new(newest.from(), asked.to()) {
-        Ok(running) if include_running || running == newest => running,
+    let second = |at: i64| u64::try_from(at).map_err(|_| Failure::usage("no piece of time is over yet"));
+    let running = Span::new(newest.from(), asked.to()).ok();
+    let piece = match running {
+        Some(running) if include_running || running == newest => running,
         _ => pieces.cell(newest.from() - 1),
     };
-    let second = |at: i64| u64::try_from(at).map_err(|_| Failure::usage("no piece of time is over yet"));
     let (start, end) = (second(piece.from())?, second(piece.to())?);
+    if short && !include_running && !asked.contains(piece) {
+        return Err(Failure::usage(format!(
+            "{} to {} lies in two pieces of time, and a batch lies within {} and is released once; write --from {} --to {} \
+             for the part of the piece that runs, or --from {} --to {} for the piece before",
+            written(from),
+            written(to),
+            Within::Cell(pieces),
+            written(second(newest.from())?),
+            written(to),
+            written(start),
+            written(end)
+        )));
+    }
     let instead = format!(
         "{} to {} lies in two pieces of time, and a batch lies within {}; asked for --from {} --to {} instead",
         written(from),
@@ -169,7 +194,14 @@ mod tests {
         let pieces = BatchWindow::new(day).expect("a day");
         for now in (2 * day..4 * day).step_by(1_799) {
             for (text, running) in [("24h", false), ("5h", false), ("24h", true), ("5h", true)] {
-                let last = last(text, now, hour(), running, Some(Within::Cell(pieces))).expect("a length");
+                let last = match last(text, now, hour(), running, Some(Within::Cell(pieces))) {
+                    Ok(last) => last,
+                    Err(refused) => {
+                        // Nobody who asks for five hours is given a day.
+                        assert_eq!((text, running), ("5h", false), "{refused}");
+                        continue;
+                    }
+                };
                 let (from, to) = (last.interval.start().0 * 3_600, last.interval.end().0 * 3_600);
                 let span = Span::of_reports(from, to).expect("a time");
                 assert!(Within::Cell(pieces).holds(span), "{text} at {now}: {from} to {to}");
@@ -194,6 +226,19 @@ mod tests {
             )
         );
         assert_eq!(last("10h", false).instead, None);
+        let refused = super::last("11h", at_ten, hour(), false, pieces).expect_err("in two days").to_string();
+        assert_eq!(
+            refused,
+            "1970-01-03T23:00:00Z to 1970-01-04T10:00:00Z lies in two pieces of time, and a batch lies within one day (UTC) \
+             and is released once; write --from 1970-01-04T00:00:00Z --to 1970-01-04T10:00:00Z for the part of the piece \
+             that runs, or --from 1970-01-03T00:00:00Z --to 1970-01-04T00:00:00Z for the piece before"
+        );
+        let short = last("11h", true);
+        assert_eq!(
+            (short.interval.start(), short.interval.end()),
+            (Time(72), Time(83)),
+            "no more than was asked for"
+        );
         let running = last("24h", true);
         assert_eq!((running.interval.start(), running.interval.end()), (Time(72), Time(83)));
         assert_eq!(last("48h", false).instead, None, "the leader refuses it, and says what it would take");

@@ -34,7 +34,8 @@ use crate::{files, print};
 A batch is whole units of the task's time precision. It is released once: a part of it
 cannot be collected again under another interval. So --last leaves out the unit that still runs, unless
 --include-running says that nothing more is to come. Where clients count their reports in pieces of time, such as
-days, a batch lies within one: a --last that lies in two becomes the last whole piece, and says so.
+days, a batch lies within one: a --last as long as a piece that lies in two becomes the last whole piece, and says so;
+a shorter one that lies in two is refused, with what to write.
 
 Where the leader selects the batches, each run prints the next one. It is deleted at the leader after it was
 printed, and not before: a run that is interrupted until then prints the same batch when it is repeated.
