@@ -48,8 +48,8 @@ pub struct Config {
     /// Largest sealed request, in bytes; larger ones are told 413.
     #[serde(default = "four_mebibytes")]
     pub max_request_bytes: usize,
-    /// Most bytes of requests in memory at once, whole or on their way; when there are more, clients are told 503. A
-    /// quarter is kept for requests of no more than 64 KiB.
+    /// Most bytes of requests and answers in memory at once, whole or on their way; when there are more, clients are told
+    /// 503. A quarter is kept for those of no more than 64 KiB.
     #[serde(default = "sixty_four_mebibytes")]
     pub max_buffered_bytes: usize,
     /// How fast the bodies of requests must come; slower ones are told 408.
@@ -78,6 +78,10 @@ pub struct Config {
     /// Connections at once; more of them wait.
     #[serde(default = "a_thousand")]
     pub max_connections: usize,
+    /// Requests at once on one connection of a relay, which may send off a whole pool of them together. One target is
+    /// never waited for by more than half as many; whoever else asks for it is told 503, inside the envelope.
+    #[serde(default = "four_thousand")]
+    pub max_streams: u32,
     /// Where `/metrics` and `/ready` are, for the operator alone: an address of this machine, or any with TLS and a token.
     #[serde(default)]
     pub admin_listen: Option<SocketAddr>,
@@ -302,6 +306,7 @@ impl Config {
             replay: ReplayConfig::default(),
             relays: Vec::new(),
             max_connections: a_thousand(),
+            max_streams: four_thousand(),
             admin_listen: None,
             admin_token_file: None,
             admin_token_sha256: None,
@@ -338,6 +343,11 @@ fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
 /// Less than the relay waits, so that the client gets an answer inside the envelope.
 fn twenty_seconds() -> Duration {
     Duration::from_secs(20)
+}
+
+/// Four times the largest pool of a relay.
+fn four_thousand() -> u32 {
+    4_096
 }
 
 /// Relays are few, and each needs one or two.

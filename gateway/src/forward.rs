@@ -1,9 +1,12 @@
 //! Sends a request that the table built to its target, once, and reads the answer: over the network, or in this process.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::Response;
 use mica_envelope::InnerResponse;
 use mica_service::http::{HttpClient, HttpOptions, PeerError};
+use mica_service::room::Room;
 use mica_service::tls::Peers;
 use mica_service::trouble::Trouble;
 use tokio::time::{Instant, timeout_at};
@@ -23,23 +26,34 @@ pub(crate) struct Upstream {
     h1: HttpClient,
     mounted: Mounted,
     max_response: usize,
+    /// Where answers are counted.
+    room: Arc<Room>,
     unanswered: Trouble,
     bad_answers: Trouble,
 }
 
 impl Upstream {
-    pub(crate) fn new(config: &Config, peers: &Peers, mounted: Mounted) -> Self {
+    pub(crate) fn new(config: &Config, peers: &Peers, mounted: Mounted, room: &Arc<Room>) -> Self {
         let client = |h2_prior_knowledge| {
             HttpClient::new(HttpOptions {
                 h2_prior_knowledge,
                 timeout: config.timeout,
                 max_response: config.max_response_bytes,
                 peers: peers.clone(),
+                ..HttpOptions::default()
             })
         };
         let (unanswered, bad_answers) = (Trouble::default(), Trouble::default());
         let max_response = config.max_response_bytes;
-        Self { h2: client(true), h1: client(false), mounted, max_response, unanswered, bad_answers }
+        Self {
+            h2: client(true),
+            h1: client(false),
+            mounted,
+            max_response,
+            room: Arc::clone(room),
+            unanswered,
+            bad_answers,
+        }
     }
 
     /// The target's answer or, when there is none before the deadline, ours in its place, and which of them it is.
@@ -50,8 +64,8 @@ impl Upstream {
         };
         let exchange = async {
             match self.mounted.find(&matched.request) {
-                Some(target) => hand_over(target, matched.request, self.max_response).await,
-                None => client.send(matched.request).await,
+                Some(target) => hand_over(target, matched.request, self.max_response, &self.room).await,
+                None => client.send_within(matched.request, &self.room, None).await,
             }
         };
         let Ok(answer) = timeout_at(deadline, exchange).await else {
@@ -78,6 +92,7 @@ impl Upstream {
                 }
                 match error {
                     PeerError::Timeout { .. } => (Problem::TIMEOUT.inside(), Outcome::Timeout),
+                    PeerError::NoRoom { .. } => (Problem::LATER.inside_after(1), Outcome::Full),
                     _ => (Problem::BAD_TARGET.inside(), Outcome::BadTarget),
                 }
             }

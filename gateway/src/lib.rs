@@ -25,6 +25,7 @@ mod reload;
 mod replay;
 mod route;
 mod server;
+mod targets;
 mod under_way;
 
 use std::sync::{Arc, Mutex};
@@ -128,19 +129,16 @@ impl Gateway {
         config.windows().map_err(|(key, what)| BuildError::Window(key, what))?;
         let schedule = config.schedule().map_err(BuildError::Keys)?;
         let store = Store::open(&config.database, &MIGRATOR).await?;
-        let clock = resources.clock;
+        let Resources { clock, compute, mounted } = resources;
         let keys = Arc::new(keys::Keys::load(store.clone(), clock.clone(), schedule).await?);
         let under_way = under_way::UnderWay::new();
         let answers = replay::Answers::open(&store, &config.replay, clock.clone(), under_way.clone()).await?;
-        let limits = limits(&config);
+        let (limits, targets) = (limits(&config), targets::Targets::new(config.max_streams));
         let (counters, times, gauge) = (Counters::default(), Arc::<Times>::default(), Gauge::default());
         let room = Arc::new(Room::new(MOST_REQUESTS, config.max_buffered_bytes));
-        let seen = metrics::Seen {
-            counters: counters.clone(),
-            room: Arc::clone(&room),
-            times: Arc::clone(&times),
-            gauge: gauge.clone(),
-            answers: answers.clone(),
+        let seen = {
+            let (counters, room, times) = (counters.clone(), Arc::clone(&room), Arc::clone(&times));
+            metrics::Seen { counters, room, times, gauge: gauge.clone(), answers: answers.clone() }
         };
         let server = server::Server {
             keys: Arc::clone(&keys),
@@ -148,13 +146,14 @@ impl Gateway {
             relays: Arc::clone(&reload.relays),
             strangers: Trouble::default(),
             times,
-            merger: merge::Merger::new(forward::Upstream::new(&config, &peers, resources.mounted)),
+            merger: merge::Merger::new(forward::Upstream::new(&config, &peers, mounted, &room)),
+            targets,
             dates: replay::DateRule::new(&config.replay, answers.promised_from(), clock),
             answers,
             under_way: under_way.clone(),
             grid: grid::Grid::new(config.answer_grid),
             timeout: config.timeout,
-            compute: resources.compute,
+            compute,
             counters: counters.clone(),
             padding: config.padding,
             max_request: config.max_request_bytes,
@@ -266,7 +265,12 @@ fn changeable(config: &Config, peers: &Peers) -> Result<Reload, BuildError> {
 }
 
 fn limits(config: &Config) -> Limits {
-    Limits { body_pace: config.bodies, max_connections: config.max_connections, ..Limits::default() }
+    Limits {
+        body_pace: config.bodies,
+        max_connections: config.max_connections,
+        max_streams: config.max_streams,
+        ..Limits::default()
+    }
 }
 
 /// At least so long after the last connection.

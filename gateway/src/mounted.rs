@@ -6,8 +6,8 @@
 use axum::{Router, body::Body};
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use mica_service::http::{PeerError, Sent};
+use mica_service::room::{Refused, Room};
 use tower::ServiceExt as _;
 
 /// Which origins are answered by whom. Everything else is asked over the network.
@@ -35,17 +35,20 @@ pub(crate) async fn hand_over(
     (origin, router): (&str, &Router),
     request: Request<Bytes>,
     limit: usize,
+    room: &Room,
 ) -> Result<Response<Bytes>, PeerError> {
     let Ok(response) = router.clone().oneshot(request.map(Body::from)).await;
     let (head, body) = response.into_parts();
-    match Limited::new(body, limit).collect().await {
-        Ok(body) => Ok(Response::from_parts(head, body.to_bytes())),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(PeerError::TooLarge { origin: origin.to_owned(), limit })
+    let answer = room.read_answer(body, limit, None).await;
+    answer.map(|body| Response::from_parts(head, body)).map_err(|refused| {
+        let origin = origin.to_owned();
+        match refused {
+            Refused::TooLarge => PeerError::TooLarge { origin, limit },
+            Refused::Full => PeerError::NoRoom { origin },
+            Refused::Incomplete | Refused::TooSlow => {
+                let why = "the answer broke off".to_owned();
+                PeerError::Unreachable { origin, why, sent: Sent::All }
+            }
         }
-        Err(_) => {
-            let (origin, why) = (origin.to_owned(), "the answer broke off".to_owned());
-            Err(PeerError::Unreachable { origin, why, sent: Sent::All })
-        }
-    }
+    })
 }

@@ -36,6 +36,7 @@ use crate::{
     reload::Live,
     replay::{Answer, Answers, Claim, DateRule, encoded},
     route::{Matched, RouteTable},
+    targets::Targets,
     under_way::{Begun, UnderWay},
 };
 
@@ -47,6 +48,7 @@ pub(crate) struct Server {
     pub(crate) strangers: Trouble,
     pub(crate) times: Arc<Times>,
     pub(crate) merger: Arc<Merger>,
+    pub(crate) targets: Targets,
     pub(crate) answers: Answers,
     pub(crate) under_way: UnderWay,
     pub(crate) dates: DateRule,
@@ -137,8 +139,13 @@ impl Server {
         }
     }
 
-    /// The sealed answer. An error is said in clear, because there is nothing to seal it with.
-    async fn exchange(self: Arc<Self>, sealed: Bytes, _held: (Place, Begun)) -> Result<Vec<u8>, Problem> {
+    /// The sealed answer, in the place of its request. An error is said in clear, because there is nothing to seal it
+    /// with.
+    async fn exchange(
+        self: Arc<Self>,
+        sealed: Bytes,
+        (mut place, _begun): (Place, Begun),
+    ) -> Result<Bytes, Problem> {
         let arrived = Instant::now();
         let least = self.min_response.max(least_answer(sealed.len()));
         let (ring, now) = (self.keys.ring(), self.keys.now());
@@ -160,9 +167,9 @@ impl Server {
                 encoded(&refusal)
             }
         };
-        let sealed = self.seal(sealer, &answer, least).await;
+        let sealed = self.seal(sealer, &answer, least, &mut place).await;
         self.grid.wait(arrived).await;
-        sealed
+        sealed.map(|sealed| place.house(sealed.into()))
     }
 
     /// What is sent on, if the request keeps the rules and is in the table.
@@ -193,6 +200,10 @@ impl Server {
         matched: Matched,
         deadline: Instant,
     ) -> Answer {
+        let Some(_under_way) = self.targets.enter(matched.request.uri()) else {
+            self.counters.add(Outcome::Full);
+            return encoded(&Problem::LATER.inside_after(1));
+        };
         if matched.only_reads() {
             return self.ask(matched, deadline).await;
         }
@@ -220,11 +231,23 @@ impl Server {
     }
 
     /// Sealing a short answer takes less time than handing it to another thread.
-    async fn seal(&self, sealer: Sealer, answer: &Answer, least: usize) -> Result<Vec<u8>, Problem> {
+    async fn seal(
+        &self,
+        sealer: Sealer,
+        answer: &Answer,
+        least: usize,
+        place: &mut Place,
+    ) -> Result<Vec<u8>, Problem> {
         let pad = |answer: &Answer| pad_response(answer, sealer.overhead(), least);
         let padded = pad(answer)
             .or_else(|_| pad(&encoded(&Problem::BAD_TARGET.inside())))
             .map_err(|_| Problem::BAD_TARGET)?;
+        let padded = if self.room.fit(place, padded.len() + sealer.overhead()) {
+            padded
+        } else {
+            // It is remembered, for when there is room.
+            pad(&encoded(&Problem::LATER.inside_after(1))).map_err(|_| Problem::BUSY)?
+        };
         let outcome = if padded.len() <= SHORT {
             sealer.seal_encoded(&padded)
         } else {
@@ -243,7 +266,7 @@ fn least_answer(sealed: usize) -> usize {
 }
 
 /// Every sealed answer looks like this, whatever is in it (RFC 9458 5).
-fn outside(sealed: Vec<u8>) -> Response {
+fn outside(sealed: Bytes) -> Response {
     let mut response = Response::new(Body::from(sealed));
     let fields = response.headers_mut();
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(media::OHTTP_RESPONSE));

@@ -46,15 +46,15 @@ pub struct Config {
     /// Largest sealed request, in bytes; larger ones are told 413.
     #[serde(default = "four_mebibytes")]
     pub max_request_bytes: usize,
-    /// Most bytes of requests in memory at once, whole or on their way; when there are more, clients are told 503. A
-    /// quarter is kept for requests of no more than 64 KiB.
+    /// Most bytes of requests and answers in memory at once, whole or on their way; when there are more, clients are told
+    /// 503. A quarter is kept for those of no more than 64 KiB.
     #[serde(default = "sixty_four_mebibytes")]
     pub max_buffered_bytes: usize,
     /// How fast the bodies of requests must come; slower ones are told 408.
     #[serde(default)]
     pub bodies: BodyPace,
     /// Largest sealed response, in bytes; for larger ones the client is told 502.
-    #[serde(default = "largest_size")]
+    #[serde(default = "two_mebibytes")]
     pub max_response_bytes: usize,
     /// Lets requests wait for each other, so that neither order nor time tells which is whose. Without it, each leaves as
     /// it comes.
@@ -167,7 +167,7 @@ impl Config {
             max_request_bytes: four_mebibytes(),
             max_buffered_bytes: sixty_four_mebibytes(),
             bodies: BodyPace::default(),
-            max_response_bytes: largest_size(),
+            max_response_bytes: two_mebibytes(),
             mixing: None,
             clients: None,
             rate_limit: None,
@@ -229,9 +229,9 @@ fn a_few_thousand() -> usize {
 /// What one customer of a provider gets.
 pub(crate) const DEFAULT_PREFIX: u8 = 64;
 
-/// The largest of the sizes that clients pad to.
-fn largest_size() -> usize {
-    16 << 20
+/// Of the sizes that answers are padded to, the first beyond what a gateway takes of a target.
+fn two_mebibytes() -> usize {
+    2 << 20
 }
 
 #[cfg(test)]

@@ -137,6 +137,7 @@ fn outcome_of(error: &PeerError) -> Outcome {
     match error {
         PeerError::Timeout { .. } => Outcome::Timeout,
         PeerError::TooLarge { .. } => Outcome::BadAnswer,
+        PeerError::NoRoom { .. } => Outcome::Full,
         PeerError::NotAccepted { .. } => Outcome::NotAccepted,
         PeerError::Unreachable { .. } | PeerError::Certificate { .. } | PeerError::BadUrl(_) => {
             Outcome::Unreachable

@@ -111,6 +111,8 @@ impl Relay {
             h2_prior_knowledge: config.gateway_protocol == Protocol::H2,
             timeout: config.timeout,
             max_response: config.max_response_bytes,
+            // What the gateway says to one client must not be seen in the time of another's request.
+            holds_back: false,
             peers,
         });
         let (counters, times, gauge) = (Counters::default(), Arc::<Times>::default(), Gauge::default());
@@ -220,7 +222,8 @@ fn gateway(config: &Config) -> Result<Uri, BuildError> {
 
 fn limits(config: &Config) -> Limits {
     let (body_pace, max_connections) = (config.bodies, config.max_connections);
-    Limits { body_pace, max_connections, grace: config.grace(), ..Limits::default() }
+    let (max_streams, grace) = (CLIENTS_STREAMS, config.grace());
+    Limits { body_pace, max_connections, max_streams, grace, ..Limits::default() }
 }
 
 fn readiness(gauge: &Gauge, reach: &reach::Reach, patience: Duration) -> Result<(), &'static str> {
@@ -242,5 +245,7 @@ pub(crate) const HEALTH: &str = "/health";
 pub(crate) const READY: &str = "/ready";
 /// Where it says what it is and what it does to requests.
 pub(crate) const ABOUT: &str = "/about";
+/// Requests at once on one connection of a client, which has few of them.
+const CLIENTS_STREAMS: u32 = 32;
 /// Requests that may wait for the gateway at once.
 const MOST_REQUESTS: usize = 10_000;

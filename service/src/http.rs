@@ -6,10 +6,11 @@
 
 use std::time::Duration;
 
+use axum::BoxError;
 use bytes::Bytes;
 use http::uri::Authority;
 use http::{Request, Response, StatusCode, Uri, header};
-use http_body::Body as _;
+use http_body::Body;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -17,6 +18,7 @@ use thiserror::Error;
 
 pub use crate::outgoing::Sent;
 use crate::outgoing::{Outgoing, Progress, Sizes};
+use crate::room::{Place, Refused, Room};
 use crate::tls::{Connector, Peers, RELOAD_INTERVAL, Reason, is_plain};
 
 /// How a client behaves.
@@ -29,6 +31,9 @@ pub struct HttpOptions {
     pub timeout: Duration,
     /// Answers larger than this are refused.
     pub max_response: usize,
+    /// Keeps the end of a request back that is larger than any that its peer is known to take, so that a refusal comes
+    /// before it. Not where one sender's refusal would be seen in the time of another's request.
+    pub holds_back: bool,
     /// Whom to believe, what to show, and whether plain HTTP may leave this machine.
     pub peers: Peers,
 }
@@ -39,6 +44,7 @@ impl Default for HttpOptions {
             h2_prior_knowledge: false,
             timeout: Duration::from_secs(30),
             max_response: 16 * 1024 * 1024,
+            holds_back: true,
             peers: Peers::default(),
         }
     }
@@ -91,6 +97,12 @@ pub enum PeerError {
         /// Why, and what to do.
         why: String,
     },
+    /// There is no room for the answer right now.
+    #[error("there is no room for the answer of {origin}")]
+    NoRoom {
+        /// Who was asked.
+        origin: String,
+    },
     /// The URL cannot be asked at all: one sentence.
     #[error("{0}")]
     BadUrl(String),
@@ -103,7 +115,7 @@ impl PeerError {
             Self::Unreachable { sent, .. } | Self::Timeout { sent, .. } => *sent,
             Self::Certificate { .. } | Self::BadUrl(_) => Sent::Nothing,
             // Who does not let us in may say so about one connection while another breaks.
-            Self::TooLarge { .. } | Self::NotAccepted { .. } => Sent::All,
+            Self::TooLarge { .. } | Self::NoRoom { .. } | Self::NotAccepted { .. } => Sent::All,
         }
     }
 }
@@ -206,21 +218,48 @@ impl HttpClient {
 
     /// Sends `request` once and reads the whole answer, whatever its status.
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, PeerError> {
+        self.send_for(request, None).await
+    }
+
+    /// The same, for an answer that is counted: it is read through `room`, with a `place` into that of its request. The
+    /// place is kept with the bytes of the answer and free when these are gone.
+    pub async fn send_within(
+        &self,
+        request: Request<Bytes>,
+        room: &Room,
+        place: Option<Place>,
+    ) -> Result<Response<Bytes>, PeerError> {
+        self.send_for(request, Some((room, place))).await
+    }
+
+    async fn send_for(
+        &self,
+        request: Request<Bytes>,
+        within: Option<Within<'_>>,
+    ) -> Result<Response<Bytes>, PeerError> {
         #[cfg(feature = "testing")]
         if let Some(network) = &self.instead {
-            return network.carry(request).await;
+            let answer = network.carry(request).await?;
+            let origin = || "the network of a test".to_owned();
+            return read(answer.map(http_body_util::Full::new), self.options.max_response, within)
+                .await
+                .map_err(|refused| {
+                    PeerError::of_answer(refused, origin(), self.options.max_response, Sent::All)
+                });
         }
         let origin = origin_of(request.uri())?;
         self.options.peers.allow(request.uri()).map_err(PeerError::BadUrl)?;
         let (head, body) = request.into_parts();
         let bytes = body.len();
-        let (body, progress) = Outgoing::new(body, !self.sizes.takes(&origin, bytes));
-        let exchange = self.exchange(&origin, Request::from_parts(head, body), &progress);
+        let holds_back = self.options.holds_back && !self.sizes.takes(&origin, bytes);
+        let (body, progress) = Outgoing::new(body, holds_back);
+        let exchange = self.exchange(&origin, Request::from_parts(head, body), &progress, within);
         let answer = tokio::time::timeout(self.options.timeout, exchange).await.unwrap_or_else(|_| {
             let (origin, seconds) = (origin.clone(), self.options.timeout.as_secs());
             Err(PeerError::Timeout { origin, seconds, sent: progress.stop() })
         });
         match &answer {
+            _ if !self.options.holds_back => {}
             Ok(answer) => self.sizes.learn(&origin, bytes, answer.status() != StatusCode::PAYLOAD_TOO_LARGE),
             Err(error) if error.sent() == Sent::Part => self.sizes.learn(&origin, bytes, false),
             Err(_) => {}
@@ -233,29 +272,15 @@ impl HttpClient {
         origin: &str,
         request: Request<Outgoing>,
         progress: &Progress,
+        within: Option<Within<'_>>,
     ) -> Result<Response<Bytes>, PeerError> {
-        let too_large =
-            || PeerError::TooLarge { origin: origin.to_owned(), limit: self.options.max_response };
         let limit = self.options.max_response;
         let client = if is_plain(request.uri()) { &self.plain } else { &self.tls };
         let response = client.request(request).await;
-        let (mut head, body) = response.map_err(|error| self.explain(origin, &error, progress))?.into_parts();
-        if body.size_hint().lower() > limit as u64 {
-            return Err(too_large());
-        }
-        match Limited::new(body, limit).collect().await {
-            Ok(body) => Ok(Response::from_parts(head, body.to_bytes())),
-            Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
-            // Who refuses a request by its size often breaks off over it; the status says it all.
-            Err(_) if head.status == StatusCode::PAYLOAD_TOO_LARGE => {
-                head.headers.remove(header::CONTENT_LENGTH);
-                Ok(Response::from_parts(head, Bytes::new()))
-            }
-            Err(_) => {
-                let (origin, why) = (origin.to_owned(), BROKE_OFF.to_owned());
-                Err(PeerError::Unreachable { origin, why, sent: progress.stop() })
-            }
-        }
+        let response = response.map_err(|error| self.explain(origin, &error, progress))?;
+        read(response, limit, within)
+            .await
+            .map_err(|refused| PeerError::of_answer(refused, origin.to_owned(), limit, progress.stop()))
     }
 
     /// The kind of failure, without the address that lower layers like to add.
@@ -280,6 +305,53 @@ impl HttpClient {
                     Sent::All => "the connection broke before the answer",
                 };
                 PeerError::Unreachable { origin, why: why.to_owned(), sent }
+            }
+        }
+    }
+}
+
+/// Where an answer is counted, and the place of its request.
+type Within<'a> = (&'a Room, Option<Place>);
+
+/// The whole answer.
+async fn read<B>(
+    answer: Response<B>,
+    limit: usize,
+    within: Option<Within<'_>>,
+) -> Result<Response<Bytes>, Refused>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let (mut head, body) = answer.into_parts();
+    let read = match within {
+        Some((room, place)) => room.read_answer(body, limit, place).await,
+        None if body.size_hint().lower() > limit as u64 => Err(Refused::TooLarge),
+        None => match Limited::new(body, limit).collect().await {
+            Ok(body) => Ok(body.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => Err(Refused::TooLarge),
+            Err(_) => Err(Refused::Incomplete),
+        },
+    };
+    match read {
+        Ok(body) => Ok(Response::from_parts(head, body)),
+        // Who refuses a request by its size often breaks off over it; the status says it all.
+        Err(Refused::Incomplete) if head.status == StatusCode::PAYLOAD_TOO_LARGE => {
+            head.headers.remove(header::CONTENT_LENGTH);
+            Ok(Response::from_parts(head, Bytes::new()))
+        }
+        Err(refused) => Err(refused),
+    }
+}
+
+impl PeerError {
+    /// An answer of `origin` that was refused.
+    fn of_answer(refused: Refused, origin: String, limit: usize, sent: Sent) -> Self {
+        match refused {
+            Refused::TooLarge => Self::TooLarge { origin, limit },
+            Refused::Full => Self::NoRoom { origin },
+            Refused::Incomplete | Refused::TooSlow => {
+                Self::Unreachable { origin, why: BROKE_OFF.to_owned(), sent }
             }
         }
     }

@@ -35,10 +35,23 @@ struct Share {
     most: usize,
 }
 
-/// What one request takes up. Dropped, it is free again.
+/// What one request takes up, and its answer after it. Dropped, it is free again.
 pub struct Place {
-    _request: OwnedSemaphorePermit,
-    _bytes: Taken,
+    /// Answers that came without their requests' place take bytes alone.
+    _request: Option<OwnedSemaphorePermit>,
+    bytes: Taken,
+}
+
+/// Bytes and their place: it is free when the last of them is gone, wherever they went.
+struct Housed {
+    bytes: Bytes,
+    _place: Place,
+}
+
+impl AsRef<[u8]> for Housed {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// What one body takes of the bytes. Small bodies take nothing of what is there for the large ones.
@@ -64,6 +77,12 @@ pub enum Refused {
     TooSlow,
 }
 
+impl std::fmt::Debug for Room {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Room(..)")
+    }
+}
+
 impl Room {
     /// Room for so many requests, and for so many bytes of bodies that are complete or on their way. A quarter of the
     /// bytes is for bodies of no more than [`SMALL`] alone.
@@ -86,17 +105,47 @@ impl Room {
         B: Body<Data = Bytes>,
         B::Error: Into<BoxError>,
     {
-        let mut body = pin!(body);
-        let announced = body.size_hint();
-        if announced.lower() > limit as u64 {
-            return Err(Refused::TooLarge);
-        }
-        let least = usize::try_from(announced.lower()).unwrap_or(limit);
+        let least = announced(&body, limit)?;
         if self.requests.available_permits() == 0 || self.bytes.is_full_for(least) {
             return Err(Refused::Full);
         }
-        let longest = announced.upper().and_then(|length| usize::try_from(length).ok()).unwrap_or(limit);
-        let mut taken = self.bytes.take(0, 0)?;
+        let mut bytes = self.bytes.take(0, 0)?;
+        let read = self.fill(body, limit, (&mut bytes, 0)).await?;
+        let request = Arc::clone(&self.requests).try_acquire_owned().map_err(|_| Refused::Full)?;
+        Ok((read, Place { _request: Some(request), bytes }))
+    }
+
+    /// Reads the answer to a request of ours: with a `place`, into that of the request, which has left it; else into
+    /// one of its own, without which answers of no more than [`ANSWER`] do. The place is kept with the bytes.
+    pub async fn read_answer<B>(&self, body: B, limit: usize, place: Option<Place>) -> Result<Bytes, Refused>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<BoxError>,
+    {
+        let free = if place.is_some() { 0 } else { ANSWER };
+        let mut place = match place {
+            Some(place) => place,
+            None => Place { _request: None, bytes: self.bytes.take(0, 0)? },
+        };
+        let read = self.fill(body, limit, (&mut place.bytes, free)).await?;
+        Ok(place.house(read))
+    }
+
+    /// Reads a body into what it has taken, and takes more as it grows beyond that and what is free for all.
+    async fn fill<B>(
+        &self,
+        body: B,
+        limit: usize,
+        (taken, free): (&mut Taken, usize),
+    ) -> Result<Bytes, Refused>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<BoxError>,
+    {
+        let mut body = pin!(body);
+        let least = announced(&body, limit)?;
+        let longest =
+            body.size_hint().upper().and_then(|length| usize::try_from(length).ok()).unwrap_or(limit);
         let mut read: Vec<u8> = Vec::new();
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(refused)?.into_data() else { continue };
@@ -106,28 +155,44 @@ impl Room {
             }
             if length > read.capacity() {
                 let ahead = read.len().saturating_mul(2).min(longest).max(length);
-                let mut grow = |to| self.bytes.grow(&mut taken, to, least);
+                let mut grow = |to| if to > free { self.bytes.grow(taken, to, least) } else { Ok(to) };
                 let capacity = grow(ahead).or_else(|_| grow(length))?;
                 read.reserve_exact(capacity.saturating_sub(read.len()));
             }
             read.extend_from_slice(&data);
         }
-        let request = Arc::clone(&self.requests).try_acquire_owned().map_err(|_| Refused::Full)?;
         read.shrink_to_fit();
         taken.shrink_to(read.len());
-        Ok((Bytes::from(read), Place { _request: request, _bytes: taken }))
+        Ok(Bytes::from(read))
     }
 
     /// A place for bytes that are here already, if there is one right now.
     pub fn take(&self, length: usize) -> Option<Place> {
         let request = Arc::clone(&self.requests).try_acquire_owned().ok()?;
         let bytes = self.bytes.take(length.max(1), length).ok()?;
-        Some(Place { _request: request, _bytes: bytes })
+        Some(Place { _request: Some(request), bytes })
+    }
+
+    /// Makes a place that was a request's one for an answer of so many bytes. Whether there is room: if not, it stays as
+    /// it is, and does for answers of no more than [`ANSWER`].
+    pub fn fit(&self, place: &mut Place, length: usize) -> bool {
+        if self.bytes.grow(&mut place.bytes, length, length).is_err() {
+            return length <= ANSWER;
+        }
+        place.bytes.shrink_to(length);
+        true
     }
 
     /// How many bytes are free.
     pub fn free_bytes(&self) -> usize {
         self.bytes.all.free.available_permits()
+    }
+}
+
+impl Place {
+    /// The bytes, which keep the place from now on.
+    pub fn house(self, bytes: Bytes) -> Bytes {
+        Bytes::from_owner(Housed { bytes, _place: self })
     }
 }
 
@@ -178,12 +243,21 @@ impl Taken {
     }
 }
 
+/// How long a body is at least, by its own account.
+fn announced(body: &impl Body, limit: usize) -> Result<usize, Refused> {
+    let least = body.size_hint().lower();
+    if least > limit as u64 { Err(Refused::TooLarge) } else { Ok(usize::try_from(least).unwrap_or(limit)) }
+}
+
 fn refused(error: impl Into<BoxError>) -> Refused {
     if is_too_slow(&*error.into()) { Refused::TooSlow } else { Refused::Incomplete }
 }
 
 /// A body of no more bytes is small: the uploads of most tasks are.
 pub const SMALL: usize = 64 << 10;
+
+/// What an answer needs no place for: there are never more of them than there are requests.
+pub const ANSWER: usize = 1 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -291,6 +365,42 @@ mod tests {
         assert_eq!(room.read(Full::from("x"), 9).await.err(), Some(Refused::Full), "one request is there");
         drop(place);
         assert_eq!(room.free_bytes(), 1_000);
+    }
+
+    #[tokio::test]
+    async fn an_answer_takes_the_place_of_its_request_and_keeps_it_until_its_bytes_are_gone() {
+        let room = Room::new(1, 1_000);
+        let place = room.take(600).expect("an empty room");
+        let answer = room.read_answer(Full::from(vec![1; 300]), 400, Some(place)).await.expect("it fits");
+        assert_eq!(room.free_bytes(), 700);
+        let part = answer.slice(..10);
+        drop(answer);
+        assert!(room.take(1).is_none(), "a part of it is there: it counts as a request");
+        drop(part);
+        assert_eq!(room.free_bytes(), 1_000);
+        let room = Room::new(2, 1_000);
+        let (place, other) = (room.take(100).expect("an empty room"), room.take(500));
+        let refused = room.read_answer(arrived(&[300, 300]).await, 2_000, Some(place)).await;
+        assert_eq!((refused.err(), room.free_bytes()), (Some(Refused::Full), 500));
+        drop(other);
+        let long = room.read_answer(Full::from(vec![1; 401]), 400, None).await;
+        assert_eq!(long.err(), Some(Refused::TooLarge));
+    }
+
+    #[tokio::test]
+    async fn an_answer_alone_takes_bytes_and_a_short_one_passes_a_full_room() {
+        let room = Room::new(1, 8_000);
+        let mut place = room.take(6_000).expect("an empty room");
+        let answer = room.read_answer(Full::from(vec![1; 1_500]), 9_000, None).await.expect("it fits");
+        assert_eq!(room.free_bytes(), 500);
+        let refused = room.read_answer(Full::from(vec![1; ANSWER + 1]), 9_000, None).await;
+        assert_eq!(refused.err(), Some(Refused::Full));
+        assert!(room.read_answer(Full::from(vec![1; ANSWER]), 9_000, None).await.is_ok());
+        assert!(!room.fit(&mut place, 6_501) && room.fit(&mut place, 6_500), "all that is free");
+        assert!(room.fit(&mut place, ANSWER), "it shrinks");
+        assert_eq!(room.free_bytes(), 8_000 - 1_500 - ANSWER);
+        drop((answer, place));
+        assert_eq!(room.free_bytes(), 8_000);
     }
 
     #[tokio::test]

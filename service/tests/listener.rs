@@ -346,3 +346,30 @@ async fn a_handler_can_know_a_caller_again_and_not_who_it_is() {
     }
     assert_ne!(seen[0], seen[1], "another key, another hash");
 }
+
+/// Waits until the server has closed the connection.
+async fn until_closed(connection: JoinHandle<Result<(), h2::Error>>) {
+    let _ = timeout(Duration::from_mins(1), connection).await.expect("it is closed").unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_take_its_answer_is_left() {
+    let body_pace = BodyPace { grace: Duration::from_millis(300), ..BodyPace::default() };
+    let running = start(Limits { body_pace, ..Limits::default() }).await;
+    // All of the window, and a byte of it: the rest of the answer lies in wait.
+    for window in [0, 1] {
+        let stream = TcpStream::connect(running.address).await.unwrap();
+        let mut builder = h2::client::Builder::new();
+        let (sender, connection) =
+            builder.initial_window_size(window).handshake::<_, Bytes>(stream).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let mut sender = sender.ready().await.unwrap();
+        let request = http::Request::get(format!("http://{}/", running.address)).body(()).unwrap();
+        let (answer, _) = sender.send_request(request, true).unwrap();
+        let answer = answer.await.unwrap();
+        assert_eq!(answer.status(), 200);
+        until_closed(connection).await;
+        drop((answer, sender));
+    }
+    assert_eq!(ask(&client(true), running.address, "/").await, "hello");
+}

@@ -18,5 +18,6 @@ mod resending;
 mod rotation;
 mod settings;
 mod smuggling;
+mod streams;
 mod targets;
 mod world;

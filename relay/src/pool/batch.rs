@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
-use mica_service::http::HttpClient;
+use mica_service::http::{HttpClient, PeerError};
 use mica_service::room::{Place, Room};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
@@ -31,19 +31,17 @@ pub(super) struct Batch {
     rng: StdRng,
 }
 
-/// An answer that waits for the others, and what it takes up.
+/// An answer that waits for the others. Its bytes keep their place.
 struct Held {
     answer: Answer,
     to: oneshot::Sender<Answer>,
-    _place: Option<Place>,
 }
 
 impl Parcel {
     /// Sends a request that waits for nobody, and hands its answer out at once. A client that goes away stops nothing.
-    pub(super) async fn carry(self, gateway: HttpClient) {
+    pub(super) async fn carry(self, gateway: HttpClient, room: Arc<Room>) {
         let Self { request, place, answer: to } = self;
-        let answer = gateway.send(request).await;
-        drop(place);
+        let answer = gateway.send_within(request, &room, Some(place)).await;
         // A client that went away does not want it any more.
         let _ = to.send(answer);
     }
@@ -61,12 +59,8 @@ impl Batch {
         let mut under_way = JoinSet::new();
         for parcel in self.parcels {
             let Parcel { request, place, answer: to } = parcel;
-            let gateway = gateway.clone();
-            let exchange = async move {
-                let answer = gateway.send(request).await;
-                drop(place);
-                (answer, to)
-            };
+            let (gateway, room) = (gateway.clone(), Arc::clone(&room));
+            let exchange = async move { (gateway.send_within(request, &room, Some(place)).await, to) };
             under_way.spawn(exchange.in_current_span());
         }
         let mut held = Vec::new();
@@ -76,17 +70,14 @@ impl Batch {
                 biased;
                 answered = under_way.join_next() => match answered {
                     Some(Ok((answer, to))) => {
-                        let length = answer.as_ref().map_or(0, |answer| answer.body().len());
-                        let mut place = room.take(length);
-                        if place.is_none() {
+                        if matches!(answer, Err(PeerError::NoRoom { .. })) {
                             // There is no room to let answers wait in.
                             hand_out(&mut held, &mut self.rng);
-                            place = room.take(length);
                         }
                         if held.is_empty() {
                             round = round.max(Instant::now() + self.wait);
                         }
-                        held.push(Held { answer, to, _place: place });
+                        held.push(Held { answer, to });
                     }
                     // The client of one that failed is told so by the end of its channel.
                     Some(Err(_)) => {}
@@ -104,7 +95,7 @@ impl Batch {
 
 fn hand_out(held: &mut Vec<Held>, rng: &mut StdRng) {
     held.shuffle(rng);
-    for Held { answer, to, .. } in held.drain(..) {
+    for Held { answer, to } in held.drain(..) {
         // A client that went away does not want it any more.
         let _ = to.send(answer);
     }

@@ -202,7 +202,7 @@ impl Pool {
                 Some(NOBODY)
             }
             Joined::Alone(parcel) => {
-                telemetry::spawn(parcel.carry(self.gateway.clone()));
+                telemetry::spawn(parcel.carry(self.gateway.clone(), Arc::clone(&self.room)));
                 Some(NOBODY)
             }
             Joined::Refused => None,

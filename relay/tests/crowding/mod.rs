@@ -1,13 +1,22 @@
 //! Clients that say much and send little, and clients that really send more than there is room for.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
+use axum::{body::Body, response::Response};
+use bytes::Bytes;
 use http::StatusCode;
+use http_body_util::BodyExt;
 use mica_relay::{Config, Outcome};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
+use tower::ServiceExt;
 
 use crate::{
     sealed_answer,
@@ -136,4 +145,81 @@ async fn the_largest_reports_pass_a_relay_with_its_defaults() {
     assert!(!is_forwarded(&relay, (4 << 20) + 1).await);
     let lengths: Vec<usize> = gateway.seen().iter().map(|seen| seen.body.len()).collect();
     assert_eq!(lengths, [2 << 20, 4 << 20]);
+}
+
+/// So many bytes, and then nothing, for ever.
+struct Stuck(usize);
+
+impl http_body::Body for Stuck {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+        let piece = self.0.min(16 << 10);
+        self.0 -= piece;
+        if piece == 0 {
+            return Poll::Pending;
+        }
+        Poll::Ready(Some(Ok(http_body::Frame::data(Bytes::from(vec![7; piece])))))
+    }
+}
+
+#[tokio::test]
+async fn answers_that_a_gateway_does_not_end_take_the_room_there_is_and_no_more() {
+    let gateway = ScriptedGateway::new(|| {
+        let answer = Response::builder().header("content-type", "message/ohttp-res");
+        answer.body(Body::new(Stuck(500 << 10))).unwrap()
+    });
+    let relay = start_relay(gateway.start().await, |config| config.max_buffered_bytes = 1 << 20).await;
+    let mut all = Vec::new();
+    for _ in 0..20 {
+        let request = relay.sealed_request();
+        all.push(tokio::spawn(async move { client(true).send(request).await }));
+    }
+    // One of them finds room where large ones may.
+    let refused = async {
+        while relay.counters.count(Outcome::Full) < 19 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(25), refused).await.unwrap();
+    all.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn an_answer_keeps_its_place_until_its_client_has_read_it() {
+    let gateway = ScriptedGateway::new(sealed_answer);
+    let adjust = |config: &mut Config| config.max_buffered_bytes = 600;
+    let relay = start_relay(gateway.start().await, adjust).await;
+    let stream = TcpStream::connect(relay.address).await.unwrap();
+    let mut builder = h2::client::Builder::new();
+    let (sender, connection) = builder.initial_window_size(0).handshake::<_, Bytes>(stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut sender = sender.ready().await.unwrap();
+    let (head, body) = relay.sealed_request().into_parts();
+    let (answer, mut sending) = sender.send_request(http::Request::from_parts(head, ()), false).unwrap();
+    sending.send_data(body, true).unwrap();
+    let answer = answer.await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(sender.current_max_send_streams(), 32);
+    let free = async || {
+        let request = http::Request::get("/metrics").body(Body::empty()).unwrap();
+        let answer = relay.operations.clone().router(None).oneshot(request).await.unwrap();
+        let text = answer.into_body().collect().await.unwrap().to_bytes();
+        let text = String::from_utf8(text.to_vec()).unwrap();
+        let line = text.lines().find(|line| line.starts_with("mica_free_bytes ")).unwrap().to_owned();
+        line.split(' ').nth(1).unwrap().parse::<usize>().unwrap()
+    };
+    assert!(free().await < 600, "the answer is not read");
+    drop((answer, sending, sender));
+    connection.abort();
+    let given_back = async {
+        while free().await < 600 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(25), given_back).await.unwrap();
 }

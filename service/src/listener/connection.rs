@@ -28,6 +28,7 @@ use super::farewell::Attended;
 use super::gauge::Gauge;
 use super::pace::TimedBody;
 use super::pulse::Pulse;
+use super::unread::Unread;
 use super::{Limits, Listening};
 use crate::shutdown::Shutdown;
 use crate::tls::{Acceptor, ClientCertificate, reason};
@@ -129,6 +130,7 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let unread = Unread::new(self.limits.body_pace);
         let http = match spoken {
             Spoken::Http1 => &self.http1,
             Spoken::Http2 => &self.http2,
@@ -141,10 +143,11 @@ impl Server {
             if let Some(caller) = peer.caller {
                 request.extensions_mut().insert(caller);
             }
-            self.answer(request, &pulse)
+            self.answer(request, &pulse, &unread)
         });
         let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
         let mut first_request = pin!(sleep_until(until));
+        let mut overdue = pin!(unread.overdue());
         let mut in_the_way = pin!(self.in_the_way(&pulse));
         let (mut waiting, mut draining, mut closing) = (true, false, false);
         let mut makes_room = false;
@@ -152,6 +155,8 @@ impl Server {
             tokio::select! {
                 // Errors of a connection are the peer's affair: it left, or it does not speak HTTP.
                 _ = connection.as_mut() => return,
+                // Who does not take what was asked for is not told anything else.
+                () = overdue.as_mut() => return,
                 () = self.shutdown.wait(), if !draining => {
                     draining = true;
                     connection.as_mut().graceful_shutdown();
@@ -197,8 +202,9 @@ impl Server {
         &self,
         request: Request<Incoming>,
         pulse: &Arc<Pulse>,
+        unread: &Arc<Unread>,
     ) -> impl Future<Output = Result<Response, Infallible>> + Send + 'static {
-        let in_flight = pulse.request();
+        let (in_flight, unread) = (pulse.request(), Arc::clone(unread));
         let (time, pace) = (self.limits.body_timeout, self.limits.body_pace);
         let (head, body) = request.into_parts();
         let body = if body.is_end_stream() {
@@ -211,7 +217,10 @@ impl Server {
         async move {
             let response = answer.await;
             drop(in_flight);
-            response
+            let count = |body: Body| {
+                if body.is_end_stream() { body } else { Body::new(unread.count(body)) }
+            };
+            response.map(|response| response.map(count))
         }
     }
 }

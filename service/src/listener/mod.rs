@@ -15,6 +15,7 @@ mod farewell;
 mod gauge;
 mod pace;
 mod pulse;
+mod unread;
 
 use std::fmt::Display;
 use std::io;
@@ -42,7 +43,7 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// How long the body of a request may take.
     pub body_timeout: Duration,
-    /// How fast it must come until then.
+    /// How fast it must come until then, and how fast answers must be taken.
     pub body_pace: BodyPace,
     /// A connection on which nothing happens for this long is closed.
     pub idle_timeout: Duration,

@@ -75,7 +75,7 @@ pub(super) struct TimedBody<B> {
 
 impl BodyPace {
     /// The time that so many bytes take at the rate.
-    fn worth(self, bytes: usize) -> Duration {
+    pub(super) fn worth(self, bytes: usize) -> Duration {
         let nanoseconds = (bytes as u128) * 1_000_000_000 / u128::from(self.min_bytes_per_second.get());
         Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
     }
