@@ -89,6 +89,39 @@ async fn a_request_on_a_connection_that_breaks_is_not_sent_again() {
     assert_eq!(requests.load(Ordering::SeqCst), 2);
 }
 
+/// R25: in HTTP/1.1 a client sees only when it sends that a connection was closed meanwhile. Nothing of the request has left
+/// then, and still it is for the caller to send it again.
+#[tokio::test]
+async fn a_request_whose_pooled_connection_was_closed_meanwhile_is_not_sent_again() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (close, closing) = std::sync::mpsc::channel();
+    let (closed, is_closed) = std::sync::mpsc::channel();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = [0; 1_000];
+        assert!(std::io::Read::read(&mut stream, &mut head).unwrap() > 0);
+        std::io::Write::write_all(&mut stream, OK).unwrap();
+        closing.recv().unwrap();
+        drop(stream);
+        closed.send(()).unwrap();
+        closing.recv().unwrap();
+        listener.set_nonblocking(true).unwrap();
+        listener.accept().is_ok()
+    });
+    let client = HttpClient::new(HttpOptions { timeout: Duration::from_secs(5), ..HttpOptions::default() });
+    assert_eq!(get(&client, address).await.unwrap().body(), "ok");
+    // Until it is back in the pool.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    close.send(()).unwrap();
+    // The runtime stands still meanwhile, so nobody notices.
+    is_closed.recv().unwrap();
+    let broken = get(&client, address).await.unwrap_err();
+    assert!(matches!(broken, PeerError::Unreachable { .. }), "{broken:?}");
+    close.send(()).unwrap();
+    assert!(!server.join().unwrap(), "nobody came again");
+}
+
 async fn post(client: &HttpClient, address: SocketAddr, length: usize) -> Result<u16, PeerError> {
     let request = Request::post(format!("http://{address}/")).body(Bytes::from(vec![7; length])).unwrap();
     client.send(request).await.map(|answer| answer.status().as_u16())
