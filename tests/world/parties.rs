@@ -55,7 +55,8 @@ impl Plan {
     /// A task with noise, of this epsilon per release.
     #[must_use]
     pub fn with_noise(vdaf: VdafConfig, epsilon: &str) -> Self {
-        let policy = Policy::for_demo_with_clients(LABEL, &vdaf, 1, epsilon);
+        // One piece of time that ends in 2069: whatever the day is on which a test runs, no batch lies across two.
+        let policy = Policy::for_demo_with_clients(LABEL, &vdaf, 1, epsilon).replace("\"30d\"", "\"36500d\"");
         Self { policy, ..Self::without_dp(vdaf) }
     }
 }

@@ -176,15 +176,16 @@ fn pieces(wide: &TooWide) -> Map<String, Value> {
 }
 
 /// What a person needs to know, in a few sentences. The time of a batch's data is fixed, so what is refused for a budget
-/// never fits later: what renews is room for the data of other batches.
+/// does not fit by waiting: what renews is room for the data of other batches. It fits later only if a release that was
+/// reserved comes to nothing, or a new version of the policy has a higher limit.
 fn detail(over: &OverBudget, role: Role) -> String {
     let OverBudget { budget_id, window, spent, requested, limit, left, renews, fits } = over;
     let window =
         if *window == Span::ALL { "for all time".to_owned() } else { format!("for data of {window}") };
     let room = match renews {
         Some(renews) => format!(
-            "This batch never fits, for the time of its data is fixed; one like it whose data are all of {} or later has \
-             room",
+            "This batch does not fit as long as nothing is given back and the limit stays, for the time of its data is \
+             fixed; one like it whose data are all of {} or later has room",
             format_second(*renews)
         ),
         None => "The budget does not renew".to_owned(),

@@ -59,10 +59,10 @@ async fn a_rolling_budget_is_charged_to_the_days_of_the_data_and_renews() {
         assert_eq!(problem["window_from"], "2026-05-27T00:00:00Z", "{problem}");
         assert_eq!(problem["window_to"], "2026-05-29T00:00:00Z");
         assert_eq!(problem["renews_at"], "2026-05-29T00:00:00Z");
-        // Data of that hour never fit again, and the words say so.
+        // Data of that hour do not fit by waiting, and the words say what would have to happen.
         let detail = problem["detail"].as_str().expect("a sentence");
-        let never = "Nothing fits. This batch never fits, for the time of its data is fixed; one like it whose data are all of \
-                     2026-05-29T00:00:00Z or later has room";
+        let never = "Nothing fits. This batch does not fit as long as nothing is given back and the limit stays, for the \
+                     time of its data is fixed; one like it whose data are all of 2026-05-29T00:00:00Z or later has room";
         assert!(detail.contains(never), "{detail}");
         assert_eq!((&problem["budget"], &problem["ledger_of"]), (&"demo-lifetime".into(), &"helper".into()));
         // A batch of long ago, asked for late, belongs to its own days.
