@@ -10,6 +10,7 @@ use mica_service::compute::ComputePool;
 use mica_service::http::HttpClient;
 use mica_service::listener;
 use mica_service::shutdown::Shutdown;
+use mica_service::steady::Steady;
 use mica_service::store::{Dialect, Store, StoreError};
 use mica_service::telemetry;
 use mica_service::tls::Acceptor;
@@ -121,7 +122,7 @@ impl Aggregator {
             forget_leases(&store).await?;
         }
         forget_refusals(&store, clock.now()).await?;
-        let keys = Keys::load(store.clone(), clock.clone(), schedule).await?;
+        let keys = Keys::load(store.clone(), Steady::new(clock.clone()), schedule).await?;
         let paces = Arc::new(Paces::default());
         let (uploads, writing) =
             SegmentWriter::new(store.clone(), clock.clone(), limits.clone(), Arc::clone(&paces));

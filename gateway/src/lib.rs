@@ -8,6 +8,7 @@
 //! Whatever happens after a seal was good is answered inside the envelope, with one size and one set of outer fields,
 //! so that the relay cannot tell an accepted report from a refused one (RFC 9458 5.2, 6.3).
 
+mod bounds;
 mod config;
 mod counters;
 mod forward;
@@ -40,6 +41,7 @@ use mica_service::{
     operations::Operations,
     room::Room,
     shutdown::Shutdown,
+    steady::Steady,
     store::{Store, StoreError},
     telemetry,
     tls::{Acceptor, Peers, RELOAD_INTERVAL, TlsError},
@@ -126,13 +128,13 @@ impl Gateway {
         let peers = Peers::load(&config.peer_tls, config.insecure_peers)?;
         let tls = config.tls.as_ref().map(Acceptor::load).transpose()?;
         let reload = changeable(&config, &peers)?;
-        config.windows().map_err(|(key, what)| BuildError::Window(key, what))?;
         let schedule = config.schedule().map_err(BuildError::Keys)?;
         let store = Store::open(&config.database, &MIGRATOR).await?;
         let Resources { clock, compute, mounted } = resources;
-        let keys = Arc::new(keys::Keys::load(store.clone(), clock.clone(), schedule).await?);
+        let steady = Steady::new(clock.clone());
+        let keys = Arc::new(keys::Keys::load(store.clone(), steady.clone(), schedule).await?);
         let under_way = under_way::UnderWay::new();
-        let answers = replay::Answers::open(&store, &config.replay, clock.clone(), under_way.clone()).await?;
+        let answers = replay::Answers::open(&store, &config.replay, steady, under_way.clone()).await?;
         let (limits, targets) = (limits(&config), targets::Targets::new(config.max_streams));
         let (counters, times, gauge) = (Counters::default(), Arc::<Times>::default(), Gauge::default());
         let room = Arc::new(Room::new(MOST_REQUESTS, config.max_buffered_bytes));
@@ -161,7 +163,7 @@ impl Gateway {
             min_response: config.min_response_bytes,
         };
         let health = Arc::new(health::Health::new(store.clone()));
-        let operations = operations(seen, gauge.clone(), Arc::clone(&health));
+        let operations = operations(seen, gauge.clone(), Arc::clone(&health), Arc::clone(&keys));
         let ready = operations.clone();
         Ok(Self {
             router: server::router(server).route("/ready", get(async move || ready.ready())),
@@ -245,10 +247,18 @@ impl Gateway {
     }
 }
 
-fn operations(seen: metrics::Seen, accepting: Gauge, health: Arc<health::Health>) -> Operations {
+fn operations(
+    seen: metrics::Seen,
+    accepting: Gauge,
+    health: Arc<health::Health>,
+    keys: Arc<keys::Keys>,
+) -> Operations {
     let readiness = move || {
         if accepting.is_stalled() {
             return Err("connections cannot be accepted");
+        }
+        if keys.has_wrong_clock() {
+            return Err("the clocks of this machine and of the database differ");
         }
         health.readiness()
     };
@@ -256,6 +266,9 @@ fn operations(seen: metrics::Seen, accepting: Gauge, health: Arc<health::Health>
 }
 
 fn changeable(config: &Config, peers: &Peers) -> Result<Reload, BuildError> {
+    bounds::check(config)
+        .and_then(|()| config.windows())
+        .map_err(|(key, what)| BuildError::Window(key, what))?;
     Ok(Reload {
         routes: reload::Live::new(route::RouteTable::build(&config.routes, peers)?),
         relays: reload::Live::new(relays::Relays::load(config)?),

@@ -50,6 +50,16 @@ enum Proof {
     Certificate([u8; 32]),
 }
 
+impl Proof {
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Token(one), Self::Token(other)) => one.as_bytes() == other.as_bytes(),
+            (Self::Certificate(one), Self::Certificate(other)) => one == other,
+            _ => false,
+        }
+    }
+}
+
 impl RelayConfig {
     /// The same with relative paths taken from `folder`.
     #[must_use]
@@ -75,6 +85,11 @@ impl RelayConfig {
 impl Relays {
     /// Reads what the relays of a configuration show.
     pub(crate) fn load(config: &Config) -> Result<Self, RelayError> {
+        let names = || config.relays.iter().map(|one| one.name.trim());
+        let is_twice = |(at, name): &(usize, &str)| names().take(*at).any(|other| other == *name);
+        if let Some((at, name)) = names().enumerate().find(is_twice) {
+            return Err(RelayError { relay: at + 1, what: format!("`{name}` is the name of another") });
+        }
         let asks = config.tls.as_ref().is_some_and(|tls| tls.client_roots.is_some());
         let read = |(relay, one): (usize, &RelayConfig)| {
             let is_ours =
@@ -84,9 +99,23 @@ impl Relays {
             {
                 return Err(RelayError { relay, what: operators::refusal(ours, "gateway", "relay") });
             }
+            if one.operator.is_some() && config.operator.is_none() {
+                let what =
+                    "without `operator` of the gateway, nothing can be compared with its operator".to_owned();
+                return Err(RelayError { relay, what });
+            }
             one.proof(asks).map_err(|what| RelayError { relay, what })
         };
-        Ok(Self((1..).zip(&config.relays).map(read).collect::<Result<_, _>>()?))
+        let proofs: Vec<Proof> = (1..).zip(&config.relays).map(read).collect::<Result<_, _>>()?;
+        let is_shared = |at: &usize| {
+            proofs.iter().take(*at).any(|other| proofs.get(*at).is_some_and(|one| one.is(other)))
+        };
+        if let Some(at) = (0..proofs.len()).find(is_shared) {
+            let what =
+                "it shows what another relay shows, so that neither can be turned away alone".to_owned();
+            return Err(RelayError { relay: at + 1, what });
+        }
+        Ok(Self(proofs))
     }
 
     /// Whether a request comes from one of them.

@@ -73,6 +73,11 @@ impl Matched {
 impl RouteTable {
     /// Reads the table of a configuration.
     pub(crate) fn build(routes: &[RouteConfig], peers: &Peers) -> Result<Self, RouteError> {
+        if let Some(route) = (1..routes.len()).find(|index| is_dead(routes, *index)) {
+            let value = routes.get(route).map(|route| route.path.clone()).unwrap_or_default();
+            let what = "of a route of its own: one above takes all of its requests";
+            return Err(RouteError::Value { route: route + 1, value, what });
+        }
         let routes = routes.iter().enumerate().map(|(index, config)| Route::build(index + 1, config, peers));
         Ok(Self { routes: routes.collect::<Result<_, _>>()? })
     }
@@ -124,14 +129,13 @@ impl Route {
             parsed.ok_or_else(|| bad(text, "a media type"))
         });
         let forward = config.forward_headers.iter().map(|name| {
-            let is_ours = NEVER_FORWARDED.contains(&name.as_str());
-            let parsed = HeaderName::from_lowercase(name.as_bytes()).ok().filter(|_| !is_ours);
-            parsed
-                .map(|header| (name.clone(), header))
-                .ok_or_else(|| bad(name, "a field that can be forwarded"))
+            let may_go = name.starts_with("dap-") || FORWARDABLE.contains(&name.as_str());
+            let parsed = HeaderName::from_lowercase(name.as_bytes()).ok().filter(|_| may_go);
+            parsed.map(|header| (name.clone(), header)).ok_or_else(|| bad(name, FORWARDABLE_ONLY))
         });
         Ok(Self {
-            method: config.method.parse().map_err(|_| bad(&config.method, "a method"))?,
+            method: method(&config.method)
+                .ok_or_else(|| bad(&config.method, "a method in capital letters"))?,
             authority: authority(&config.authority)
                 .ok_or_else(|| bad(&config.authority, "a host and port"))?,
             segments: segments(&config.path)
@@ -186,6 +190,28 @@ impl Route {
         *request.body_mut() = inner.body;
         Ok(Matched { request, protocol: self.protocol, merging: self.merging.clone() })
     }
+}
+
+/// Methods are told apart by their case (RFC 9110 9.1), and none that is in use has small letters.
+fn method(text: &str) -> Option<Method> {
+    text.parse().ok().filter(|_| text.bytes().all(|letter| letter.is_ascii_uppercase()))
+}
+
+/// Whether a route above takes all that the one at `index` could.
+fn is_dead(routes: &[RouteConfig], index: usize) -> bool {
+    let Some((above, route)) =
+        routes.split_at_checked(index).and_then(|(above, rest)| Some((above, rest.first()?)))
+    else {
+        return false;
+    };
+    let key = |route: &RouteConfig| {
+        let pattern =
+            |segment: &str| if segment.starts_with('{') { "{}".to_owned() } else { segment.to_owned() };
+        let path: Vec<String> = route.path.split('/').map(pattern).collect();
+        let media = route.content_type.as_deref().map(|text| MediaType::parse(text.as_bytes()));
+        (route.method.clone(), authority(&route.authority), path, media)
+    };
+    above.iter().any(|other| key(other) == key(route))
 }
 
 /// How a route merges, if it does; or the value that does not go with that.
@@ -245,21 +271,11 @@ const UPLOADS_ONLY: &str = "possible: merge is for routes of DAP uploads, of 2 t
 /// Longer fields are dropped: as long as the longest task configuration that a leader reads from one.
 const LONGEST_FIELD: usize = 8_192;
 
-/// Said by the table or by the connection, never by an inner request; and what names a client.
-const NEVER_FORWARDED: [&str; 12] = [
-    "connection",
-    "content-length",
-    "content-type",
-    "cookie",
-    "expect",
-    "forwarded",
-    "host",
-    "te",
-    "transfer-encoding",
-    "upgrade",
-    "via",
-    "x-forwarded-for",
-];
+/// Fields about what is asked, beside those of DAP. Not who asks, by which way, or how the message is framed.
+const FORWARDABLE: [&str; 6] =
+    ["accept", "content-digest", "idempotency-key", "if-match", "if-none-match", "prefer"];
+const FORWARDABLE_ONLY: &str = "a field that can be forwarded: those that begin with dap-, accept, content-digest, \
+                                idempotency-key, if-match, if-none-match and prefer";
 
 #[cfg(test)]
 #[path = "route_tests.rs"]

@@ -11,6 +11,7 @@
 
 mod about;
 mod answer;
+mod bounds;
 mod clients;
 mod config;
 mod counters;
@@ -101,6 +102,7 @@ impl From<(&'static str, String)> for BuildError {
 impl Relay {
     /// Checks `config` and prepares everything but the socket.
     pub fn build(config: Config) -> Result<Self, BuildError> {
+        bounds::check(&config)?;
         let gateway = gateway(&config)?;
         let peers = Peers::load(&config.peer_tls, config.insecure_peers)?;
         peers.allow(&gateway).map_err(PeerError::BadUrl)?;

@@ -123,6 +123,27 @@ pub struct Due<K> {
     pub lacks_identifier: bool,
 }
 
+/// A time to look at keys by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Seconds since 1970.
+    pub now: u64,
+    /// The clock has shown so for long enough, and the database's does not contradict it.
+    pub is_sure: bool,
+}
+
+impl<K: PartialEq> Due<K> {
+    /// What may be done of it by a clock that was looked at once: keys that somebody asked for, and those without which
+    /// there is none. All else ends or begins something for everybody and cannot be taken back.
+    pub fn keep_what_needs_no_clock(&mut self, rotate: &[K]) {
+        self.changes.retain(|change| match change {
+            Change::Make { kind, state, .. } => *state == KeyState::Advertised || rotate.contains(kind),
+            Change::Note => true,
+            Change::Move { .. } | Change::Destroy { .. } | Change::Forget { .. } => false,
+        });
+    }
+}
+
 /// What is due now. `rotate` are kinds whose key is to be replaced although its time has not come.
 pub fn due<K: Copy + PartialEq>(keys: &[Known<K>], terms: &Terms<'_, K>, now: u64, rotate: &[K]) -> Due<K> {
     let mut changes: Vec<Change<K>> = keys.iter().filter_map(|key| ending(key, now)).collect();

@@ -18,6 +18,7 @@ pub mod retry_after;
 pub mod room;
 pub mod secret;
 pub mod shutdown;
+pub mod steady;
 pub mod store;
 pub mod telemetry;
 #[cfg(feature = "testing")]

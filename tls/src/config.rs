@@ -39,6 +39,12 @@ pub struct PeerTls {
 }
 
 impl ListenTls {
+    /// The same for those who have no certificate to show: an operator's tools.
+    #[must_use]
+    pub fn asking_nobody(&self) -> Self {
+        Self { client_roots: None, require_client_certificate: false, ..self.clone() }
+    }
+
     /// The same with relative paths taken from `folder`.
     #[must_use]
     pub fn relative_to(mut self, folder: &Path) -> Self {

@@ -12,14 +12,16 @@ mod schedule;
 mod tests;
 mod turn;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use mica_dap::codec::Decode as _;
 use mica_dap::hpke::Suite;
 use mica_dap::hpke_config::HpkeConfig;
-use mica_service::clock::Clock;
+use mica_service::key_life::Moment;
 use mica_service::shutdown::Shutdown;
+use mica_service::steady::Steady;
 use mica_service::store::{Store, StoreError};
 use thiserror::Error;
 
@@ -31,12 +33,14 @@ pub use self::schedule::Schedule;
 /// The keys of one aggregator, as this process sees them.
 pub struct Keys {
     store: Store,
-    clock: Clock,
+    steady: Steady,
     schedule: Schedule,
     ring: RwLock<Arc<KeyRing>>,
     /// One renewal at a time.
     renewing: tokio::sync::Mutex<()>,
     looked: Mutex<Option<Instant>>,
+    /// A key is lacking because no identifier is free, which the log says once.
+    lacks_identifier: AtomicBool,
 }
 
 impl Keys {
@@ -44,16 +48,18 @@ impl Keys {
     ///
     /// # Errors
     /// When the database fails or holds keys that this program cannot have written.
-    pub async fn load(store: Store, clock: Clock, schedule: Schedule) -> Result<Self, StoreError> {
-        let rows = renewed(&store, &schedule, clock.now()).await?;
+    pub async fn load(store: Store, steady: Steady, schedule: Schedule) -> Result<Self, StoreError> {
+        steady.compare(&store).await?;
+        let (rows, _) = renewed(&store, &schedule, steady.look()).await?;
         let ring = RwLock::new(Arc::new(KeyRing::new(&rows, &schedule)?));
         Ok(Self {
             store,
-            clock,
+            steady,
             schedule,
             ring,
             renewing: tokio::sync::Mutex::default(),
             looked: Mutex::default(),
+            lacks_identifier: AtomicBool::default(),
         })
     }
 
@@ -112,7 +118,11 @@ impl Keys {
     /// When the database fails; the ring stays as it was.
     pub async fn renew(&self) -> Result<(), StoreError> {
         let _alone = self.renewing.lock().await;
-        let rows = renewed(&self.store, &self.schedule, self.clock.now()).await?;
+        self.steady.compare(&self.store).await?;
+        let (rows, lacks_identifier) = renewed(&self.store, &self.schedule, self.steady.look()).await?;
+        if !self.lacks_identifier.swap(lacks_identifier, Ordering::SeqCst) && lacks_identifier {
+            tracing::error!("{NO_IDENTIFIER}");
+        }
         let old = self.ring();
         if old.is_of(&rows) {
             return Ok(());
@@ -127,20 +137,22 @@ impl Keys {
     }
 }
 
-async fn renewed(store: &Store, schedule: &Schedule, now: u64) -> Result<Vec<HpkeKeyRow>, StoreError> {
+/// The keys when all is done that is due, and whether an identifier was lacking.
+async fn renewed(
+    store: &Store,
+    schedule: &Schedule,
+    moment: Moment,
+) -> Result<(Vec<HpkeKeyRow>, bool), StoreError> {
     let (rows, due) = store
         .read("look_at_hpke_keys", move |mut tx| async move {
-            let looked = turn::look(&mut tx, schedule, now, &[]).await?;
+            let looked = turn::look(&mut tx, schedule, moment, &[]).await?;
             Ok((tx, looked))
         })
         .await?;
     if due.changes.is_empty() {
-        if due.lacks_identifier {
-            tracing::error!("{NO_IDENTIFIER}");
-        }
-        return Ok(rows);
+        return Ok((rows, due.lacks_identifier));
     }
-    Ok(turn::turn(store, schedule, now, &[]).await?.0)
+    turn::turn(store, schedule, moment, &[]).await
 }
 
 /// A key as an operator may see it.
@@ -208,7 +220,9 @@ pub async fn rotate(
         return Err(RotateError::OtherSuite(*other));
     }
     let suites = if suites.is_empty() { schedule.suites() } else { suites };
-    let (rows, lacks_identifier) = turn::turn(store, schedule, now, suites).await?;
+    // What else may be due is for servers, who have looked at their clocks for longer.
+    let moment = Moment { now, is_sure: false };
+    let (rows, lacks_identifier) = turn::turn(store, schedule, moment, suites).await?;
     if lacks_identifier {
         return Err(RotateError::NoIdentifier);
     }

@@ -23,7 +23,7 @@ async fn open(database: &TestDatabase) -> Store {
 }
 
 async fn keys(database: &TestDatabase, clock: &Clock, schedule: &Schedule) -> Keys {
-    Keys::load(open(database).await, clock.clone(), schedule.clone()).await.unwrap()
+    Keys::load(open(database).await, Steady::new(clock.clone()), schedule.clone()).await.unwrap()
 }
 
 fn advertised(keys: &Keys) -> Vec<u8> {
@@ -32,7 +32,7 @@ fn advertised(keys: &Keys) -> Vec<u8> {
 }
 
 fn accepts(keys: &Keys, id: u8) -> bool {
-    keys.ring().at(keys.clock.now()).find(id).is_some()
+    keys.ring().at(keys.steady.clock().now()).find(id).is_some()
 }
 
 async fn states(keys: &Keys) -> Vec<(u8, KeyState)> {
@@ -42,7 +42,7 @@ async fn states(keys: &Keys) -> Vec<(u8, KeyState)> {
 
 /// Moves the clock and lets the keys live.
 async fn after(keys: &Keys, seconds: u64) {
-    keys.clock.advance(seconds);
+    keys.steady.clock().advance(seconds);
     keys.renew().await.unwrap();
 }
 
@@ -83,7 +83,7 @@ async fn a_key_that_is_over_opens_only_what_was_sent_once() {
     rotate(&keys.store, &keys.schedule, &[], NOW).await.unwrap();
     after(&keys, PENDING_SECONDS).await;
     // Nobody looks at the table for a while.
-    keys.clock.advance(2 * DAY + PENDING_SECONDS);
+    keys.steady.clock().advance(2 * DAY + PENDING_SECONDS);
     assert!(!accepts(&keys, 0) && keys.ring().whole().find(0).is_some());
 }
 
@@ -113,7 +113,9 @@ async fn replicas_that_rotate_at_once_make_one_key() {
         let mut starts = JoinSet::new();
         for _ in 0..4 {
             let (store, clock, schedule) = (open(&database).await, clock.clone(), schedule.clone());
-            starts.spawn(async move { Arc::new(Keys::load(store, clock, schedule).await.unwrap()) });
+            starts.spawn(
+                async move { Arc::new(Keys::load(store, Steady::new(clock), schedule).await.unwrap()) },
+            );
         }
         let replicas = starts.join_all().await;
         for step in [0, 30 * DAY, PENDING_SECONDS, 1] {
@@ -185,7 +187,7 @@ async fn an_identifier_is_never_given_again_while_its_key_is_accepted_or_rests()
     // Of each identifier: when its key was made, and until when it was accepted.
     let mut seen: Vec<Option<(u64, u64)>> = vec![None; 256];
     for round in 0..300 {
-        let now = keys.clock.now();
+        let now = keys.steady.clock().now();
         let made = rotate(&keys.store, &keys.schedule, &[], now).await;
         assert!(made.is_ok_and(|made| made.len() == 1), "there is time for each to rest: {round}");
         for key in list(&keys.store, &keys.schedule).await.unwrap() {
@@ -214,18 +216,18 @@ async fn rotation_is_refused_when_every_identifier_is_in_use() {
     let database = sqlite();
     let keys = keys(&database, &Clock::manual(NOW), &Schedule::default()).await;
     for _ in 0..255 {
-        rotate(&keys.store, &keys.schedule, &[], keys.clock.now()).await.unwrap();
+        rotate(&keys.store, &keys.schedule, &[], keys.steady.clock().now()).await.unwrap();
         after(&keys, PENDING_SECONDS).await;
     }
     let before = states(&keys).await;
     assert_eq!(before.len(), 256);
-    let refused = rotate(&keys.store, &keys.schedule, &[], keys.clock.now()).await.unwrap_err();
+    let refused = rotate(&keys.store, &keys.schedule, &[], keys.steady.clock().now()).await.unwrap_err();
     assert!(refused.to_string().starts_with("all 256 HPKE key identifiers are in use"), "{refused}");
     assert_eq!(states(&keys).await, before);
     // Time alone mends it: 256 keys end, and their identifiers rest.
     after(&keys, 2 * DAY).await;
     after(&keys, 2 * DAY + PENDING_SECONDS).await;
-    assert!(rotate(&keys.store, &keys.schedule, &[], keys.clock.now()).await.is_ok());
+    assert!(rotate(&keys.store, &keys.schedule, &[], keys.steady.clock().now()).await.is_ok());
 }
 
 #[test]
@@ -278,7 +280,9 @@ async fn a_job_that_is_never_settled_keeps_no_key_that_was_made_after_it() {
         after(&keys, DAY).await;
         // As many turns as there are identifiers, and some more: with every key kept there would be none left.
         for turn in 0..300 {
-            rotate(&keys.store, &keys.schedule, &[], keys.clock.now()).await.expect("an identifier is free");
+            rotate(&keys.store, &keys.schedule, &[], keys.steady.clock().now())
+                .await
+                .expect("an identifier is free");
             after(&keys, PENDING_SECONDS).await;
             after(&keys, 3 * DAY).await;
             let states = states(&keys).await;
@@ -307,10 +311,10 @@ async fn a_replica_in_front_erases_no_key_that_one_behind_it_still_accepts() {
         rotate(&front.store, &front.schedule, &[], NOW).await.unwrap();
         after(&front, PENDING_SECONDS).await;
         after(&front, 2 * DAY + PENDING_SECONDS).await;
-        behind.clock.set(front.clock.now() - 30);
+        behind.steady.clock().set(front.steady.clock().now() - 30);
         behind.renew().await.unwrap();
         assert!(!accepts(&front, 0) && accepts(&behind, 0), "{}", database.kind);
-        let formed_at = behind.clock.now();
+        let formed_at = behind.steady.clock().now();
         let formed = behind.store.tx("form_job", |mut tx| async move {
             aggregation_jobs::create(&mut tx, 1, None, 1, formed_at).await?;
             Ok((tx, ()))
@@ -322,5 +326,34 @@ async fn a_replica_in_front_erases_no_key_that_one_behind_it_still_accepts() {
             states(&behind).await.contains(&(0, KeyState::Accepted)),
             "the job may have to be sent again"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_steps_ahead_for_a_moment_ends_and_begins_no_life_of_a_key() {
+    for database in databases().await {
+        let (right, wrong) = (Clock::manual(NOW), Clock::manual(NOW));
+        let schedule = Schedule::default();
+        let (one, two) = (keys(&database, &right, &schedule).await, keys(&database, &wrong, &schedule).await);
+        rotate(&one.store, &schedule, &[], NOW).await.unwrap();
+        for keys in [&one, &two] {
+            after(keys, PENDING_SECONDS).await;
+        }
+        let before = states(&one).await;
+        for leap in [59, 3 * DAY, 400 * DAY] {
+            wrong.step_to(right.now() + leap);
+            two.renew().await.unwrap();
+            drop(keys(&database, &wrong, &schedule).await);
+            wrong.step_to(right.now());
+            for keys in [&one, &two] {
+                keys.renew().await.unwrap();
+                assert_eq!(states(keys).await, before, "{} {leap}", database.kind);
+            }
+            assert!(accepts(&one, 0) && accepts(&two, 0));
+        }
+        wrong.step_to(right.now() + 3 * DAY);
+        two.renew().await.unwrap();
+        after(&two, CLOCKS_DIFFER).await;
+        assert_eq!(states(&two).await, [(1, KeyState::Advertised), (0, KeyState::Destroyed)]);
     }
 }

@@ -3,7 +3,7 @@
 use mica_dap::codec::{Decode as _, Encode as _};
 use mica_dap::hpke::{HpkeKeypair, Suite};
 use mica_dap::hpke_config::HpkeConfig;
-use mica_service::key_life::{self, CLOCKS_DIFFER, Change, Due, Known};
+use mica_service::key_life::{self, CLOCKS_DIFFER, Change, Due, Known, Moment};
 use mica_service::store::{Store, StoreError, Tx};
 use zeroize::Zeroizing;
 
@@ -14,12 +14,15 @@ use crate::store::hpke_keys::{self, HpkeKeyRow, KeyLife, KeyState};
 pub(super) async fn look(
     tx: &mut Tx,
     schedule: &Schedule,
-    now: u64,
+    moment: Moment,
     rotate: &[Suite],
 ) -> Result<(Vec<HpkeKeyRow>, Due<Suite>), StoreError> {
     let rows = hpke_keys::keys(tx).await?;
     let known: Vec<Known<Suite>> = rows.iter().map(known).collect();
-    let mut due = key_life::due(&known, &schedule.terms(), now, rotate);
+    let mut due = key_life::due(&known, &schedule.terms(), moment.now, rotate);
+    if !moment.is_sure {
+        due.keep_what_needs_no_clock(rotate);
+    }
     let mut changes = Vec::with_capacity(due.changes.len());
     for change in due.changes {
         // The leader may have to repeat what it sent to the helper, byte for byte.
@@ -49,14 +52,15 @@ pub(super) async fn look(
 pub(super) async fn turn(
     store: &Store,
     schedule: &Schedule,
-    now: u64,
+    moment: Moment,
     rotate: &[Suite],
 ) -> Result<(Vec<HpkeKeyRow>, bool), StoreError> {
+    let now = moment.now;
     store
         .tx("turn_hpke_keys", move |mut tx| async move {
             hpke_keys::lock_keys(&mut tx).await?;
             loop {
-                let (rows, due) = look(&mut tx, schedule, now, rotate).await?;
+                let (rows, due) = look(&mut tx, schedule, moment, rotate).await?;
                 if due.changes.is_empty() {
                     return Ok((tx, (rows, due.lacks_identifier)));
                 }

@@ -19,7 +19,7 @@ use mica_service::telemetry::{self, role_span};
 use mica_service::tls::{Acceptor, Peers, TlsError};
 use tracing::Instrument as _;
 
-use super::{reload, server};
+use super::{operations, reload, server};
 use crate::args::{Global, ServerArgs};
 use crate::exit::Failure;
 use crate::files;
@@ -41,6 +41,7 @@ struct Parts {
 struct AdminListener {
     address: SocketAddr,
     token: TokenHash,
+    tls: Option<Acceptor>,
 }
 
 /// Serves until it is told to stop.
@@ -48,7 +49,7 @@ pub(super) async fn run(role: Role, args: &ServerArgs, global: &Global) -> Resul
     let settings = Settings::of_server(role_name(role), args)?;
     let parts = read(&settings, role)?;
     server::log(global)?;
-    serve(role, parts).instrument(role_span(role_name(role).name())).await
+    Box::pin(serve(role, parts)).instrument(role_span(role_name(role).name())).await
 }
 
 /// Whether an aggregator could start with this configuration, its policy and its tasks. Its database is left alone.
@@ -64,7 +65,7 @@ async fn serve(role: Role, parts: Parts) -> Result<(), Failure> {
     let Parts { config, policy, tasks, tls, peers, admin, taskprov, high_water_mark } = parts;
     let started = server::bind(&config.listen.to_string()).await?;
     let admin = match admin {
-        Some(admin) => Some((listener::bind(admin.address).await?, admin.token)),
+        Some(admin) => Some((listener::bind(admin.address).await?, admin.token, admin.tls)),
         None => None,
     };
     let (schedule, limits) = (config.hpke_keys.clone(), config.limits().listener());
@@ -82,7 +83,7 @@ async fn serve(role: Role, parts: Parts) -> Result<(), Failure> {
     };
     let tasks = options.tasks.len();
     let aggregator = Aggregator::build_with_keys(options, schedule).await?;
-    let aggregator = aggregator.with_tls(tls.clone()).with_taskprov(taskprov);
+    let aggregator = aggregator.with_tls(tls).with_taskprov(taskprov);
     let aggregator = aggregator.with_high_water_mark(&high_water_mark).await?;
     if config.mark_is_beside_database() {
         tracing::warn!(
@@ -92,7 +93,7 @@ async fn serve(role: Role, parts: Parts) -> Result<(), Failure> {
     }
     tracing::info!(tasks, "built");
     let admin = match admin {
-        Some((listener, token)) => {
+        Some((listener, token, tls)) => {
             tracing::info!(address = %listener.local_addr()?, "listening for the operator");
             let router = aggregator.admin(token);
             let serving = listener::serve_over(tls, listener, router, limits, started.shutdown.clone());
@@ -189,8 +190,10 @@ fn admin(
             return wrong("admin_listen", what, fix);
         }
     };
+    let tls = operations::operators_tls(address, config.tls.as_ref()).transpose();
+    let tls = tls.map_err(|error| server::explain_tls(settings, provenance, &error))?;
     match token {
-        Some(token) if token != TokenHash::of("") => Ok(Some(AdminListener { address, token })),
+        Some(token) if token != TokenHash::of("") => Ok(Some(AdminListener { address, token, tls })),
         _ => wrong(
             "admin_token_sha256",
             "this is not the hash of a token",

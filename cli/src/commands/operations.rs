@@ -7,7 +7,7 @@ use mica_service::config::Provenance;
 use mica_service::listener::{self, Limits};
 use mica_service::operations::Operations;
 use mica_service::shutdown::Shutdown;
-use mica_service::tls::{Acceptor, ListenTls};
+use mica_service::tls::{Acceptor, ListenTls, TlsError};
 use mica_service::token::TokenHash;
 
 use super::server;
@@ -61,10 +61,19 @@ impl Admin<'_> {
             let fix = "listen on 127.0.0.1, or add a table [tls] and admin_token_file";
             return wrong("admin_listen", what, fix);
         }
-        let tls = self.tls.map(Acceptor::load).transpose();
+        let tls = operators_tls(address, self.tls).transpose();
         let tls = tls.map_err(|error| server::explain_tls(settings, provenance, &error))?;
         Ok(Some(Place { address, token, tls }))
     }
+}
+
+/// An operator's tools have no certificate, and on the machine itself they need no TLS either.
+pub(super) fn operators_tls(
+    address: SocketAddr,
+    tls: Option<&ListenTls>,
+) -> Option<Result<Acceptor, TlsError>> {
+    let tls = tls.filter(|_| !address.ip().is_loopback())?;
+    Some(Acceptor::load(&tls.asking_nobody()))
 }
 
 /// Answers the operator until `shutdown`, if there is a place for it.

@@ -179,3 +179,30 @@ fn each_file_of_tls_that_does_not_do_is_found_at_its_key() {
         assert!(said.starts_with(start) && said.contains(fix), "{said}\n{start}");
     }
 }
+
+#[test]
+fn an_operator_on_the_machine_itself_needs_no_certificate_whatever_clients_need() {
+    use std::io::{Read as _, Write as _};
+    let folder = Folder::new();
+    let authority = Authority::new();
+    let issued = authority.issue(&["gateway.example"]);
+    folder.write("relay.pem", &issued.pem());
+    folder.write("relay.key", &issued.key_pem());
+    folder.write("ca.pem", &authority.pem());
+    restrict(&folder.path("relay.key"), 0o600);
+    let (port, admin) = (free_port(), free_port());
+    folder.write(
+        "gateway.toml",
+        &format!(
+            "role = \"gateway\"\nlisten = \"127.0.0.1:{port}\"\ndatabase = \"sqlite:gateway.db\"\n\
+             admin_listen = \"127.0.0.1:{admin}\"\n{TLS}client_roots = \"ca.pem\"\nrequire_client_certificate = true\n"
+        ),
+    );
+    let server = folder.serve("gateway");
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", admin)).expect("it listens for the operator");
+    stream.write_all(b"GET /ready HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert_eq!(server.terminate(), Some(0));
+}

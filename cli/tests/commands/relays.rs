@@ -283,9 +283,22 @@ fn what_a_relay_cannot_do_is_said_at_the_key() {
             "relay.toml:6:20: C003: ",
             "who would know who sent what",
         ),
+        (
+            "gateway_operator = \"B\"\nleader_operator = \"B\"\n",
+            "relay.toml:5:20: C003: ",
+            "without `operator`",
+        ),
+        ("max_connections = 0\n", "relay.toml:5:19: C003: ", "from 1 to"),
+        ("max_request_bytes = 0\n", "relay.toml:5:21: C003: ", "from 512 to"),
+        ("max_buffered_bytes = 0\n", "relay.toml:5:22: C003: ", "from 512 to"),
+        ("max_response_bytes = 0\n", "relay.toml:5:22: C003: ", "from 512 to"),
+        ("timeout = \"0s\"\n", "relay.toml:5:11: C003: ", "more than nothing"),
+        ("path = \"/ohttp-keys\"\n", "relay.toml:5:8: C003: ", "shows something else"),
+        ("path = \"/.well-known/ohttp-gateway\"\n", "relay.toml:5:8: C003: ", "shows something else"),
+        ("admin_listen = \"127.0.0.1:1\"\n", "relay.toml:5:16: C003: ", "`listen` has this address"),
         ("admin_listen = \"0.0.0.0:1\"\n", "relay.toml:5:16: C003: ", "without TLS or without a token"),
         (
-            "admin_listen = \"127.0.0.1:1\"\nadmin_token_sha256 = \"00\"\n",
+            "admin_listen = \"127.0.0.1:2\"\nadmin_token_sha256 = \"00\"\n",
             "relay.toml:6:22: C003: ",
             "not the hash",
         ),
@@ -294,6 +307,59 @@ fn what_a_relay_cannot_do_is_said_at_the_key() {
         let ran = folder.mica(&["config", "check", "relay.toml"]);
         let said = ran.one_line(3);
         assert!(said.starts_with(place) && said.contains(what), "{said}");
+    }
+}
+
+#[test]
+fn a_relay_whose_gateway_is_itself_is_refused() {
+    let folder = Folder::new();
+    let own = "role = \"relay\"\nlisten = \"0.0.0.0:8484\"\ninsecure = true\ngateway_url = \"http://localhost:8484/\"\n";
+    folder.write("relay.toml", own);
+    let ran = folder.mica(&["config", "check", "relay.toml"]);
+    let said = ran.one_line(3);
+    assert!(said.starts_with("relay.toml:4:15: C003: ") && said.contains("the relay itself"), "{said}");
+}
+
+#[test]
+fn what_a_gateway_cannot_do_is_said_at_the_key_or_the_entry() {
+    let folder = Folder::new();
+    let route = |method: &str, target: &str| {
+        format!(
+            "[[routes]]\nmethod = \"{method}\"\nauthority = \"a\"\npath = \"/b/{{task}}\"\n\
+             target = \"http://127.0.0.1:{target}\"\n"
+        )
+    };
+    let relay =
+        |name: &str, token: &str| format!("[[relays]]\nname = \"{name}\"\ntoken_file = \"{token}\"\n");
+    for (name, token) in [("one.token", "a-token"), ("same.token", "a-token"), ("other.token", "another")] {
+        folder.write(name, token);
+        mica_service::testing::restrict(&folder.path(name), 0o600);
+    }
+    for (further, place, what) in [
+        ("max_connections = 0\n".to_owned(), "4:19", "from 1 to"),
+        ("max_request_bytes = 0\n".to_owned(), "4:21", "from 512 to"),
+        ("max_buffered_bytes = 0\n".to_owned(), "4:22", "from 512 to"),
+        ("max_response_bytes = 0\n".to_owned(), "4:22", "from 512 to"),
+        ("min_response_bytes = 100000000\n".to_owned(), "4:22", "from 0 to"),
+        ("timeout = \"0s\"\n".to_owned(), "4:11", "more than nothing"),
+        ("answer_grid = \"10m\"\n".to_owned(), "4:15", "too late for clients"),
+        ("admin_listen = \"127.0.0.1:1\"\n".to_owned(), "4:16", "`listen` has this address"),
+        ("[replay]\nmax_requests = 0\n".to_owned(), "5:16", "from 1 to"),
+        ("[replay]\nwindow = \"1s\"\n".to_owned(), "5:10", "is to be remembered for"),
+        (route("post", "1"), "4:1", "a method in capital letters"),
+        (route("POST", "1") + &route("POST", "2"), "9:1", "one above takes all"),
+        (relay("a", "one.token") + &relay("b", "same.token"), "7:1", "what another relay shows"),
+        (relay("a", "one.token") + &relay("a", "other.token"), "7:1", "the name of another"),
+        (relay("a", "one.token") + "operator = \"B\"\n", "4:1", "without `operator`"),
+    ] {
+        let text = format!(
+            "role = \"gateway\"\nlisten = \"127.0.0.1:1\"\ndatabase = \"sqlite:gateway.db\"\n{further}"
+        );
+        folder.write("gateway.toml", &text);
+        let ran = folder.mica(&["config", "check", "gateway.toml"]);
+        let said = ran.one_line(3);
+        let place = format!("gateway.toml:{place}: C003: ");
+        assert!(said.starts_with(&place) && said.contains(what), "{further}{said}");
     }
 }
 

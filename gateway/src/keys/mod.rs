@@ -22,9 +22,9 @@ use std::time::Duration;
 
 use mica_envelope::Kem;
 use mica_service::{
-    clock::Clock,
-    key_life::{KeyLife, KeyState},
+    key_life::{KeyLife, KeyState, Moment},
     shutdown::Shutdown,
+    steady::Steady,
     store::{Store, StoreError},
 };
 use thiserror::Error;
@@ -40,23 +40,26 @@ use self::{
 /// The keys of one gateway, as this process sees them.
 pub struct Keys {
     store: Store,
-    clock: Clock,
+    steady: Steady,
     schedule: Schedule,
     ring: RwLock<Arc<Ring>>,
     /// One renewal at a time.
     renewing: tokio::sync::Mutex<()>,
     /// A secret was destroyed, and older copies of its page may still be in the log of the database.
     traces: AtomicBool,
+    /// A key is lacking because no identifier is free, which the log says once.
+    lacks_identifier: AtomicBool,
 }
 
 impl Keys {
     /// The keys in the database; fresh ones where there are none yet.
-    pub(crate) async fn load(store: Store, clock: Clock, schedule: Schedule) -> Result<Self, StoreError> {
-        let now = clock.now();
-        let mut picture = looked(&store, &schedule, now).await?;
+    pub(crate) async fn load(store: Store, steady: Steady, schedule: Schedule) -> Result<Self, StoreError> {
+        steady.compare(&store).await?;
+        let moment = steady.look();
+        let mut picture = looked(&store, &schedule, moment).await?.settled;
         if picture.is_none() {
-            turn::turn(&store, &schedule, now, &[]).await?;
-            picture = looked(&store, &schedule, now).await?;
+            turn::turn(&store, &schedule, moment, &[]).await?;
+            picture = looked(&store, &schedule, moment).await?.settled;
         }
         let ring = fresh_ring(&store, &schedule).await?;
         let destroyed = |row: &KeyRow| row.life.state == KeyState::Destroyed;
@@ -64,11 +67,12 @@ impl Keys {
         let traces = picture.is_none_or(|picture| picture.rows.iter().any(destroyed));
         let keys = Self {
             store,
-            clock,
+            steady,
             schedule,
             ring: RwLock::new(Arc::new(ring)),
             renewing: tokio::sync::Mutex::default(),
             traces: AtomicBool::new(traces),
+            lacks_identifier: AtomicBool::default(),
         };
         keys.scrub().await?;
         Ok(keys)
@@ -81,7 +85,12 @@ impl Keys {
 
     /// The time by which keys are accepted.
     pub(crate) fn now(&self) -> u64 {
-        self.clock.now()
+        self.steady.look().now
+    }
+
+    /// Whether the clock of the database shows another time than ours: then nothing that is due is done.
+    pub(crate) fn has_wrong_clock(&self) -> bool {
+        self.steady.is_wrong()
     }
 
     /// The published list of key configurations (`application/ohttp-keys`).
@@ -113,15 +122,17 @@ impl Keys {
     /// When the database fails; the ring stays as it was.
     pub async fn renew(&self) -> Result<(), StoreError> {
         let _alone = self.renewing.lock().await;
-        let now = self.clock.now();
-        let picture = looked(&self.store, &self.schedule, now).await?;
-        if picture.is_none() {
-            let (_, lacks_identifier) = turn::turn(&self.store, &self.schedule, now, &[]).await?;
-            if lacks_identifier {
-                tracing::error!("{NO_IDENTIFIER}");
-            }
+        self.steady.compare(&self.store).await?;
+        let moment = self.steady.look();
+        let looked = looked(&self.store, &self.schedule, moment).await?;
+        if looked.settled.is_none() {
+            turn::turn(&self.store, &self.schedule, moment, &[]).await?;
         }
-        let is_same = picture
+        if !self.lacks_identifier.swap(looked.lacks_identifier, Ordering::SeqCst) && looked.lacks_identifier {
+            tracing::error!("{NO_IDENTIFIER}");
+        }
+        let is_same = looked
+            .settled
             .is_some_and(|Picture { rows, newest }| self.ring().is_of(&Mark::of(&rows, newest.as_ref())));
         if !is_same {
             let ring = fresh_ring(&self.store, &self.schedule).await?;
@@ -141,16 +152,22 @@ impl Keys {
     }
 }
 
-/// The keys as they are; nothing when something is due.
-async fn looked(store: &Store, schedule: &Schedule, now: u64) -> Result<Option<Picture>, StoreError> {
+/// What was found at a look.
+struct Looked {
+    /// The keys as they are; nothing when something is due.
+    settled: Option<Picture>,
+    lacks_identifier: bool,
+}
+
+async fn looked(store: &Store, schedule: &Schedule, moment: Moment) -> Result<Looked, StoreError> {
     let (picture, due) = store
         .read("look_at_gateway_keys", move |mut tx| async move {
-            let looked = turn::look(&mut tx, schedule, now, &[]).await?;
+            let looked = turn::look(&mut tx, schedule, moment, &[]).await?;
             Ok((tx, looked))
         })
         .await?;
-    let is_settled = due.changes.is_empty() && !due.lacks_identifier && !is_outdated(&picture, schedule, now);
-    Ok(is_settled.then_some(picture))
+    let is_settled = due.changes.is_empty() && !is_outdated(&picture, schedule, moment);
+    Ok(Looked { settled: is_settled.then_some(picture), lacks_identifier: due.lacks_identifier })
 }
 
 async fn fresh_ring(store: &Store, schedule: &Schedule) -> Result<Ring, StoreError> {
@@ -182,7 +199,7 @@ pub struct KeyFacts {
 /// When the database fails.
 pub async fn list(store: &Store, schedule: &Schedule) -> Result<Vec<KeyFacts>, StoreError> {
     let rows = store.read("list_gateway_keys", |mut tx| async move {
-        let rows = table::keys(&mut tx).await?;
+        let rows = table::lives(&mut tx).await?;
         Ok((tx, rows))
     });
     Ok(rows.await?.iter().map(|row| facts(row, schedule)).collect())
@@ -211,14 +228,24 @@ pub enum RotateError {
     /// Two keys of the KEM open already.
     #[error(
         "the {kem} key before the advertised one, {key_id}, is still accepted: a third would tell clients apart; \
-         wait until it is destroyed"
+         wait until it is destroyed{}",
+        also(made)
     )]
     StillAccepted {
         /// The KEM.
         kem: Kem,
         /// The key that was replaced last.
         key_id: u8,
+        /// Keys of other KEMs, which were made all the same.
+        made: Vec<KeyFacts>,
     },
+}
+
+/// The end of a sentence about what was refused.
+fn also(made: &[KeyFacts]) -> String {
+    let name = |key: &KeyFacts| key.kem.map_or("?", Kem::name);
+    let each = made.iter().map(|key| format!("; made all the same: key {} for {}", key.key_id, name(key)));
+    each.collect::<Vec<_>>().concat()
 }
 
 /// Makes a new key for each of `kems`, or for all of the schedule when none is named, and returns them; where one is on
@@ -236,22 +263,26 @@ pub async fn rotate(
         return Err(RotateError::OtherKem(*other));
     }
     let kems = if kems.is_empty() { schedule.kems() } else { kems };
-    let (rows, lacks_identifier) = turn::turn(store, schedule, now, kems).await?;
-    store.scrub().await?;
+    // What else may be due is for servers, who have looked at their clocks for longer.
+    let moment = Moment { now, is_sure: false };
+    let (rows, lacks_identifier) = turn::turn(store, schedule, moment, kems).await?;
     if lacks_identifier {
         return Err(RotateError::NoIdentifier);
     }
-    let mut made = Vec::new();
+    let (mut made, mut refused) = (Vec::new(), None);
     for kem in kems {
         let of_kem =
             |state: KeyState| rows.iter().find(move |row| row.kem == Some(*kem) && row.life.state == state);
         match (of_kem(KeyState::Pending), of_kem(KeyState::Accepted)) {
             (Some(pending), _) => made.push(facts(pending, schedule)),
-            (None, Some(row)) => return Err(RotateError::StillAccepted { kem: *kem, key_id: row.key_id }),
+            (None, Some(row)) => refused = refused.or(Some((*kem, row.key_id))),
             (None, None) => {}
         }
     }
-    Ok(made)
+    match refused {
+        Some((kem, key_id)) => Err(RotateError::StillAccepted { kem, key_id, made }),
+        None => Ok(made),
+    }
 }
 
 const NO_IDENTIFIER: &str = "all 256 key identifiers are in use: an identifier rests for twice the cache lifetime after its \

@@ -13,7 +13,7 @@ pub(super) struct KeyRow {
     pub(super) key_id: u8,
     /// Its mechanism; nothing for one of a newer version.
     pub(super) kem: Option<Kem>,
-    /// The secret, unless it is destroyed.
+    /// The secret, unless it is destroyed or was not asked for.
     pub(super) ikm: Option<Ikm>,
     /// Where in its life it is.
     pub(super) life: KeyLife,
@@ -29,11 +29,25 @@ pub(super) async fn lock(tx: &mut Tx) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Every key, the newest first.
+/// Every key, the newest first, with its secret.
 pub(super) async fn keys(tx: &mut Tx) -> Result<Vec<KeyRow>, StoreError> {
     sqlx::query(
         "-- gateway_keys
          SELECT key_id, kem, ikm, created_at, state, entered_at, leaves_at, cached_for
+         FROM gateway_keys ORDER BY created_at DESC, key_id DESC",
+    )
+    .fetch_all(tx.connection())
+    .await?
+    .iter()
+    .map(|row| Ok(KeyRow { ikm: secret(row)?, ..read(row)? }))
+    .collect()
+}
+
+/// The same without the secrets: they leave the database only for a ring or a list that changes.
+pub(super) async fn lives(tx: &mut Tx) -> Result<Vec<KeyRow>, StoreError> {
+    sqlx::query(
+        "-- gateway_key_lives
+         SELECT key_id, kem, created_at, state, entered_at, leaves_at, cached_for
          FROM gateway_keys ORDER BY created_at DESC, key_id DESC",
     )
     .fetch_all(tx.connection())
@@ -130,20 +144,24 @@ pub(super) async fn note_cached_for(tx: &mut Tx, seconds: u64) -> Result<(), Sto
     Ok(())
 }
 
+fn secret(row: &AnyRow) -> Result<Option<Ikm>, StoreError> {
+    let fields = Fields::of("gateway_keys", row);
+    if fields.text("state")? == KeyState::Destroyed.word() {
+        return Ok(None);
+    }
+    Ok(Some(Ikm::from_bytes(fields.array("ikm")?)))
+}
+
 fn read(row: &AnyRow) -> Result<KeyRow, StoreError> {
     let fields = Fields::of("gateway_keys", row);
     let word = fields.text("state")?;
     let state = KeyState::ALL.into_iter().find(|state| state.word() == word);
     let state = state.ok_or_else(|| fields.corrupt("state"))?;
     let created_at = fields.unsigned("created_at")?;
-    let ikm = match state {
-        KeyState::Destroyed => None,
-        _ => Some(Ikm::from_bytes(fields.array("ikm")?)),
-    };
     Ok(KeyRow {
         key_id: u8::try_from(fields.integer("key_id")?).map_err(|_| fields.corrupt("key_id"))?,
         kem: u16::try_from(fields.integer("kem")?).ok().and_then(Kem::from_id),
-        ikm,
+        ikm: None,
         life: KeyLife {
             state,
             created_at,

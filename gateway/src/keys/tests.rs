@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use mica_envelope::{ClientEnvelope, InnerRequest, KeyConfigList, history::History};
+use mica_service::clock::Clock;
 use mica_service::key_life::{CALM_SECONDS, CLOCKS_DIFFER, PENDING_SECONDS};
 use mica_service::testing::{TestDatabase, databases, sqlite};
 use sqlx::migrate::Migrator;
@@ -17,7 +18,7 @@ const X: Kem = Kem::X25519HkdfSha256;
 
 async fn keys(database: &TestDatabase, clock: &Clock, schedule: &Schedule) -> Keys {
     let store = database.open(&MIGRATOR).await.unwrap();
-    Keys::load(store, clock.clone(), schedule.clone()).await.unwrap()
+    Keys::load(store, Steady::new(clock.clone()), schedule.clone()).await.unwrap()
 }
 
 fn both(first: Kem, second: Kem) -> Schedule {
@@ -50,7 +51,7 @@ async fn states(keys: &Keys) -> Vec<KeyState> {
 
 /// Moves the clock and lets the keys live.
 async fn after(keys: &Keys, seconds: u64) {
-    keys.clock.advance(seconds);
+    keys.steady.clock().advance(seconds);
     keys.renew().await.unwrap();
 }
 
@@ -71,7 +72,7 @@ async fn a_gateway_key_opens_before_and_long_after_it_is_advertised_and_is_then_
         after(&keys, 2 * DAY).await;
         assert!(opens(&keys, &old), "a client may have fetched the list just before, from a cache");
         // By time alone: nobody looks at the table.
-        keys.clock.advance(PENDING_SECONDS);
+        keys.steady.clock().advance(PENDING_SECONDS);
         assert!(!opens(&keys, &old) && opens(&keys, &sealed(keys.list())));
         after(&keys, CLOCKS_DIFFER - 1).await;
         assert_eq!(states(&keys).await, [Advertised, Accepted], "the clock of another may be behind");
@@ -123,7 +124,7 @@ async fn a_list_is_told_of_only_when_every_replica_opens_what_is_sealed_to_it() 
         let mut starts = JoinSet::new();
         for _ in 0..3 {
             let store = database.open(&MIGRATOR).await.unwrap();
-            starts.spawn(Keys::load(store, clock.clone(), schedule.clone()));
+            starts.spawn(Keys::load(store, Steady::new(clock.clone()), schedule.clone()));
         }
         let replicas: Vec<Keys> = starts.join_all().await.into_iter().map(Result::unwrap).collect();
         assert!(replicas.iter().all(|keys| keys.list() == replicas[0].list()), "{}", database.kind);
@@ -173,6 +174,113 @@ async fn a_key_that_was_made_before_there_were_states_is_kept() {
         after(&keys, PENDING_SECONDS).await;
         assert_eq!(advertised(&keys), [78], "and rotated in its time");
         assert!(opens(&keys, &sealed(published)));
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_steps_ahead_for_a_moment_ends_and_begins_nothing() {
+    for database in databases().await {
+        let (right, wrong) = (Clock::manual(NOW), Clock::manual(NOW));
+        let schedule = Schedule::default();
+        let (one, two) = (keys(&database, &right, &schedule).await, keys(&database, &wrong, &schedule).await);
+        let old = sealed(one.list());
+        rotate(&one.store, &schedule, &[], NOW).await.unwrap();
+        for keys in [&one, &two] {
+            after(keys, PENDING_SECONDS).await;
+        }
+        let before = (states(&one).await, one.list(), one.history());
+        for leap in [59, 3 * DAY, 400 * DAY] {
+            wrong.step_to(right.now() + leap);
+            two.renew().await.unwrap();
+            // Somebody starts another just then.
+            drop(keys(&database, &wrong, &schedule).await);
+            assert!(opens(&two, &old), "{leap}");
+            wrong.step_to(right.now());
+            for keys in [&one, &two] {
+                keys.renew().await.unwrap();
+            }
+            assert_eq!((states(&one).await, one.list(), one.history()), before, "{} {leap}", database.kind);
+            assert!(opens(&one, &old));
+        }
+        // Where it stays is where it is.
+        wrong.step_to(right.now() + 3 * DAY);
+        two.renew().await.unwrap();
+        after(&two, CLOCKS_DIFFER).await;
+        assert_eq!(states(&two).await, [KeyState::Advertised, KeyState::Destroyed]);
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_not_that_of_the_database_ends_and_begins_nothing_however_long_it_is_so() {
+    let Some(database) = mica_service::testing::postgres().await else { return };
+    let (right, schedule) = (Clock::system(), Schedule::default());
+    let clock = Clock::manual_with_neighbours(right.now());
+    let keys = keys(&database, &clock, &schedule).await;
+    assert!(!keys.has_wrong_clock());
+    rotate(&keys.store, &schedule, &[], right.now()).await.unwrap();
+    clock.step_to(right.now() + 30 * DAY);
+    after(&keys, CLOCKS_DIFFER).await;
+    after(&keys, DAY).await;
+    assert!(keys.has_wrong_clock());
+    assert!(states(&keys).await.contains(&KeyState::Pending), "nothing became of it");
+    // Set right again, it is believed again.
+    clock.step_to(right.now());
+    keys.renew().await.unwrap();
+    assert!(!keys.has_wrong_clock());
+    after(&keys, PENDING_SECONDS).await;
+    assert!(states(&keys).await.contains(&KeyState::Accepted), "the one that was replaced");
+}
+
+#[tokio::test]
+async fn what_a_rotation_made_is_told_although_another_key_is_still_accepted() {
+    let (database, clock) = (sqlite(), Clock::manual(NOW));
+    let schedule = both(X, Kem::XWing);
+    let keys = keys(&database, &clock, &schedule).await;
+    rotate(&keys.store, &schedule, &[X], NOW).await.unwrap();
+    after(&keys, PENDING_SECONDS).await;
+    let refused = rotate(&keys.store, &schedule, &[], clock.now()).await.unwrap_err();
+    let made = list(&keys.store, &schedule).await.unwrap();
+    let made = made.iter().find(|key| key.life.state == KeyState::Pending).unwrap();
+    let told = format!("; made all the same: key {} for {}", made.key_id, Kem::XWing);
+    assert!(refused.to_string().ends_with(&told), "{refused}");
+}
+
+#[tokio::test]
+async fn keys_that_lack_an_identifier_keep_no_other_from_the_database_and_the_log_says_so_once() {
+    let (database, clock) = (sqlite(), Clock::manual(NOW));
+    let keys = keys(&database, &clock, &Schedule::default()).await;
+    let first = advertised(&keys)[0];
+    let filled = keys.store.tx("fill", move |mut tx| async move {
+        let life = KeyLife {
+            state: KeyState::Accepted,
+            created_at: NOW,
+            entered_at: NOW,
+            leaves_at: Some(NOW + 90 * DAY),
+            cached_for: DAY,
+        };
+        for id in (0..=u8::MAX).filter(|id| *id != first) {
+            table::insert(&mut tx, (id, X), life).await?;
+            table::destroy(&mut tx, id, NOW, NOW + 90 * DAY).await?;
+        }
+        Ok((tx, ()))
+    });
+    filled.await.unwrap();
+    let turns = Arc::new(Turns::default());
+    let keys = Keys { store: keys.store.clone().watched_by(turns.clone()), ..keys };
+    after(&keys, 30 * DAY).await;
+    assert!(keys.lacks_identifier.load(Ordering::SeqCst));
+    keys.renew().await.unwrap();
+    assert_eq!(turns.0.load(Ordering::SeqCst), 0, "nobody waits for the lock of the keys for nothing");
+}
+
+/// Counts the transactions that turn keys.
+#[derive(Default)]
+struct Turns(std::sync::atomic::AtomicUsize);
+
+impl mica_service::store::Watch for Turns {
+    fn reach(&self, name: &'static str, _: mica_service::store::Moment) -> mica_service::store::Verdict<'_> {
+        self.0.fetch_add(usize::from(name == "turn_gateway_keys"), Ordering::SeqCst);
+        Box::pin(async { Ok(()) })
     }
 }
 
@@ -271,6 +379,8 @@ async fn the_order_of_kems_is_that_of_the_schedule_once_things_are_calm() {
     // A KEM that is not wanted any more ends as a key that is replaced.
     let old = sealed(quantum.list());
     let narrow = keys(&database, &clock, &Schedule::default()).await;
+    assert_eq!(narrow.list(), quantum.list(), "one look at a clock ends nothing");
+    after(&narrow, CLOCKS_DIFFER).await;
     assert_eq!((advertised(&narrow).len(), first(&narrow)), (1, X));
     assert!(opens(&narrow, &old));
 }

@@ -3,7 +3,7 @@
 
 use mica_envelope::{GatewayKey, GatewayKeys, Kem, history::Entry};
 use mica_service::{
-    key_life::{self, CALM_SECONDS, Change, Due, KeyLife, KeyState, Known},
+    key_life::{self, CALM_SECONDS, Change, Due, KeyLife, KeyState, Known, Moment},
     store::{Store, StoreError, Tx},
 };
 
@@ -16,17 +16,20 @@ pub(super) struct Picture {
     pub(super) newest: Option<Entry>,
 }
 
-/// The keys as they are now, and what is due.
+/// The keys as they are now, without their secrets, and what is due.
 pub(super) async fn look(
     tx: &mut Tx,
     schedule: &Schedule,
-    now: u64,
+    moment: Moment,
     rotate: &[Kem],
 ) -> Result<(Picture, Due<Kem>), StoreError> {
-    let rows = table::keys(tx).await?;
+    let rows = table::lives(tx).await?;
     let known: Vec<Known<Kem>> =
         rows.iter().map(|row| Known { id: row.key_id, kind: row.kem, life: row.life }).collect();
-    let mut due = key_life::due(&known, &schedule.terms(), now, rotate);
+    let mut due = key_life::due(&known, &schedule.terms(), moment.now, rotate);
+    if !moment.is_sure {
+        due.keep_what_needs_no_clock(rotate);
+    }
     let is_told_longer = |row: &KeyRow| {
         matches!(row.life.state, KeyState::Pending | KeyState::Advertised)
             && row.life.cached_for < schedule.cache_for()
@@ -38,31 +41,33 @@ pub(super) async fn look(
 }
 
 /// Whether another list is to be published than is.
-pub(super) fn is_outdated(picture: &Picture, schedule: &Schedule, now: u64) -> bool {
+pub(super) fn is_outdated(picture: &Picture, schedule: &Schedule, moment: Moment) -> bool {
     let Some(newest) = &picture.newest else { return true };
     let (wanted, published) = (advertised(&picture.rows, schedule), ids(&newest.list));
     let is_of_the_same = wanted.len() == published.len() && wanted.iter().all(|id| published.contains(id));
     // Replicas that differ in nothing but the order do not write it back and forth.
-    !is_of_the_same || (wanted != published && newest.since.saturating_add(CALM_SECONDS) <= now)
+    let is_calm = moment.is_sure && newest.since.saturating_add(CALM_SECONDS) <= moment.now;
+    !is_of_the_same || (wanted != published && is_calm)
 }
 
 /// Carries out all that is due, and returns the keys as they are then and whether an identifier was lacking.
 pub(super) async fn turn(
     store: &Store,
     schedule: &Schedule,
-    now: u64,
+    moment: Moment,
     rotate: &[Kem],
 ) -> Result<(Vec<KeyRow>, bool), StoreError> {
+    let now = moment.now;
     store
         .tx("turn_gateway_keys", move |mut tx| async move {
             table::lock(&mut tx).await?;
             loop {
-                let (picture, due) = look(&mut tx, schedule, now, rotate).await?;
+                let (picture, due) = look(&mut tx, schedule, moment, rotate).await?;
                 for change in &due.changes {
                     carry_out(&mut tx, schedule, *change, now).await?;
                 }
                 if due.changes.is_empty() {
-                    if is_outdated(&picture, schedule, now) {
+                    if is_outdated(&picture, schedule, moment) {
                         publish(&mut tx, &picture, schedule, now).await?;
                     }
                     return Ok((tx, (picture.rows, due.lacks_identifier)));
@@ -82,7 +87,8 @@ async fn carry_out(
         Change::Make { id, kind, state, leaves_at } => {
             let cached_for = schedule.cache_for();
             let life = KeyLife { state, created_at: now, entered_at: now, leaves_at, cached_for };
-            tracing::info!(key_id = id, kem = kind.name(), "made a key");
+            // The transaction may be begun anew.
+            tx.after_commit(move || tracing::info!(key_id = id, kem = kind.name(), "made a key"));
             table::insert(tx, (id, kind), life).await?
         }
         Change::Move { id, states, leaves_at } => table::advance(tx, id, states, now, leaves_at).await?,
@@ -98,7 +104,8 @@ async fn carry_out(
 }
 
 async fn publish(tx: &mut Tx, picture: &Picture, schedule: &Schedule, now: u64) -> Result<(), StoreError> {
-    let find = |id: u8| picture.rows.iter().find(|row| row.key_id == id).and_then(|row| key(row).transpose());
+    let rows = table::keys(tx).await?;
+    let find = |id: u8| rows.iter().find(|row| row.key_id == id).and_then(|row| key(row).transpose());
     let keys = advertised(&picture.rows, schedule).into_iter().filter_map(find).collect::<Result<_, _>>()?;
     let keys = GatewayKeys::new(keys).map_err(|_| StoreError::corrupt("gateway_keys", "state"))?;
     let signing_key = history::signing_key(tx).await?;

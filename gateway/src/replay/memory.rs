@@ -11,6 +11,7 @@ use std::{
 };
 
 use mica_envelope::{AnswerLock, EncDigest};
+use mica_service::key_life::Moment;
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -116,9 +117,9 @@ impl Memory {
     }
 
     /// What is known of `enc`; what is not is claimed.
-    pub(super) fn recall(&self, enc: EncDigest, now: u64) -> Recalled {
+    pub(super) fn recall(&self, enc: EncDigest, moment: Moment) -> Recalled {
         let mut generations = self.lock();
-        generations.turn(now, self.window);
+        generations.turn(moment, self.window);
         let Generations { current, previous, since, .. } = &mut *generations;
         if let Some(entry) = current.entries.get(&enc).or_else(|| previous.entries.get(&enc)) {
             return match entry {
@@ -129,7 +130,7 @@ impl Memory {
         }
         if current.requests >= self.max_requests {
             current.told.once_full();
-            return Recalled::Full((*since + self.window).saturating_sub(now).max(1));
+            return Recalled::Full((*since + self.window).saturating_sub(moment.now).max(1));
         }
         let (sender, news) = watch::channel(News::None);
         current.requests += 1;
@@ -156,9 +157,9 @@ impl Memory {
     }
 
     /// How full the current window is.
-    pub(super) fn fill(&self, now: u64) -> Fill {
+    pub(super) fn fill(&self, moment: Moment) -> Fill {
         let mut generations = self.lock();
-        generations.turn(now, self.window);
+        generations.turn(moment, self.window);
         let Generation { requests, bytes, .. } = generations.current;
         Fill { requests, bytes, max_requests: self.max_requests, max_bytes: self.max_bytes }
     }
@@ -222,9 +223,9 @@ impl Told {
 }
 
 impl Generations {
-    fn turn(&mut self, now: u64, window: u64) {
+    fn turn(&mut self, Moment { now, is_sure }: Moment, window: u64) {
         let age = now.saturating_sub(self.since);
-        if age < window {
+        if age < window || !is_sure {
             return;
         }
         let current = mem::take(&mut self.current);

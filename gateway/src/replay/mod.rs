@@ -22,7 +22,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mica_envelope::{AnswerLock, EncDigest, InnerResponse, encode_response};
 use mica_service::{
-    clock::Clock,
+    steady::Steady,
     store::{Dialect, Store, StoreError},
 };
 use tokio::time::Instant;
@@ -47,7 +47,7 @@ pub(crate) type Answer = Bytes;
 pub(crate) struct Answers {
     memory: Arc<Memory>,
     writer: Writer,
-    clock: Clock,
+    clock: Steady,
 }
 
 /// What to do with a request.
@@ -98,7 +98,7 @@ impl Answers {
     pub(crate) async fn open(
         store: &Store,
         limits: &ReplayConfig,
-        clock: Clock,
+        clock: Steady,
         under_way: UnderWay,
     ) -> Result<Self, StoreError> {
         let found = table::open(store, &clock, limits.window).await?;
@@ -114,13 +114,13 @@ impl Answers {
 
     /// How much is remembered.
     pub(crate) fn fill(&self) -> Fill {
-        self.memory.fill(self.clock.now())
+        self.memory.fill(self.clock.look())
     }
 
     /// Asks whether the request called `enc` came before, and waits for its answer if somebody works on it. Whoever is
     /// the first has its answer by the deadline.
     pub(crate) async fn claim(&self, enc: EncDigest, lock: AnswerLock, deadline: Instant) -> Claim {
-        match self.memory.recall(enc, self.clock.now()) {
+        match self.memory.recall(enc, self.clock.look()) {
             Recalled::New(slot) => {
                 let ticket = Ticket { answers: self.clone(), enc, lock, slot };
                 match self.writer.stuck() {

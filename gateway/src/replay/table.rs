@@ -7,7 +7,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use mica_envelope::EncDigest;
-use mica_service::clock::Clock;
+use mica_service::key_life::Moment;
+use mica_service::steady::Steady;
 use mica_service::store::{Dialect, Fields, Store, StoreError, Tx, signed};
 use sqlx::AssertSqlSafe;
 
@@ -65,12 +66,12 @@ struct State {
 }
 
 /// Reads what is remembered. The first start of all makes a memory that remembers nothing from before.
-pub(super) async fn open(store: &Store, clock: &Clock, window: Duration) -> Result<Found, StoreError> {
-    let now = clock.now();
+pub(super) async fn open(store: &Store, clock: &Steady, window: Duration) -> Result<Found, StoreError> {
+    let moment = clock.look();
     store
         .tx("open_answers", move |mut tx| async move {
-            begin(&mut tx, now).await?;
-            let current = turn(&mut tx, now, window).await?.table;
+            begin(&mut tx, moment.now).await?;
+            let current = turn(&mut tx, moment, window).await?.table;
             let State { since, promised_from, .. } = state(&mut tx).await?;
             let (requests, bytes) = count(&mut tx, current).await?;
             let mut found =
@@ -86,10 +87,15 @@ pub(super) async fn open(store: &Store, clock: &Clock, window: Duration) -> Resu
 }
 
 /// The table that takes new answers. When its time is over, the older one is emptied and takes them from now on.
-pub(super) async fn turn(tx: &mut Tx, now: u64, window: Duration) -> Result<Current, StoreError> {
+/// By a clock that is sure: what is forgotten too early may be forwarded twice.
+pub(super) async fn turn(
+    tx: &mut Tx,
+    Moment { now, is_sure }: Moment,
+    window: Duration,
+) -> Result<Current, StoreError> {
     let before = state(tx).await?;
     let age = now.saturating_sub(before.since);
-    if age < window.as_secs() {
+    if age < window.as_secs() || !is_sure {
         return Ok(Current::of(&before));
     }
     if !advance(tx, before.generation, now).await? {

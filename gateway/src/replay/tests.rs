@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use mica_service::clock::Clock;
+use mica_service::key_life::CLOCKS_DIFFER;
 use mica_service::testing::{TestDatabase, databases};
 
 use super::*;
@@ -30,7 +32,7 @@ fn limits(max_requests: usize, max_bytes: usize) -> ReplayConfig {
 
 async fn start(database: &TestDatabase, limits: &ReplayConfig, clock: &Clock) -> Answers {
     let store = database.open(&crate::MIGRATOR).await.unwrap();
-    Answers::open(&store, limits, clock.clone(), UnderWay::new()).await.unwrap()
+    Answers::open(&store, limits, Steady::new(clock.clone()), UnderWay::new()).await.unwrap()
 }
 
 fn response(body: &'static str) -> Answer {
@@ -94,8 +96,30 @@ async fn what_was_answered_before_the_end_of_the_process_is_answered_after_it() 
         assert_eq!(again(&answers, b).await, Some(201));
         clock.advance(200);
         let answers = start(&database, &limits(10, 1_000), &clock).await;
+        assert_eq!(again(&answers, b).await, Some(201), "a clock that was looked at once ends nothing");
+        clock.advance(CLOCKS_DIFFER);
         first(&answers, b).await.leave(response("x")).await;
         drop(lost);
+    }
+}
+
+/// What is forgotten too early would be forwarded twice.
+#[tokio::test]
+async fn a_clock_that_steps_ahead_for_a_moment_forgets_no_answer() {
+    for database in databases().await {
+        let ([a, b, c], clock) = (requests(), Clock::manual(1_000));
+        let answers = start(&database, &limits(10, 1_000), &clock).await;
+        first(&answers, a).await.leave(response("x")).await;
+        clock.advance(CLOCKS_DIFFER);
+        clock.step_to(1_000_000);
+        // Each of them turns the generations if it is time: in memory and in the database.
+        first(&answers, b).await.leave(response("x")).await;
+        let other = start(&database, &limits(10, 1_000), &clock).await;
+        first(&other, c).await.leave(response("x")).await;
+        clock.step_to(1_000 + CLOCKS_DIFFER);
+        assert_eq!(again(&answers, a).await, Some(201), "{}", database.kind);
+        let answers = start(&database, &limits(10, 1_000), &clock).await;
+        assert_eq!(again(&answers, a).await, Some(201), "{}", database.kind);
     }
 }
 
@@ -251,7 +275,7 @@ async fn many_answers_at_once_share_few_durable_writes() {
         let commits = Arc::new(Commits::default());
         let store = database.open(&crate::MIGRATOR).await.unwrap().watched_by(commits.clone());
         let limits = limits(10_000, 1_000_000);
-        let answers = Answers::open(&store, &limits, clock, UnderWay::new()).await.unwrap();
+        let answers = Answers::open(&store, &limits, Steady::new(clock), UnderWay::new()).await.unwrap();
         commits.0.store(0, std::sync::atomic::Ordering::SeqCst);
         let all = (0..1_000_u16).map(|number| {
             let mut enc = [0; 16];
@@ -295,8 +319,9 @@ async fn a_database_that_takes_nothing_costs_no_answer_and_lets_nothing_new_in()
         let ([a, b], clock) = (requests(), Clock::manual(1_000));
         let broken = Arc::new(Broken::default());
         let store = database.open(&crate::MIGRATOR).await.unwrap().watched_by(broken.clone());
-        let answers =
-            Answers::open(&store, &limits(10, 1_000), clock.clone(), UnderWay::new()).await.unwrap();
+        let answers = Answers::open(&store, &limits(10, 1_000), Steady::new(clock.clone()), UnderWay::new())
+            .await
+            .unwrap();
         let ticket = first(&answers, a).await;
         broken.0.store(true, std::sync::atomic::Ordering::SeqCst);
         ticket.leave(response("x")).await;

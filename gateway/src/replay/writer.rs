@@ -16,7 +16,8 @@ use std::{
 
 use mica_envelope::EncDigest;
 use mica_service::{
-    clock::Clock,
+    key_life::Moment as Look,
+    steady::Steady,
     store::{Dialect, Store, StoreError, Tx},
     telemetry,
 };
@@ -71,14 +72,14 @@ pub(super) struct Unwritable;
 #[derive(Clone)]
 struct Setting {
     store: Store,
-    clock: Clock,
+    clock: Steady,
     window: Duration,
     stuck: Arc<AtomicBool>,
 }
 
 impl Writer {
     /// Starts the two who write.
-    pub(super) fn start(store: Store, clock: Clock, window: Duration, under_way: UnderWay) -> Self {
+    pub(super) fn start(store: Store, clock: Steady, window: Duration, under_way: UnderWay) -> Self {
         let stuck = Arc::new(AtomicBool::new(false));
         let (answers, to_leave) = mpsc::channel(QUEUE);
         let (claims, to_claim) = mpsc::channel(QUEUE);
@@ -160,8 +161,8 @@ impl Setting {
         // In one order, so that replicas do not wait for each other in a circle.
         answers.sort_by(|one, other| one.enc.cmp(&other.enc));
         answers.dedup_by(|one, other| one.enc == other.enc);
-        let (answers, now, window) = (&answers, self.clock.now(), self.window);
-        let known = known.filter(|current| !answers.is_empty() && current.goes_on(now, window));
+        let (answers, look, window) = (&answers, self.clock.look(), self.window);
+        let known = known.filter(|current| !answers.is_empty() && current.goes_on(look.now, window));
         self.store
             .tx("leave_answers", move |mut tx| async move {
                 if let Some(current) = known
@@ -170,7 +171,7 @@ impl Setting {
                 {
                     return Ok((tx, current));
                 }
-                let current = table::turn(&mut tx, now, window).await?;
+                let current = table::turn(&mut tx, look, window).await?;
                 table::leave(&mut tx, current.table, answers).await?;
                 Ok((tx, current))
             })
@@ -183,10 +184,10 @@ impl Setting {
             let mut encs: Vec<EncDigest> = group.iter().map(|it| it.enc).collect();
             encs.sort_by(|one, other| one.as_bytes().cmp(other.as_bytes()));
             let lease = group.iter().map(|it| it.lease).fold(0, cmp::max);
-            let (encs, now, window) = (&encs, self.clock.now(), self.window);
-            let going = known.filter(|current: &Current| current.goes_on(now, window));
+            let (encs, look, window) = (&encs, self.clock.look(), self.window);
+            let going = known.filter(|current: &Current| current.goes_on(look.now, window));
             let claimed = self.store.tx("claim_answers", move |mut tx| async move {
-                let moment = Moment { now, until: now + lease, window };
+                let moment = Moment { look, until: look.now + lease, window };
                 let claimed = claim_all(&mut tx, encs, going, moment).await?;
                 Ok((tx, claimed))
             });
@@ -212,7 +213,7 @@ impl Setting {
 /// When claims are made.
 #[derive(Clone, Copy)]
 struct Moment {
-    now: u64,
+    look: Look,
     until: u64,
     window: Duration,
 }
@@ -236,7 +237,7 @@ async fn claim_all(
         }
     }
     table::commit_lightly(tx).await?;
-    let current = table::turn(tx, moment.now, moment.window).await?;
+    let current = table::turn(tx, moment.look, moment.window).await?;
     let left = |standings: &Standings| -> Vec<EncDigest> {
         encs.iter().filter(|enc| !standings.contains_key(enc)).copied().collect()
     };
@@ -260,7 +261,7 @@ async fn stand(
     standings: &mut Standings,
     rows: Vec<Row>,
     current: Current,
-    Moment { now, until, .. }: Moment,
+    Moment { look: Look { now, .. }, until, .. }: Moment,
 ) -> Result<(), StoreError> {
     for row in rows {
         if let Some(answer) = row.answer {

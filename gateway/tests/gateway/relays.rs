@@ -114,14 +114,16 @@ async fn a_relay_is_known_by_its_certificate() {
 #[tokio::test]
 async fn a_gateway_of_the_operator_of_its_relay_does_not_start() {
     let folder = Folder::new();
-    let path = folder.write("relay.token", "of-the-relay\n");
+    let (path, other) =
+        (folder.write("relay.token", "of-the-relay\n"), folder.write("other.token", "of-the-other\n"));
     let build = async |ours: &str, theirs: Option<&str>, insecure: bool| {
         let database = sqlite();
         let mut config = Config::new("127.0.0.1:0", database.url.clone(), Vec::new());
         config.operator = Some(ours.to_owned());
         config.insecure_one_operator = insecure;
         let operator = theirs.map(ToOwned::to_owned);
-        config.relays = vec![by_token(&path), RelayConfig { operator, ..by_token(&path) }];
+        config.relays =
+            vec![by_token(&path), RelayConfig { name: "other".to_owned(), operator, ..by_token(&other) }];
         Gateway::build(config).await.map(drop)
     };
     let Err(BuildError::Relay(error)) = build("Example", Some("example."), false).await else {
@@ -153,6 +155,9 @@ async fn figures_of_a_gateway_count_what_happened_and_name_no_task() {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
     assert!(!text.contains("leader.example") && !text.contains("Ab-_9"), "{text}");
+    let labels: std::collections::BTreeSet<&str> =
+        text.split('{').skip(1).filter_map(|rest| rest.split_once('=')).map(|(name, _)| name).collect();
+    assert_eq!(labels, ["le", "of", "outcome"].into());
     let ready = Request::get(format!("http://{gateway}/ready")).body(Bytes::new()).unwrap();
     assert_eq!(http.send(ready).await.unwrap().status(), StatusCode::OK);
 }
@@ -192,9 +197,25 @@ async fn changed_routes_and_relays_are_taken_up_whole_or_not_at_all_and_what_was
     let (block, gone) = sealed(&running);
     assert_eq!(open(post(&http, &url, block, None).await, gone).1.status, 404);
     assert_eq!(open(begun.await.unwrap(), opener).1.status, 201);
-    running.reload.adopt(config).unwrap();
+    running.reload.adopt(config.clone()).unwrap();
     let (block, back) = sealed(&running);
     assert_eq!(open(post(&http, &url, block, None).await, back).1.status, 201);
+
+    // From one list of relays to another, and to none.
+    let folder = Folder::new();
+    let answers = async |relays: &[&str]| {
+        let mut changed = config.clone();
+        changed.relays = relays.iter().map(|token| by_token(&folder.write(token, token))).collect();
+        running.reload.adopt(changed).unwrap();
+        let mut statuses = Vec::new();
+        for token in [None, Some("one"), Some("two")] {
+            statuses.push(post(&http, &url, sealed(&running).0, token).await.status().as_u16());
+        }
+        statuses
+    };
+    assert_eq!(answers(&["one"]).await, [403, 200, 403]);
+    assert_eq!(answers(&["two"]).await, [403, 403, 200]);
+    assert_eq!(answers(&[]).await, [200; 3]);
 }
 
 /// A relay with a pool before a gateway: what is mixed still opens, each for who sealed it.

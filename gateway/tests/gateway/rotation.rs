@@ -196,3 +196,19 @@ fn keys_that_contradict_each_other_in_a_configuration_are_refused() {
     assert!(config("key_max_age = '5m'").unwrap_err().starts_with("key_max_age: key_max_age must be"));
     assert!(config("key_max_age = '1h'\n[keys]\n").unwrap_err().contains("cache_for under [keys]"));
 }
+
+#[tokio::test]
+async fn a_gateway_whose_clock_is_not_that_of_its_database_is_not_ready() {
+    let Some(database) = mica_service::testing::postgres().await else { return };
+    let target = Target::new(created).start().await;
+    let clock = Clock::manual_with_neighbours(Clock::system().now() + DAY);
+    let config = Config::new("127.0.0.1:0", database.url.clone(), routes(target));
+    let world = World::over(config, clock.clone()).await;
+    let ready = || get(&world.http, world.gateway, "/ready");
+    let answer = ready().await;
+    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(answer.body().starts_with(b"not ready: the clocks of this machine and of the database differ"));
+    clock.step_to(Clock::system().now());
+    world.ring.renew().await.unwrap();
+    assert_eq!(ready().await.status(), StatusCode::OK);
+}

@@ -4,6 +4,7 @@
 //! value can say where it came from. Secrets belong in files or in the environment, never in flags, which
 //! every user of a machine can read.
 
+pub mod bounds;
 mod duration;
 mod merge;
 mod origin;

@@ -110,6 +110,16 @@ impl Store {
         Ok(())
     }
 
+    /// What the clock of the database shows, in seconds since 1970. SQLite has none of its own.
+    pub async fn time(&self) -> Result<Option<u64>, StoreError> {
+        if self.dialect == Dialect::Sqlite {
+            return Ok(None);
+        }
+        let statement = "-- time\nSELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS BIGINT) AS now";
+        let row = sqlx::query(statement).fetch_one(&self.readers).await?;
+        Fields::of("clock_timestamp", &row).unsigned("now").map(Some)
+    }
+
     /// After a secret was erased from a row: empties the write-ahead log of SQLite, where the page may be as it was
     /// before. Tells whether it is done; not while somebody reads in it. PostgreSQL keeps its own time (VACUUM).
     pub async fn scrub(&self) -> Result<bool, StoreError> {

@@ -29,6 +29,9 @@ pub(crate) enum Command {
         config: PathBuf,
     },
     /// Make new keys: advertised after a minute, while the old ones are accepted for some time
+    ///
+    /// Ends with 5 when no identifier is free, and at a gateway while the key before the advertised one is still
+    /// accepted, because a third of one KEM would tell clients apart.
     Rotate {
         /// The configuration file of the leader, the helper or the gateway
         #[arg(long, value_name = "FILE")]
