@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -72,6 +73,9 @@ pub struct Config {
     /// Connections at once; more of them wait.
     #[serde(default = "a_few_thousand")]
     pub max_connections: usize,
+    /// Connections of one client at once; more of them are closed. Without it, a sixteenth of all, and 16 at least.
+    #[serde(default)]
+    pub max_connections_per_client: Option<NonZeroUsize>,
     /// Where `/metrics` and `/ready` are, for the operator alone: an address of this machine, or any with TLS and a token.
     #[serde(default)]
     pub admin_listen: Option<SocketAddr>,
@@ -131,6 +135,10 @@ impl Config {
             ("bodies", self.bodies == other.bodies),
             ("max_response_bytes", self.max_response_bytes == other.max_response_bytes),
             ("max_connections", self.max_connections == other.max_connections),
+            (
+                "max_connections_per_client",
+                self.max_connections_per_client == other.max_connections_per_client,
+            ),
             ("admin_listen", self.admin_listen == other.admin_listen),
             ("admin_token_file", self.admin_token_file == other.admin_token_file),
             ("admin_token_sha256", self.admin_token_sha256 == other.admin_token_sha256),
@@ -145,6 +153,12 @@ impl Config {
     /// answers of others.
     pub(crate) fn grace(&self) -> Duration {
         self.timeout + STRAGGLERS_WAIT + self.mixing.map_or(Duration::ZERO, |mixing| mixing.wait)
+    }
+
+    /// How many connections may come from one address, or network of IPv6.
+    pub(crate) fn share(&self) -> usize {
+        let share = (self.max_connections / CLIENTS_AT_LEAST).max(CONNECTIONS_AT_LEAST);
+        self.max_connections_per_client.map_or(share, NonZeroUsize::get)
     }
 
     /// What makes a client of an address of IPv6.
@@ -173,6 +187,7 @@ impl Config {
             rate_limit: None,
             gateway_token_file: None,
             max_connections: a_few_thousand(),
+            max_connections_per_client: None,
             admin_listen: None,
             admin_token_file: None,
             admin_token_sha256: None,
@@ -226,6 +241,10 @@ fn a_few_thousand() -> usize {
     4_096
 }
 
+/// So many addresses are needed to hold all connections, unless there are few.
+const CLIENTS_AT_LEAST: usize = 16;
+/// What clients behind one address may need.
+const CONNECTIONS_AT_LEAST: usize = 16;
 /// What one customer of a provider gets.
 pub(crate) const DEFAULT_PREFIX: u8 = 64;
 
@@ -237,6 +256,16 @@ fn two_mebibytes() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_has_a_sixteenth_of_the_connections_unless_it_is_said_otherwise() {
+        let mut config = Config::new("127.0.0.1:0", "https://gateway.example/");
+        assert_eq!(config.share(), 256);
+        config.max_connections = 20;
+        assert_eq!(config.share(), 16);
+        config.max_connections_per_client = NonZeroUsize::new(3);
+        assert_eq!(config.share(), 3);
+    }
 
     #[test]
     fn a_drain_waits_as_long_as_a_request_may_take() {

@@ -225,7 +225,8 @@ fn gateway(config: &Config) -> Result<Uri, BuildError> {
 fn limits(config: &Config) -> Limits {
     let (body_pace, max_connections) = (config.bodies, config.max_connections);
     let (max_streams, grace) = (CLIENTS_STREAMS, config.grace());
-    Limits { body_pace, max_connections, max_streams, grace, ..Limits::default() }
+    let max_per_caller = Some(config.share());
+    Limits { body_pace, max_connections, max_per_caller, max_streams, grace, ..Limits::default() }
 }
 
 fn readiness(gauge: &Gauge, reach: &reach::Reach, patience: Duration) -> Result<(), &'static str> {

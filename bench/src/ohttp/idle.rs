@@ -24,7 +24,8 @@ pub(super) async fn measure(ruler: &Ruler<'_>) -> Result<Vec<Idle>> {
 
 async fn one(ruler: &Ruler<'_>, name: &'static str, relay: RelayKind<'_>, http: Http) -> Result<Idle> {
     let connections = ruler.options.idle;
-    let lines = format!("max_connections = {}", connections + SPARE);
+    let most = connections + SPARE;
+    let lines = format!("max_connections = {most}\nmax_connections_per_client = {most}");
     let stage = Stage::start(&Plan { relay, relay_lines: &lines, ..ruler.plan(None) }).await?;
     let (bodies, openers) = ruler.work.sealed(&stage.keys, usize::try_from(connections)?)?;
     let (before, _) = procfs::memory(stage.relay.pid)?;

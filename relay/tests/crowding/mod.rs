@@ -15,12 +15,13 @@ use mica_relay::{Config, Outcome};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    task::JoinSet,
 };
 use tower::ServiceExt;
 
 use crate::{
     sealed_answer,
-    world::{RunningRelay, ScriptedGateway, client, start_relay},
+    world::{RunningRelay, ScriptedGateway, client, send_from, start_relay},
 };
 
 /// Begins a request and sends no more than this of its body.
@@ -64,6 +65,41 @@ async fn many_who_announce_much_and_send_nothing_are_in_nobodys_way() {
         assert!(is_forwarded(&relay, 512).await);
     }
     assert_eq!(relay.counters.count(Outcome::Full), 0);
+}
+
+/// All from one address, and so many that they would hold every connection, each for longer than a client waits.
+#[tokio::test]
+async fn one_address_cannot_hold_the_connections_of_others() {
+    let gateway = ScriptedGateway::new(sealed_answer);
+    let adjust = |config: &mut Config| {
+        config.max_connections = 32;
+        config.bodies.grace = Duration::from_mins(1);
+    };
+    let relay = start_relay(gateway.start().await, adjust).await;
+    let mut attack = JoinSet::new();
+    for _ in 0..100 {
+        let address = relay.address;
+        attack.spawn(async move {
+            let head = "POST / HTTP/1.1\r\nhost: x\r\ncontent-type: message/ohttp-req\r\ncontent-length: 512\r\n\r\nx";
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            // Closed ones fail here or there.
+            let _ = stream.write_all(head.as_bytes()).await;
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        });
+    }
+    let closed = async {
+        for _ in 16..100 {
+            attack.join_next().await.unwrap().unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), closed).await.expect("more than 16 are closed at once");
+    for _ in 0..20 {
+        let honest = send_from(2, relay.address, vec![0x5a; 512]);
+        assert_eq!(tokio::time::timeout(Duration::from_secs(30), honest).await, Ok(200));
+    }
+    assert!(attack.try_join_next().is_none(), "16 are still there");
+    attack.shutdown().await;
+    until_forwarded(&relay, 512).await;
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! What an operator sees of a relay and can change while it runs.
 
+use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -181,7 +182,11 @@ async fn a_changed_configuration_is_taken_up_whole_or_not_at_all_and_nobody_is_d
 #[tokio::test]
 async fn silent_connections_make_room_when_there_is_none() {
     let gateway = ScriptedGateway::new(sealed_answer);
-    let relay = start_relay(gateway.start().await, |config| config.max_connections = 20).await;
+    let adjust = |config: &mut Config| {
+        config.max_connections = 20;
+        config.max_connections_per_client = NonZeroUsize::new(20);
+    };
+    let relay = start_relay(gateway.start().await, adjust).await;
     let mut slow = Vec::new();
     for head in
         ["", "POST / HTTP/1.1\r\nx: ", "GET /health HTTP/1.1\r\nhost: x\r\n\r\n", "PRI * HTTP/2.0\r\n\r\n"]

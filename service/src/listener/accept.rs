@@ -15,6 +15,7 @@ use tracing::Instrument as _;
 use super::Drained;
 use super::connection::Server;
 use super::gauge::Gauge;
+use super::shares::{Shares, TurnedAway};
 
 pub(super) async fn serve(listener: TcpListener, server: Server) -> Drained {
     if let Ok(address) = listener.local_addr() {
@@ -22,6 +23,7 @@ pub(super) async fn serve(listener: TcpListener, server: Server) -> Drained {
     }
     let (grace, shutdown) = (server.limits.grace, server.shutdown.clone());
     let places = Arc::new(Semaphore::new(server.limits.max_connections.max(1)));
+    let (shares, mut turned_away) = (server.limits.max_per_caller.map(Shares::new), TurnedAway::default());
     let server = Arc::new(server);
     let mut connections = JoinSet::new();
     loop {
@@ -36,11 +38,21 @@ pub(super) async fn serve(listener: TcpListener, server: Server) -> Drained {
             () = shutdown.wait() => break,
             accepted = next => accepted,
         };
-        let (server, entered) = (Arc::clone(&server), server.gauge.enter());
         let caller = server.callers.as_ref().map(|callers| callers.of(address));
+        let share = match (&shares, caller) {
+            (Some(shares), Some(caller)) => {
+                let Some(share) = shares.take(caller) else {
+                    turned_away.one_more();
+                    continue;
+                };
+                Some(share)
+            }
+            _ => None,
+        };
+        let (server, entered) = (Arc::clone(&server), server.gauge.enter());
         let connection = async move {
             server.connection(stream, caller).await;
-            drop((place, entered));
+            drop((share, place, entered));
         };
         connections.spawn(connection.in_current_span());
     }

@@ -211,7 +211,7 @@ impl Server {
             Body::empty()
         } else {
             let body = Attended::new(body, head.version, &head.headers);
-            Body::new(TimedBody::new(body, time, pace))
+            Body::new(TimedBody::new(body, (time, pace), self.gauge.clone()))
         };
         let answer = self.router.clone().oneshot(Request::from_parts(head, body));
         async move {

@@ -15,6 +15,7 @@ mod farewell;
 mod gauge;
 mod pace;
 mod pulse;
+mod shares;
 mod unread;
 
 use std::fmt::Display;
@@ -37,6 +38,8 @@ use crate::tls::{Acceptor, RELOAD_INTERVAL};
 pub struct Limits {
     /// Connections served at once; more of them wait in the queue of the operating system.
     pub max_connections: usize,
+    /// Connections of one [`Caller`] at once; more of them are closed. Without [`Callers`], nobody is told apart.
+    pub max_per_caller: Option<usize>,
     /// How long a handshake of TLS may take.
     pub handshake_timeout: Duration,
     /// How long the headers of a request may take, counted from the connection or from the last answer.
@@ -57,6 +60,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 1_024,
+            max_per_caller: None,
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_mins(1),
@@ -130,7 +134,8 @@ impl Listening {
         if let Some(tls) = &self.tls {
             tls.watch(RELOAD_INTERVAL);
         }
-        accept::serve(listener, Server::new(self, shutdown)).await
+        // Large, and inside of the futures of everybody who serves.
+        Box::pin(accept::serve(listener, Server::new(self, shutdown))).await
     }
 }
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::gauge::Gauge;
 use crate::config::duration;
 
 /// The pace of a body. It may pause for `grace`; every byte that arrives makes up for the time that it takes at this
@@ -70,7 +71,9 @@ pub(super) struct TimedBody<B> {
     body: B,
     until: Instant,
     patience: Patience,
-    end: Option<Pin<Box<Sleep>>>,
+    gauge: Gauge,
+    /// When it is looked at again.
+    look: Option<Pin<Box<Sleep>>>,
 }
 
 impl BodyPace {
@@ -91,6 +94,14 @@ impl Patience {
         *self.waiting_since.get_or_insert(now) + self.left
     }
 
+    /// Whether others cannot connect, and this body is further behind than may be then: the longer they wait, the less.
+    fn is_in_the_way(&self, now: Instant, stalled: Option<Duration>) -> bool {
+        let Some(stalled) = stalled else { return false };
+        let waited = self.waiting_since.map_or(Duration::ZERO, |since| now.duration_since(since));
+        let behind = self.pace.grace.saturating_sub(self.left) + waited;
+        behind > self.pace.grace.saturating_sub(stalled * CROWD_HASTE).max(CROWDED_GRACE)
+    }
+
     /// So many bytes have arrived.
     fn arrived(&mut self, now: Instant, bytes: usize) {
         let lost = self.waiting_since.take().map_or(Duration::ZERO, |since| now.duration_since(since));
@@ -100,8 +111,9 @@ impl Patience {
 }
 
 impl<B> TimedBody<B> {
-    pub(super) fn new(body: B, time: Duration, pace: BodyPace) -> Self {
-        Self { body, until: Instant::now() + time, patience: Patience::new(pace), end: None }
+    /// `gauge` is that of the listener.
+    pub(super) fn new(body: B, (time, pace): (Duration, BodyPace), gauge: Gauge) -> Self {
+        Self { body, until: Instant::now() + time, patience: Patience::new(pace), gauge, look: None }
     }
 }
 
@@ -120,13 +132,20 @@ where
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
             if let Some(Ok(frame)) = &frame {
                 self.patience.arrived(Instant::now(), frame.data_ref().map_or(0, Bytes::len));
-                self.end = None;
+                self.look = None;
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
-        let end = self.patience.wait(Instant::now()).min(self.until);
-        ready!(self.end.get_or_insert_with(|| Box::pin(sleep_until(end))).as_mut().poll(context));
-        Poll::Ready(Some(Err(TooSlow.into())))
+        loop {
+            let now = Instant::now();
+            let end = self.patience.wait(now).min(self.until);
+            if now >= end || self.patience.is_in_the_way(now, self.gauge.stalled_for()) {
+                return Poll::Ready(Some(Err(TooSlow.into())));
+            }
+            let again = || Box::pin(sleep_until(end.min(now + LOOK_AGAIN)));
+            ready!(self.look.get_or_insert_with(again).as_mut().poll(context));
+            self.look = None;
+        }
     }
 
     fn is_end_stream(&self) -> bool {
@@ -138,9 +157,54 @@ where
     }
 }
 
+/// How far behind its pace a body may always be.
+const CROWDED_GRACE: Duration = Duration::from_secs(1);
+/// By how much more than the time that others wait the grace shrinks.
+const CROWD_HASTE: u32 = 4;
+/// How often it is seen whether others wait.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn while_others_cannot_connect_those_who_are_furthest_behind_are_given_up_first() {
+        let (start, ms) = (Instant::now(), Duration::from_millis);
+        let mut patience = Patience::new(BodyPace::default());
+        patience.wait(start);
+        let given_up = |behind, stalled| patience.is_in_the_way(start + ms(behind), stalled);
+        assert!(!given_up(9_999, None) && !given_up(9_999, Some(ms(0))));
+        assert!(given_up(9_000, Some(ms(500))) && !given_up(7_900, Some(ms(500))));
+        assert!(given_up(2_100, Some(ms(2_000))) && !given_up(1_900, Some(ms(2_000))));
+        assert!(given_up(1_001, Some(ms(60_000))) && !given_up(1_000, Some(ms(60_000))));
+        patience.arrived(start + ms(4_000), 1);
+        patience.wait(start + ms(4_000));
+        assert!(patience.is_in_the_way(start + ms(4_000), Some(ms(2_000))), "what was lost before counts");
+    }
+
+    #[tokio::test]
+    async fn a_body_of_which_nothing_comes_makes_room_when_others_cannot_connect() {
+        struct Silence;
+        impl Body for Silence {
+            type Data = Bytes;
+            type Error = axum::BoxError;
+            fn poll_frame(
+                self: Pin<&mut Self>,
+                _: &mut Context<'_>,
+            ) -> Poll<Option<Result<Frame<Bytes>, axum::BoxError>>> {
+                Poll::Pending
+            }
+        }
+        let gauge = Gauge::default();
+        let pace = BodyPace { grace: Duration::from_secs(30), ..BodyPace::default() };
+        let mut body = TimedBody::new(Silence, (Duration::from_mins(1), pace), gauge.clone());
+        gauge.stall();
+        let frame = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context));
+        // After some six of the thirty.
+        let frame = tokio::time::timeout(Duration::from_secs(25), frame).await.expect("it is given up");
+        assert!(frame.is_some_and(|frame| frame.is_err_and(|error| is_too_slow(error.as_ref()))));
+    }
 
     /// After how many milliseconds a body is given up of which so many bytes come after each pause of so many, if it
     /// is. It may pause for ten seconds and should come at 1,000 bytes a second.
