@@ -373,3 +373,22 @@ async fn a_client_that_does_not_take_its_answer_is_left() {
     }
     assert_eq!(ask(&client(true), running.address, "/").await, "hello");
 }
+
+#[tokio::test]
+async fn a_request_says_once_whom_it_is_for() {
+    let running = start(Limits::default()).await;
+    for (head, status) in [
+        ("GET / HTTP/1.1\r\n\r\n", "400"),
+        ("GET / HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", "400"),
+        ("GET / HTTP/1.0\r\nHost: x\r\nHost: y\r\n\r\n", "400"),
+        ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", "200"),
+        ("GET / HTTP/1.0\r\n\r\n", "200"),
+    ] {
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        let said = String::from_utf8_lossy(&answer);
+        assert!(said.ends_with(status), "{head:?}: {said}");
+    }
+}

@@ -94,7 +94,7 @@ async fn serve(role: Role, parts: Parts) -> Result<(), Failure> {
     tracing::info!(tasks, "built");
     let admin = match admin {
         Some((listener, token, tls)) => {
-            tracing::info!(address = %listener.local_addr()?, "listening for the operator");
+            tracing::info!(address = %listener.local_addr()?, "the operator's address is open");
             let router = aggregator.admin(token);
             let serving = listener::serve_over(tls, listener, router, limits, started.shutdown.clone());
             Some(telemetry::spawn(serving))

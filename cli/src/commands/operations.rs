@@ -85,7 +85,7 @@ pub(super) async fn serve(
     let serving = match place {
         Some(Place { address, token, tls }) => {
             let listener = listener::bind(address).await?;
-            tracing::info!(address = %listener.local_addr()?, "listening for the operator");
+            tracing::info!(address = %listener.local_addr()?, "the operator's address is open");
             Some(listener::serve_over(tls, listener, operations.router(token), Limits::default(), shutdown))
         }
         None => None,

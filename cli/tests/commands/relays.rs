@@ -142,7 +142,13 @@ fn a_relay_that_is_told_to_stop_sends_off_its_pool_first() {
     ok(clients);
     assert_eq!(gateway.seen(), 5);
     assert!(since.elapsed() < Duration::from_secs(10), "nobody waited for the time to pass");
-    assert!(folder.read("relay.log").contains("requests are mixed"), "it is announced");
+    let log = folder.read("relay.log");
+    assert!(log.contains("requests are mixed"), "it is announced");
+    assert_eq!(
+        log.matches("listening").count(),
+        1,
+        "whoever waits for that word waits for clients' address: {log}"
+    );
 }
 
 #[test]

@@ -18,9 +18,6 @@ use super::gauge::Gauge;
 use super::shares::{Shares, TurnedAway};
 
 pub(super) async fn serve(listener: TcpListener, server: Server) -> Drained {
-    if let Ok(address) = listener.local_addr() {
-        tracing::info!(%address, tls = server.tls.is_some(), "listening");
-    }
     let (grace, shutdown) = (server.limits.grace, server.shutdown.clone());
     let places = Arc::new(Semaphore::new(server.limits.max_connections.max(1)));
     let (shares, mut turned_away) = (server.limits.max_per_caller.map(Shares::new), TurnedAway::default());

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::response::Response;
-use http::Request;
+use axum::response::{IntoResponse as _, Response};
+use http::request::Parts;
+use http::{Request, StatusCode, Version, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
@@ -213,9 +214,11 @@ impl Server {
             let body = Attended::new(body, head.version, &head.headers);
             Body::new(TimedBody::new(body, (time, pace), self.gauge.clone()))
         };
+        let is_addressed = names_one_host(&head);
         let answer = self.router.clone().oneshot(Request::from_parts(head, body));
         async move {
-            let response = answer.await;
+            let response =
+                if is_addressed { answer.await } else { Ok(StatusCode::BAD_REQUEST.into_response()) };
             drop(in_flight);
             let count = |body: Body| {
                 if body.is_end_stream() { body } else { Body::new(unread.count(body)) }
@@ -245,6 +248,12 @@ impl Spoken {
             _ => Self::Either,
         }
     }
+}
+
+/// Whether a request says once whom it is for, as one of HTTP/1.1 must (RFC 9112 3.2). HTTP/2 says it elsewhere too.
+fn names_one_host(head: &Parts) -> bool {
+    let hosts = head.headers.get_all(header::HOST).iter().count();
+    if head.version == Version::HTTP_11 { hosts == 1 } else { hosts <= 1 }
 }
 
 /// Runs the streams of an HTTP/2 connection inside the span of its listener.
