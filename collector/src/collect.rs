@@ -14,6 +14,7 @@ use mica_dap::resource::{self, Resource};
 use mica_dap::task::TaskConfiguration;
 use mica_dap::taskprov;
 use mica_dap::time::Interval;
+use mica_dp::accountant::Span;
 use mica_service::clock::Clock;
 use mica_service::http::{HttpClient, PeerError};
 use mica_service::retry_after::retry_after;
@@ -176,6 +177,7 @@ impl Collector {
     fn open(&self, collection: &Collection, response: &CollectionJobResp) -> Result<Outcome, CollectError> {
         let task = &self.task;
         let request = check(&task.configuration, &collection.request, response)?;
+        check_length(task, &request)?;
         let aad = AggregateShareAad {
             task_id: &task.task_id,
             task_configuration: task.configuration.bytes(),
@@ -293,6 +295,23 @@ fn check(
     Ok(request)
 }
 
+/// Whether a batch is no longer than its noise was made for: in a longer one a client that keeps its caps may have more
+/// reports. Aggregators refuse it before they charge anything; of those who do not, no result is told.
+fn check_length(task: &CollectorTask, request: &CollectionJobReq) -> Result<(), CollectError> {
+    let Some(guarantee) = &task.guarantee else { return Ok(()) };
+    let Ok(QueriedBatch::TimeInterval(query)) = request.query().queried(task.configuration.batch_mode())
+    else {
+        return Ok(());
+    };
+    let precision = task.configuration.time_precision();
+    let batch = Span::of_reports(precision.start_of(query.start()), precision.start_of(query.end()));
+    let within = guarantee.within();
+    if batch.is_ok_and(|batch| within.holds(batch)) {
+        return Ok(());
+    }
+    Err(CollectError::Answer(format!("its noise is for batches within {within}, and this one is longer")))
+}
+
 /// How long a leader that has too much to do is asked again.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -301,11 +320,17 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {
+    use mica_dap::Draft;
+    use mica_dap::id::TaskId;
     use mica_dap::problem::Problem;
     use mica_dap::time::{Duration as Units, Time};
+    use mica_dap::vdaf_config::VdafConfig;
+    use mica_dp::Policy;
+    use mica_service::secret::Secret;
 
     use super::*;
-    use crate::fixtures::task;
+    use crate::Guarantee;
+    use crate::fixtures::{plan_of, task};
 
     fn answered(status: u16, body: &[u8]) -> CollectError {
         let response = Response::builder().status(status).body(Bytes::copy_from_slice(body));
@@ -344,6 +369,39 @@ mod tests {
                 .body(Bytes::new());
             assert_eq!(refusal(&busy.expect("a response")), CollectError::Busy(seconds), "{value}");
         }
+    }
+
+    #[test]
+    fn the_result_of_a_batch_that_is_longer_than_its_noise_was_made_for_is_not_told() {
+        let plan = plan_of(&Policy::for_demo_with_clients("t", &VdafConfig::Count, 10, "1/2"));
+        let configuration = task(&plan.statement().task_info("t").expect("a short label"));
+        let guarantee = Guarantee::of(plan.export(), &configuration).expect("it is the task's");
+        let mut task = CollectorTask {
+            task_id: TaskId::new([1; 32]),
+            draft: Draft::V18,
+            guarantee: Some(guarantee),
+            configuration,
+            token: Secret::new("a token".to_owned()),
+            keypair: hpke::HpkeKeypair::generate(1, &mut rand::rng()),
+            mechanism: Some(plan.mechanism().clone()),
+            aggregation_parameter: Vec::new(),
+        };
+        // In units of a minute; clients count in pieces of 30 days.
+        let piece = 30 * 24 * 60;
+        let asked = |task: &CollectorTask, start, units| {
+            let interval = Interval::new(Time(start), Units(units)).expect("an interval");
+            check_length(task, &CollectionJobReq::new(Query::time_interval(interval), Vec::new()))
+        };
+        assert_eq!(asked(&task, piece, piece), Ok(()));
+        for (start, units) in [(piece - 1, 2), (0, piece + 1), (0, 2 * piece)] {
+            let refused = asked(&task, start, units);
+            assert!(
+                matches!(&refused, Err(CollectError::Answer(why)) if why.contains("longer")),
+                "{refused:?}"
+            );
+        }
+        task.guarantee = None;
+        assert_eq!(asked(&task, 0, 2 * piece), Ok(()), "there is no noise");
     }
 
     #[test]

@@ -13,7 +13,12 @@ pub(crate) fn task(task_info: &[u8]) -> TaskConfiguration {
 
 /// The same of another measurement.
 pub(crate) fn task_of(vdaf: VdafConfig, task_info: &[u8]) -> TaskConfiguration {
-    let parameters = TaskParameters {
+    parameters(vdaf, task_info).build(Draft::V18).expect("a configuration")
+}
+
+/// What it is made of.
+pub(crate) fn parameters(vdaf: VdafConfig, task_info: &[u8]) -> TaskParameters {
+    TaskParameters {
         task_info: task_info.to_vec(),
         leader_url: "https://leader.example/".to_owned(),
         helper_url: "https://helper.example/".to_owned(),
@@ -22,14 +27,17 @@ pub(crate) fn task_of(vdaf: VdafConfig, task_info: &[u8]) -> TaskConfiguration {
         batch_mode: BatchMode::TimeInterval,
         vdaf,
         task_interval: None,
-    };
-    parameters.build(Draft::V18).expect("a configuration")
+    }
 }
 
 /// What a policy of this loss promises of it.
 pub(crate) fn plan(epsilon: &str) -> ReleasePlan {
-    let text = Policy::for_demo("t", &VdafConfig::Count, 10, epsilon);
-    let policy = Policy::parse("policy.toml", &text).expect("a policy");
+    plan_of(&Policy::for_demo("t", &VdafConfig::Count, 10, epsilon))
+}
+
+/// What this policy promises of it.
+pub(crate) fn plan_of(policy: &str) -> ReleasePlan {
+    let policy = Policy::parse("policy.toml", policy).expect("a policy");
     match policy.release_for(&TaskFacts::new("t", &VdafConfig::Count, 10)) {
         Ok(Decision::Release(plan)) => *plan,
         other => panic!("{other:?}"),

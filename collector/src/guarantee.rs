@@ -143,11 +143,14 @@ const MOST_LINES: usize = 32;
 
 #[cfg(test)]
 mod tests {
+    use mica_dap::Draft;
+    use mica_dap::task::BatchMode;
+    use mica_dap::time::TimePrecision;
     use mica_dap::vdaf_config::VdafConfig;
-    use mica_dp::ReleasePlan;
+    use mica_dp::{Policy, ReleasePlan};
 
     use super::*;
-    use crate::fixtures::{plan, task, task_of};
+    use crate::fixtures::{parameters, plan, plan_of, task, task_of};
 
     fn bound(epsilon: &str) -> (ReleasePlan, TaskConfiguration) {
         let plan = plan(epsilon);
@@ -181,8 +184,25 @@ mod tests {
         // Nor does the hash in a task that is of another kind, whose noise would have to be larger.
         let info = plan.statement().task_info("t").expect("a short label");
         let sum = task_of(VdafConfig::Sum { max_measurement: 1_000_000 }, &info);
-        let other_task = Guarantee::of(plan.export(), &sum).expect_err("a sum");
-        assert!(matches!(other_task, NotTheTasks::Statement(NotBound::OtherTask(_))), "{other_task}");
+        let mut small = parameters(VdafConfig::Count, &info);
+        small.min_batch_size = 9;
+        for other in [sum, small.build(Draft::V18).expect("a configuration")] {
+            let refused = Guarantee::of(plan.export(), &other).expect_err("another kind");
+            assert!(matches!(refused, NotTheTasks::Statement(NotBound::OtherTask(_))), "{refused}");
+        }
+        // Pieces of 30 days are no whole number of weeks, and no batches of a leader's choice.
+        let pieces = plan_of(&Policy::for_demo_with_clients("t", &VdafConfig::Count, 10, "1/2"));
+        let info = pieces.statement().task_info("t").expect("a short label");
+        assert!(Guarantee::of(pieces.export(), &task_of(VdafConfig::Count, &info)).is_ok());
+        let (mut selected, mut weekly) =
+            (parameters(VdafConfig::Count, &info), parameters(VdafConfig::Count, &info));
+        selected.batch_mode = BatchMode::LeaderSelected;
+        weekly.time_precision = TimePrecision::new(7 * 86_400).expect("not zero");
+        for other in [selected, weekly] {
+            let other = other.build(Draft::V18).expect("a configuration");
+            let refused = Guarantee::of(pieces.export(), &other).expect_err("other batches");
+            assert!(matches!(refused, NotTheTasks::Statement(NotBound::OtherTask(_))), "{refused}");
+        }
         let mut misnamed = plan.export();
         misnamed["statement_sha256"] = other.export()["statement_sha256"].clone();
         assert_eq!(Guarantee::of(misnamed, &task).expect_err("misnamed"), NotTheTasks::OtherName);

@@ -37,7 +37,7 @@ pub enum NotBound {
     #[error("it names less loss than its noise gives")]
     TooLittleNoise,
     /// It is about batches of another kind than the task's, so that its noise says nothing of them.
-    #[error("the task {0}, and the release statement is about tasks that do not")]
+    #[error("it is a release statement about tasks of another kind: this one {0}")]
     OtherTask(&'static str),
 }
 

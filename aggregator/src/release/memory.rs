@@ -99,10 +99,10 @@ pub(crate) async fn forget_aged(tx: &mut Tx, now: u64) -> Result<(), StoreError>
     refused_windows::forget_all_aged(tx, kept(now)).await
 }
 
-/// The last second until which anything that was remembered at `now` or before can hold. What claims more was remembered
-/// by a clock that was ahead, and holds no more than if nobody had refused.
+/// The last second until which anything that was remembered at `now` or before can hold, also by the clock of another
+/// replica. What claims more was remembered by a clock that was far ahead, and holds no more than if nobody had refused.
 fn longest(now: u64) -> u64 {
-    now.saturating_add(LONGEST_PAUSE)
+    now.saturating_add(2 * LONGEST_PAUSE)
 }
 
 /// From when to when the helper may be asked again about what is kept.

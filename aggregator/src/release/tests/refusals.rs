@@ -126,11 +126,26 @@ async fn what_a_clock_remembered_that_was_ahead_does_not_hold() {
             assert!(!world.refused(&no).await, "it holds by that clock");
             world.now -= AHEAD;
             assert!(world.refused(&no).await, "and by no other");
+            world.now += 1;
             assert_eq!(
                 world.asked_for(30, &no).await,
                 if no.problem_type() == BUDGET_EXHAUSTED { 1 } else { 30 }
             );
         }
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_a_little_behind_remembers_as_well() {
+    for mut world in World::that_warns_of_nothing().await {
+        let no = exhausted("daily", HALF);
+        for _ in 0..8 {
+            assert!(world.refused(&no).await);
+            world.now += 3_601;
+        }
+        assert!(world.refused(&no).await, "by now the pause has its full length");
+        world.now -= 60;
+        assert_eq!(world.asked_for(20, &no).await, 0);
     }
 }
 
