@@ -6,7 +6,7 @@ use std::time::Duration as RealTime;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use mica_aggregator::Role;
-use mica_aggregator::hpke_keys::{Schedule, list, rotate};
+use mica_aggregator::hpke_keys::{Keys, Schedule, list, rotate};
 use mica_aggregator::store::hpke_keys::KeyState;
 use mica_aggregator::store::segments::{self, NewSegment};
 use mica_aggregator::store::tasks;
@@ -16,6 +16,9 @@ use mica_dap::hpke::Suite;
 use mica_dap::hpke_config::HpkeConfigList;
 use mica_dap::media::Media;
 use mica_dap::report_error::ReportError;
+use mica_service::clock::Clock;
+use mica_service::key_life::CLOCKS_DIFFER;
+use mica_service::steady::Steady;
 use mica_service::store::Store;
 use mica_service::testing::{databases, postgres, sqlite};
 use tokio::task::JoinSet;
@@ -92,11 +95,20 @@ async fn a_report_to_a_key_that_is_long_gone_is_refused_as_outdated() {
     }
 }
 
-/// Has all that is due done, as a server would at this time.
+/// Has all that is due done, as a server would at this time that has known its clock for a minute.
 async fn turn(store: &Store, now: u64) {
+    let clock = Clock::manual(now - CLOCKS_DIFFER);
+    let keys = Keys::load(store.clone(), Steady::new(clock.clone()), Schedule::default()).await;
+    let keys = keys.expect("the database answers");
+    clock.advance(CLOCKS_DIFFER);
     for _ in 0..2 {
-        rotate(store, &Schedule::default(), &[], now).await.expect("what is due is done");
+        keys.renew().await.expect("what is due is done");
     }
+}
+
+/// Makes a new key in the place of the first.
+async fn replace_first(store: &Store, now: u64) {
+    rotate(store, &Schedule::default(), &[], now).await.expect("a new key");
 }
 
 /// What was decided about the reports of a job stays decided in its parts.
@@ -108,7 +120,7 @@ async fn a_job_that_is_cut_after_its_key_was_accepted_for_the_last_time_loses_no
         world.helper.will([Act::busy(429, 60), Act::status(413)]);
         assert_eq!(world.upload(&world.reports(&[1, 2, 3, 4])).await, []);
         world.put_off().await;
-        turn(&store, now).await;
+        replace_first(&store, now).await;
         turn(&store, now + SLACK).await;
         turn(&store, now + 3 * DAY).await;
         assert!(states(&store).await.contains(&(0, KeyState::Accepted)), "{}", database.kind);
@@ -151,7 +163,7 @@ async fn a_report_whose_key_was_destroyed_while_it_waited_is_refused_and_holds_u
             }
         });
         inserted.await.expect("a segment");
-        turn(&store, now).await;
+        replace_first(&store, now).await;
         turn(&store, now + SLACK).await;
         turn(&store, now + 3 * DAY).await;
         assert!(states(&store).await.contains(&(0, KeyState::Destroyed)), "{}", database.kind);
@@ -174,7 +186,7 @@ async fn a_key_is_kept_for_a_job_that_may_have_to_be_sent_again() {
         assert_eq!(world.upload(&world.reports(&[1, 2])).await, []);
         world.until("request", async || !world.helper.received().is_empty()).await;
         world.leader.stop();
-        turn(&store, now).await;
+        replace_first(&store, now).await;
         turn(&store, now + SLACK).await;
         turn(&store, now + 9 * DAY).await;
         assert!(states(&store).await.contains(&(0, KeyState::Accepted)), "{}", database.kind);
