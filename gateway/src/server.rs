@@ -149,7 +149,7 @@ impl Server {
         let arrived = Instant::now();
         let least = self.min_response.max(least_answer(sealed.len()));
         let (ring, now) = (self.keys.ring(), self.keys.now());
-        // Opening a short request takes less time than two threads need to hand it over and back.
+        // Nearly all of it is one key agreement, which a request that is not too long does not wait for another thread for.
         let opened = if sealed.len() <= SHORT {
             ring.open(&sealed, now)
         } else {
@@ -291,7 +291,7 @@ fn in_clear(problem: &Problem) -> Response {
     response
 }
 
-/// About five microseconds of work on the content, and fifty on the key of a request.
+/// What is opened and sealed where it was read: beyond, the work grows with the content and goes to other threads.
 const SHORT: usize = 16 * 1024;
 /// Bytes of a sealed request with nothing in it: header, encapsulated key and tag.
 const SMALLEST_SEAL: usize = 7 + 32 + 16;
