@@ -15,7 +15,12 @@ use mica_service::key_life::Moment;
 use tokio::sync::watch;
 use tracing::warn;
 
-use super::{Answer, encoded, table::Found};
+use super::{
+    Answer,
+    blocks::{Known, Place},
+    encoded,
+    table::Found,
+};
 use crate::{config::ReplayConfig, problem::Problem};
 
 /// The map with its bounds.
@@ -35,8 +40,8 @@ pub(super) enum Recalled {
     Kept(Answer),
     /// Somebody works on it.
     Waiting(Pending),
-    /// It came before this process began: the database has its answer.
-    InStore,
+    /// It came before this process began: the database has its answer there.
+    InStore(Place),
     /// Nothing, and there is no room for so many more seconds.
     Full(u64),
 }
@@ -57,7 +62,7 @@ enum News {
 enum Entry {
     Waiting(watch::Receiver<News>),
     Kept(Answer),
-    InStore,
+    InStore(Place),
 }
 
 struct Generations {
@@ -98,7 +103,8 @@ pub(crate) struct Fill {
 impl Memory {
     /// The map as the database knows it.
     pub(super) fn new(limits: &ReplayConfig, found: &Found) -> Self {
-        let known = |digests: &[EncDigest]| digests.iter().map(|&enc| (enc, Entry::InStore)).collect();
+        let known =
+            |known: &[Known]| known.iter().map(|known| (known.enc, Entry::InStore(known.place))).collect();
         let current = Generation {
             entries: known(&found.current),
             requests: found.requests,
@@ -125,7 +131,7 @@ impl Memory {
             return match entry {
                 Entry::Kept(answer) => Recalled::Kept(answer.clone()),
                 Entry::Waiting(news) => Recalled::Waiting(Pending(news.clone())),
-                Entry::InStore => Recalled::InStore,
+                Entry::InStore(place) => Recalled::InStore(*place),
             };
         }
         if current.requests >= self.max_requests {

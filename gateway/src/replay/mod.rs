@@ -10,6 +10,7 @@
 //! is kept of a request is a digest of the public head of its ciphertext, and the answer, locked with the request itself:
 //! never who sent it, never what was asked, never when. An answer may name reports, so the database cannot read it.
 
+mod blocks;
 mod date;
 mod group;
 mod memory;
@@ -93,6 +94,15 @@ fn unlocked(lock: &AnswerLock, locked: &[u8]) -> Answer {
     told(kept)
 }
 
+/// The stored answer, or after how many seconds to ask again.
+fn read(found: Result<Option<Answer>, StoreError>, lock: &AnswerLock) -> Result<Option<Answer>, u64> {
+    let found = found.map_err(|error| {
+        warn!(%error, "the memory of answers cannot be read");
+        1_u64
+    });
+    Ok(found?.map(|locked| unlocked(lock, &locked)))
+}
+
 impl Answers {
     /// The memory as the database has it. What is not written yet is under way.
     pub(crate) async fn open(
@@ -136,26 +146,17 @@ impl Answers {
                 Some(answer) => Claim::Again(answer),
                 None => Claim::Later(1),
             },
-            Recalled::InStore => {
-                let answer = self.look_up(enc, &lock).await;
+            Recalled::InStore(place) => {
+                let answer = read(self.writer.look_up_in(place, enc).await, &lock);
                 answer.map_or_else(Claim::Later, |answer| Claim::Again(answer.unwrap_or_else(|| told(GONE))))
             }
             // What is full are the places for new ones; a replica may have answered this one.
             Recalled::Full(seconds) if self.writer.dialect() == Dialect::Postgres => {
-                let answer = self.look_up(enc, &lock).await;
+                let answer = read(self.writer.look_up(enc).await, &lock);
                 answer.map_or_else(Claim::Later, |answer| answer.map_or(Claim::Later(seconds), Claim::Again))
             }
             Recalled::Full(seconds) => Claim::Later(seconds),
         }
-    }
-
-    /// The stored answer, or after how many seconds to ask again.
-    async fn look_up(&self, enc: EncDigest, lock: &AnswerLock) -> Result<Option<Answer>, u64> {
-        let found = self.writer.look_up(enc).await.map_err(|error| {
-            warn!(%error, "the memory of answers cannot be read");
-            1_u64
-        });
-        Ok(found?.map(|locked| unlocked(lock, &locked)))
     }
 
     /// The same among all who share the database. One process alone has asked everybody when it has asked itself.
@@ -192,7 +193,7 @@ impl Ticket {
     pub(crate) async fn leave(self, answer: Answer) {
         let kept = self.answers.memory.fit(&answer);
         match self.lock.lock(&kept) {
-            Ok(locked) => self.answers.writer.leave(self.enc, locked.into()).await,
+            Ok(locked) => self.answers.writer.leave(self.enc, locked).await,
             Err(error) => warn!(%error, "an answer is kept in memory only"),
         }
         self.answers.memory.keep(self.enc, &kept);

@@ -1,20 +1,20 @@
-//! The tables of answers: one statement per function.
+//! The tables of answers and the generations that take turns in them: one statement per function.
 //!
 //! What the column `answer` holds is not the binary HTTP that its first comment speaks of, but that locked with the request
 //! which it answers: a nonce, then ciphertext.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use mica_envelope::EncDigest;
 use mica_service::key_life::Moment;
 use mica_service::steady::Steady;
 use mica_service::store::{Dialect, Fields, Store, StoreError, Tx, signed};
-use sqlx::AssertSqlSafe;
 
 use super::Answer;
+use super::blocks::{self, Known};
 
 /// What the database remembers when a gateway starts.
+#[derive(Default)]
 pub(super) struct Found {
     /// When the current generation began.
     pub(super) since: u64,
@@ -24,14 +24,14 @@ pub(super) struct Found {
     pub(super) requests: usize,
     /// Bytes of their answers.
     pub(super) bytes: usize,
-    /// Digests of the current generation, where nobody else adds any.
-    pub(super) current: Vec<EncDigest>,
-    /// Digests of the one before.
-    pub(super) previous: Vec<EncDigest>,
+    /// What was answered in the current generation, where nobody else adds to it.
+    pub(super) current: Vec<Known>,
+    /// And in the one before.
+    pub(super) previous: Vec<Known>,
 }
 
 /// The table of a generation.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Table {
     Even,
     Odd,
@@ -53,9 +53,8 @@ pub(super) struct Row {
 }
 
 /// An answer to be stored.
-#[derive(Clone)]
 pub(super) struct Left {
-    pub(super) enc: Vec<u8>,
+    pub(super) enc: EncDigest,
     pub(super) answer: Vec<u8>,
 }
 
@@ -71,15 +70,22 @@ pub(super) async fn open(store: &Store, clock: &Steady, window: Duration) -> Res
     store
         .tx("open_answers", move |mut tx| async move {
             begin(&mut tx, moment.now).await?;
-            let current = turn(&mut tx, moment, window).await?.table;
-            let State { since, promised_from, .. } = state(&mut tx).await?;
-            let (requests, bytes) = count(&mut tx, current).await?;
-            let mut found =
-                Found { since, promised_from, requests, bytes, current: Vec::new(), previous: Vec::new() };
-            // Replicas ask each other through the table; one process alone looks into its own map first.
             if tx.dialect() == Dialect::Sqlite {
-                found.current = digests(&mut tx, current).await?;
-                found.previous = digests(&mut tx, current.other()).await?;
+                let before = Current::of(&state(&mut tx).await?);
+                blocks::take_in(&mut tx, before).await?;
+            }
+            let current = turn(&mut tx, moment, window).await?;
+            let State { since, promised_from, .. } = state(&mut tx).await?;
+            let mut found = Found { since, promised_from, ..Found::default() };
+            match tx.dialect() {
+                // Replicas ask each other through the table; one process alone looks into its own map first.
+                Dialect::Postgres => (found.requests, found.bytes) = count(&mut tx, current.table).await?,
+                Dialect::Sqlite => {
+                    found.current = blocks::all(&mut tx, current.table).await?;
+                    found.previous = blocks::all(&mut tx, current.table.other()).await?;
+                    found.requests = found.current.len();
+                    found.bytes = found.current.iter().map(|known| known.bytes).sum();
+                }
             }
             Ok((tx, found))
         })
@@ -108,27 +114,6 @@ pub(super) async fn turn(
         empty(tx, current.table.other()).await?;
     }
     Ok(current)
-}
-
-/// What is stored of these requests.
-pub(super) async fn look_up(tx: &mut Tx, encs: &[EncDigest]) -> Result<Vec<Row>, StoreError> {
-    let mut found = Vec::new();
-    for chunk in encs.chunks(MOST_AT_ONCE) {
-        // Few lengths, so that statements stay prepared.
-        let places = chunk.len().next_power_of_two();
-        let query = sqlx::query(AssertSqlSafe(look_up_statement(places)));
-        let padded = chunk.iter().chain(std::iter::repeat(chunk.first().unwrap_or(&NOBODY))).take(places);
-        let query = padded.fold(query, |query, enc| query.bind(enc.as_bytes().to_vec()));
-        for row in query.fetch_all(tx.connection()).await? {
-            let fields = Fields::of("gateway_answers", &row);
-            found.push(Row {
-                enc: EncDigest::from_bytes(fields.array("enc")?),
-                answer: fields.optional_bytes("answer")?.map(Answer::from),
-                claimed_until: fields.unsigned("claimed_until")?,
-            });
-        }
-    }
-    Ok(found)
 }
 
 /// Claims requests that nobody has claimed: those of `encs` that are ours now.
@@ -174,7 +159,7 @@ pub(super) async fn take_over(
 }
 
 /// Stores answers. One that is there already stays.
-pub(super) async fn leave(tx: &mut Tx, table: Table, answers: &[Left]) -> Result<(), StoreError> {
+pub(super) async fn leave(tx: &mut Tx, table: Table, answers: &[&Left]) -> Result<(), StoreError> {
     let words = match table {
         Table::Even => (
             "-- leave\nINSERT INTO gateway_answers_even (enc, answer, claimed_until)",
@@ -186,7 +171,7 @@ pub(super) async fn leave(tx: &mut Tx, table: Table, answers: &[Left]) -> Result
         ),
     };
     tx.insert_many(words, 3, answers, |query, left| {
-        query.bind(left.enc.clone()).bind(left.answer.clone()).bind(0_i64)
+        query.bind(left.enc.as_bytes().to_vec()).bind(left.answer.clone()).bind(0_i64)
     })
     .await?;
     Ok(())
@@ -260,8 +245,8 @@ async fn advance(tx: &mut Tx, generation: i64, now: u64) -> Result<bool, StoreEr
 /// Without a condition SQLite gives the pages back without looking at the rows.
 async fn empty(tx: &mut Tx, table: Table) -> Result<(), StoreError> {
     let statement = match (tx.dialect(), table) {
-        (Dialect::Sqlite, Table::Even) => "-- empty\nDELETE FROM gateway_answers_even",
-        (Dialect::Sqlite, Table::Odd) => "-- empty\nDELETE FROM gateway_answers_odd",
+        (Dialect::Sqlite, Table::Even) => "-- empty\nDELETE FROM gateway_blocks_even",
+        (Dialect::Sqlite, Table::Odd) => "-- empty\nDELETE FROM gateway_blocks_odd",
         (Dialect::Postgres, Table::Even) => "-- empty\nTRUNCATE gateway_answers_even",
         (Dialect::Postgres, Table::Odd) => "-- empty\nTRUNCATE gateway_answers_odd",
     };
@@ -285,28 +270,3 @@ async fn count(tx: &mut Tx, table: Table) -> Result<(usize, usize), StoreError> 
     let number = |name| Ok::<_, StoreError>(usize::try_from(fields.unsigned(name)?).unwrap_or(usize::MAX));
     Ok((number("requests")?, number("bytes")?))
 }
-
-async fn digests(tx: &mut Tx, table: Table) -> Result<Vec<EncDigest>, StoreError> {
-    let statement = match table {
-        Table::Even => "-- digests\nSELECT enc FROM gateway_answers_even",
-        Table::Odd => "-- digests\nSELECT enc FROM gateway_answers_odd",
-    };
-    let rows = sqlx::query(statement).fetch_all(tx.connection()).await?;
-    let digest = |row| Ok(EncDigest::from_bytes(Fields::of("gateway_answers", row).array("enc")?));
-    rows.iter().map(digest).collect()
-}
-
-fn look_up_statement(places: usize) -> String {
-    let mut list = String::with_capacity(places * 5);
-    for place in 1..=places {
-        let comma = if place == 1 { "" } else { ", " };
-        write!(list, "{comma}${place}").expect("a string can always be written to");
-    }
-    format!(
-        "-- look_up\nSELECT enc, answer, claimed_until FROM gateway_answers_even WHERE enc IN ({list}) \
-         UNION ALL SELECT enc, answer, claimed_until FROM gateway_answers_odd WHERE enc IN ({list})"
-    )
-}
-
-const MOST_AT_ONCE: usize = 256;
-const NOBODY: EncDigest = EncDigest::from_bytes([0; 16]);

@@ -103,6 +103,40 @@ async fn what_was_answered_before_the_end_of_the_process_is_answered_after_it() 
     }
 }
 
+/// Before there were blocks each request had a row, on SQLite as well.
+#[tokio::test]
+async fn what_an_older_version_kept_on_sqlite_is_answered_by_this_one() {
+    let database = mica_service::testing::sqlite();
+    let ([a, b, c], clock) = (requests(), Clock::manual(1_000));
+    let limits = limits(10, 1_000);
+    let answers = start(&database, &limits, &clock).await;
+    clock.advance(100);
+    first(&answers, c).await.leave(response("z")).await;
+    let store = database.open(&crate::MIGRATOR).await.unwrap();
+    let (in_previous, in_current) = (
+        "INSERT INTO gateway_answers_even (enc, answer, claimed_until) VALUES ($1, $2, 0)",
+        "INSERT INTO gateway_answers_odd (enc, answer, claimed_until) VALUES ($1, $2, 0)",
+    );
+    for (statement, enc) in [(in_previous, a), (in_current, b)] {
+        let locked = lock(enc).lock(&response("x")).unwrap();
+        let row = || sqlx::query(statement).bind(enc.as_bytes().to_vec()).bind(locked.clone());
+        store.line().execute("as_before", row).await.unwrap();
+    }
+    for _ in 0..2 {
+        let answers = start(&database, &limits, &clock).await;
+        assert_eq!(answers.fill().requests, 2, "one of them was answered in the window before");
+        for enc in [a, b, c] {
+            assert_eq!(again(&answers, enc).await, Some(201));
+        }
+    }
+    // And it goes when its time is over.
+    clock.advance(100);
+    first(&answers, requests::<4>()[3]).await.leave(response("x")).await;
+    let answers = start(&database, &limits, &clock).await;
+    drop(first(&answers, a).await);
+    assert_eq!(again(&answers, b).await, Some(201));
+}
+
 /// What is forgotten too early would be forwarded twice.
 #[tokio::test]
 async fn a_clock_that_steps_ahead_for_a_moment_forgets_no_answer() {

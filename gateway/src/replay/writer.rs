@@ -18,14 +18,16 @@ use mica_envelope::EncDigest;
 use mica_service::{
     key_life::Moment as Look,
     steady::Steady,
-    store::{Dialect, Store, StoreError, Tx},
+    store::{Dialect, Line, Store, StoreError, Tx},
     telemetry,
 };
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 
 use super::{
-    Answer, group,
+    Answer,
+    blocks::{self, Place},
+    group,
     table::{self, Current, Left, Row},
 };
 use crate::under_way::{Begun, UnderWay};
@@ -101,9 +103,9 @@ impl Writer {
     }
 
     /// Returns when the answer would survive the end of the process, or when that takes too long.
-    pub(super) async fn leave(&self, enc: EncDigest, answer: Answer) {
+    pub(super) async fn leave(&self, enc: EncDigest, answer: Vec<u8>) {
         let (written, told) = oneshot::channel();
-        let left = Left { enc: enc.as_bytes().to_vec(), answer: answer.to_vec() };
+        let left = Left { enc, answer };
         let to_leave = ToLeave { left, written: Some(written), _begun: self.under_way.begin() };
         let sent = self.answers.send(to_leave).await;
         if sent.is_err() || tokio::time::timeout(PATIENCE, told).await.is_err() {
@@ -120,26 +122,39 @@ impl Writer {
         tokio::time::timeout(PATIENCE, standing).await.map_err(|_| Unwritable)?.map_err(|_| Unwritable)?
     }
 
-    /// The stored answer.
+    /// The stored answer, wherever a replica has left it.
     pub(super) async fn look_up(&self, enc: EncDigest) -> Result<Option<Answer>, StoreError> {
         let found = self.store.read("look_up_answer", move |mut tx| async move {
-            let rows = table::look_up(&mut tx, &[enc]).await?;
+            let rows = group::look_up(&mut tx, &[enc]).await?;
             Ok((tx, rows))
         });
         Ok(found.await?.into_iter().find_map(|row| row.answer))
+    }
+
+    /// The stored answer that is in this place.
+    pub(super) async fn look_up_in(
+        &self,
+        place: Place,
+        enc: EncDigest,
+    ) -> Result<Option<Answer>, StoreError> {
+        let found = self.store.read("look_up_answer", move |mut tx| async move {
+            let answer = blocks::look_up(&mut tx, place, enc).await?;
+            Ok((tx, answer))
+        });
+        found.await
     }
 }
 
 impl Setting {
     async fn write_answers(self, mut queue: mpsc::Receiver<ToLeave>) {
-        let (mut group, mut known) = (Vec::<ToLeave>::new(), None);
+        let (line, mut group, mut known) = (self.store.line(), Vec::<ToLeave>::new(), None);
         loop {
             let pause = if group.is_empty() { self.window.min(IDLE) } else { RETRY };
             let more = tokio::time::timeout(pause, queue.recv_many(&mut group, LARGEST)).await;
             if more == Ok(0) && group.is_empty() {
                 return;
             }
-            let written = self.write(&group, known).await.map(|current| known = Some(current));
+            let written = self.write(&line, &group, known).await.map(|current| known = Some(current));
             for answer in &mut group {
                 // Nobody waits any longer for the disk than it takes to learn that it does not answer.
                 let _ = answer.written.take().map(|written| written.send(()));
@@ -156,57 +171,83 @@ impl Setting {
     }
 
     /// One transaction for all of them, which also lets the older generation go when it is time.
-    async fn write(&self, group: &[ToLeave], known: Option<Current>) -> Result<Current, StoreError> {
-        let mut answers: Vec<Left> = group.iter().map(|it| it.left.clone()).collect();
-        // In one order, so that replicas do not wait for each other in a circle.
-        answers.sort_by(|one, other| one.enc.cmp(&other.enc));
+    async fn write(
+        &self,
+        line: &Line,
+        group: &[ToLeave],
+        known: Option<Current>,
+    ) -> Result<Current, StoreError> {
+        let mut answers: Vec<&Left> = group.iter().map(|it| &it.left).collect();
+        answers.sort_by(|one, other| one.enc.as_bytes().cmp(other.enc.as_bytes()));
         answers.dedup_by(|one, other| one.enc == other.enc);
         let (answers, look, window) = (&answers, self.clock.look(), self.window);
         let known = known.filter(|current| !answers.is_empty() && current.goes_on(look.now, window));
+        if let Some(current) = known {
+            let left = match self.store.dialect() {
+                Dialect::Sqlite => blocks::leave_at_once(line, current, answers).await?,
+                Dialect::Postgres => group::leave(line, current, answers).await?,
+            };
+            if left {
+                return Ok(current);
+            }
+        }
         self.store
             .tx("leave_answers", move |mut tx| async move {
-                if let Some(current) = known
-                    && tx.dialect() == Dialect::Postgres
-                    && group::leave(&mut tx, current, answers).await?
-                {
-                    return Ok((tx, current));
-                }
                 let current = table::turn(&mut tx, look, window).await?;
-                table::leave(&mut tx, current.table, answers).await?;
+                match tx.dialect() {
+                    Dialect::Sqlite => blocks::leave(&mut tx, current, answers).await?,
+                    Dialect::Postgres => table::leave(&mut tx, current.table, answers).await?,
+                }
                 Ok((tx, current))
             })
             .await
     }
 
     async fn write_claims(self, mut queue: mpsc::Receiver<ToClaim>) {
-        let (mut group, mut known) = (Vec::new(), None);
+        let (line, mut group, mut known) = (self.store.line(), Vec::new(), None);
         while queue.recv_many(&mut group, LARGEST).await > 0 {
             let mut encs: Vec<EncDigest> = group.iter().map(|it| it.enc).collect();
             encs.sort_by(|one, other| one.as_bytes().cmp(other.as_bytes()));
             let lease = group.iter().map(|it| it.lease).fold(0, cmp::max);
-            let (encs, look, window) = (&encs, self.clock.look(), self.window);
-            let going = known.filter(|current: &Current| current.goes_on(look.now, window));
-            let claimed = self.store.tx("claim_answers", move |mut tx| async move {
-                let moment = Moment { look, until: look.now + lease, window };
-                let claimed = claim_all(&mut tx, encs, going, moment).await?;
-                Ok((tx, claimed))
-            });
-            let standings = match claimed.await {
-                Ok((standings, current)) => {
-                    known = Some(current);
-                    Some(standings)
-                }
-                Err(error) => {
-                    warn!(%error, "requests cannot be claimed");
-                    None
-                }
-            };
+            let (look, window) = (self.clock.look(), self.window);
+            let moment = Moment { look, until: look.now + lease, window };
+            let mut standings = Standings::with_capacity(encs.len());
+            if let Err(error) = self.claim_all(&line, &encs, (&mut known, &mut standings), moment).await {
+                warn!(%error, "requests cannot be claimed");
+            }
             for ToClaim { enc, told, .. } in group.drain(..) {
-                let standing = standings.as_ref().and_then(|all| all.get(&enc).cloned());
                 // Whoever asked may have gone.
-                let _ = told.send(standing.ok_or(Unwritable));
+                let _ = told.send(standings.get(&enc).cloned().ok_or(Unwritable));
             }
         }
+    }
+
+    /// Where each of the requests stands; those that are free are ours now. One statement does for nearly all groups. What
+    /// it has claimed stays ours whatever becomes of the others.
+    async fn claim_all(
+        &self,
+        line: &Line,
+        encs: &[EncDigest],
+        (known, standings): (&mut Option<Current>, &mut Standings),
+        moment: Moment,
+    ) -> Result<(), StoreError> {
+        if let Some(current) = known.filter(|current| current.goes_on(moment.look.now, moment.window)) {
+            let ours = group::claim(line, current, encs, moment.until).await?;
+            standings.extend(ours.into_iter().map(|enc| (enc, Standing::Claimed)));
+        }
+        let left: Vec<EncDigest> = encs.iter().filter(|enc| !standings.contains_key(enc)).copied().collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        let left = &left;
+        let claimed = self.store.tx("claim_answers", move |mut tx| async move {
+            let claimed = claim_each(&mut tx, left, moment).await?;
+            Ok((tx, claimed))
+        });
+        let (further, current) = claimed.await?;
+        standings.extend(further);
+        *known = Some(current);
+        Ok(())
     }
 }
 
@@ -220,30 +261,18 @@ struct Moment {
 
 type Standings = HashMap<EncDigest, Standing>;
 
-/// Where each of the requests stands; those that are free are ours now. One statement does for nearly all of them.
-async fn claim_all(
+/// Where each of the requests stands, when they are not all new or a generation may have ended.
+async fn claim_each(
     tx: &mut Tx,
     encs: &[EncDigest],
-    going: Option<Current>,
     moment: Moment,
 ) -> Result<(Standings, Current), StoreError> {
-    let mut standings = HashMap::with_capacity(encs.len());
-    if let Some(current) = going {
-        let group::Claimed { ours, found } = group::claim(tx, current, encs, moment.until).await?;
-        standings.extend(ours.into_iter().map(|enc| (enc, Standing::Claimed)));
-        stand(tx, &mut standings, found, current, moment).await?;
-        if standings.len() == encs.len() {
-            return Ok((standings, current));
-        }
-    }
     table::commit_lightly(tx).await?;
     let current = table::turn(tx, moment.look, moment.window).await?;
-    let left = |standings: &Standings| -> Vec<EncDigest> {
-        encs.iter().filter(|enc| !standings.contains_key(enc)).copied().collect()
-    };
-    let found = table::look_up(tx, &left(&standings)).await?;
+    let mut standings = Standings::with_capacity(encs.len());
+    let found = group::look_up(tx, encs).await?;
     stand(tx, &mut standings, found, current, moment).await?;
-    let free = left(&standings);
+    let free: Vec<EncDigest> = encs.iter().filter(|enc| !standings.contains_key(enc)).copied().collect();
     for enc in table::claim(tx, current.table, &free, moment.until).await? {
         standings.insert(enc, Standing::Claimed);
     }

@@ -10,6 +10,7 @@ mod error;
 mod fields;
 #[cfg(feature = "testing")]
 mod fuse;
+mod line;
 mod open;
 mod tx;
 
@@ -24,6 +25,7 @@ pub use self::error::StoreError;
 pub use self::fields::{Fields, signed};
 #[cfg(feature = "testing")]
 pub use self::fuse::{Moment, Verdict, Watch};
+pub use self::line::Line;
 pub use self::tx::Tx;
 use crate::wake::Wake;
 
@@ -34,6 +36,8 @@ pub struct Store {
     /// Of SQLite: the one connection that writes. Whoever waits for it waits in line.
     writers: AnyPool,
     readers: AnyPool,
+    /// Connections of their own, beside these.
+    lines: line::Lines,
     wake: Wake,
     schema_version: i64,
     #[cfg(feature = "testing")]
@@ -136,5 +140,7 @@ impl Store {
     pub async fn close(&self) {
         self.readers.close().await;
         self.writers.close().await;
+        // Afterwards: while the others are open, so may lines be.
+        self.lines.close().await;
     }
 }

@@ -9,6 +9,7 @@ use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions as _, Connection as _, SqlSafeStr as _};
 
+use super::line::Lines;
 use super::{Dialect, Store, StoreError, StoreOptions};
 use crate::wake::Wake;
 
@@ -70,6 +71,7 @@ fn connected(
         dialect,
         writers,
         readers,
+        lines: Lines::default(),
         wake: Wake::new(),
         schema_version,
         #[cfg(feature = "testing")]

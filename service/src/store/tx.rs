@@ -181,10 +181,10 @@ impl Tx {
 }
 
 /// Short and random. A growing back-off makes contention last longer than the contenders do.
-fn pause(attempt: u32) -> Duration {
+pub(super) fn pause(attempt: u32) -> Duration {
     let most = u64::from(attempt.min(8)) * 4_000;
     Duration::from_micros(rand::rng().random_range(500..=most))
 }
 
-const ATTEMPTS: u32 = 16;
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const ATTEMPTS: u32 = 16;
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails here fails the test that called it")]
 
 mod deaths;
+mod lines;
 mod opening;
 mod races;
 mod rows;
