@@ -4,19 +4,21 @@
 //! hold (RFC 9458 7). From here on the gateway knows what was asked and must never learn who asked.
 
 use bytes::Bytes;
-use ohttp::{SymmetricSuite, hpke::Aead};
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::{
     answer_lock::AnswerLock,
-    client::{HEADER, TAG},
+    client::HEADER,
     decode::decode_request,
     encode::encode_response_padded,
     error::{Invalid, KeyConfigError, OpenError, SealError},
-    key_config::{Kem, SUITES, is_supported_suite},
+    key_config::Kem,
     message::{InnerRequest, InnerResponse},
+    recipient::{Recipient, Sealed},
+    response::ResponseSecret,
     size::is_padded_length,
+    suite::Suite,
 };
 
 /// Opens sealed requests. The seam for another implementation of HPKE.
@@ -92,7 +94,7 @@ impl Ikm {
 pub struct GatewayKey {
     key_id: u8,
     kem: Kem,
-    server: ohttp::Server,
+    recipient: Recipient,
 }
 
 impl GatewayKey {
@@ -103,16 +105,24 @@ impl GatewayKey {
 
     /// The key pair that belongs to `ikm`, always the same.
     pub fn from_ikm(key_id: u8, kem: Kem, ikm: &Ikm) -> Result<Self, KeyConfigError> {
-        let suites = SUITES.map(|(kdf, aead)| SymmetricSuite::new(kdf, aead)).to_vec();
-        let config = ohttp::KeyConfig::derive(key_id, kem.to_ohttp(), suites, ikm.as_bytes())
-            .map_err(|_| KeyConfigError::Unsupported)?;
-        let server = ohttp::Server::new(config).map_err(|_| KeyConfigError::Unsupported)?;
-        Ok(Self { key_id, kem, server })
+        Ok(Self { key_id, kem, recipient: Recipient::derive(kem, ikm.as_bytes()) })
     }
 
     /// The public configuration (RFC 9458 3.1).
     pub fn config(&self) -> Result<Vec<u8>, KeyConfigError> {
-        self.server.config().encode().map_err(|_| KeyConfigError::Unsupported)
+        let mut config = vec![self.key_id];
+        config.extend_from_slice(&self.kem.id().to_be_bytes());
+        config.extend_from_slice(&self.recipient.public_key());
+        let suites: Vec<u8> = Suite::ALL
+            .into_iter()
+            .map(Suite::ids)
+            .flat_map(|(kdf, aead)| [kdf, aead])
+            .flat_map(u16::to_be_bytes)
+            .collect();
+        let length = u16::try_from(suites.len()).map_err(|_| KeyConfigError::Unsupported)?;
+        config.extend_from_slice(&length.to_be_bytes());
+        config.extend_from_slice(&suites);
+        Ok(config)
     }
 }
 
@@ -166,43 +176,42 @@ impl Unwrap for GatewayKeys {
         if key.kem.id() != header.kem {
             return Err(OpenError::UnknownKey);
         }
-        if !is_supported_suite(header.kdf, header.aead) {
-            return Err(OpenError::Suite);
-        }
-        let enc = sealed.get(HEADER..HEADER + key.kem.enc_length()).ok_or(OpenError::Truncated)?;
-        let (plaintext, context) = key.server.decapsulate(sealed).map_err(|_| OpenError::Seal)?;
+        let suite = Suite::of(header.kdf, header.aead).ok_or(OpenError::Suite)?;
+        let (header, rest) = sealed.split_first_chunk::<HEADER>().ok_or(OpenError::Truncated)?;
+        let (enc, ciphertext) = rest.split_at_checked(key.kem.enc_length()).ok_or(OpenError::Truncated)?;
+        let parts = Sealed { header, enc, ciphertext, suite };
+        let (plaintext, secret) = key.recipient.open(&parts).ok_or(OpenError::Seal)?;
         let lock = AnswerLock::of(enc, &plaintext);
         Ok(Opened {
             lock,
             request: decode_request(Bytes::from(plaintext)).map(|decoded| decoded.message),
             padded: is_padded_length(sealed.len()),
             enc: EncDigest::of(enc),
-            sealer: Sealer { context, overhead: response_nonce(header.aead) + TAG },
+            sealer: Sealer { secret },
         })
     }
 }
 
 /// Seals the answer to one request. It is consumed by that.
 pub struct Sealer {
-    context: ohttp::ServerResponse,
-    overhead: usize,
+    secret: ResponseSecret,
 }
 
 impl Sealer {
     /// Pads and seals `response`. The result has one of the shared sizes.
     pub fn seal(self, response: &InnerResponse) -> Result<Vec<u8>, SealError> {
-        let encoded = encode_response_padded(response, self.overhead, 0)?;
+        let encoded = encode_response_padded(response, self.overhead(), 0)?;
         self.seal_encoded(&encoded)
     }
 
     /// Seals what [`encode_response_padded`] wrote for the [`overhead`](Self::overhead) of this sealer.
     pub fn seal_encoded(self, encoded: &[u8]) -> Result<Vec<u8>, SealError> {
-        self.context.encapsulate(encoded).map_err(|_| SealError::Key)
+        self.secret.seal(encoded).ok_or(SealError::Key)
     }
 
     /// Bytes that sealing adds.
     pub fn overhead(&self) -> usize {
-        self.overhead
+        self.secret.overhead()
     }
 }
 
@@ -226,11 +235,6 @@ impl Header {
             _ => Err(OpenError::Truncated),
         }
     }
-}
-
-/// Bytes of a response nonce: the larger of nonce and key of the AEAD (RFC 9458 4.4).
-fn response_nonce(aead: u16) -> usize {
-    Aead::try_from(aead).map_or(0, |aead| aead.n_k().max(aead.n_n()))
 }
 
 #[cfg(test)]

@@ -7,10 +7,9 @@
 use std::{fmt, str::FromStr};
 
 use bytes::{Buf, Bytes};
-use ohttp::hpke::{Aead, Kdf};
 use thiserror::Error;
 
-use crate::error::KeyConfigError;
+use crate::{error::KeyConfigError, suite::Suite};
 
 /// A key encapsulation mechanism that we speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -129,15 +128,6 @@ impl KeyConfigList {
     }
 }
 
-/// Whether we speak this KDF and AEAD.
-pub(crate) fn is_supported_suite(kdf: u16, aead: u16) -> bool {
-    SUITES.iter().any(|&(k, a)| u16::from(k) == kdf && u16::from(a) == aead)
-}
-
-/// The suites that we speak, in the order in which we offer them.
-pub(crate) const SUITES: [(Kdf, Aead); 2] =
-    [(Kdf::HkdfSha256, Aead::Aes128Gcm), (Kdf::HkdfSha256, Aead::ChaCha20Poly1305)];
-
 use KeyConfigError::Malformed;
 
 /// One configuration: `None` when it is well formed and of no use to us.
@@ -159,24 +149,20 @@ fn read_entry(entry: &mut Bytes) -> Result<Option<Selected>, KeyConfigError> {
     while !entry.is_empty() {
         let kdf = entry.try_get_u16().map_err(|_| CUT_OFF)?;
         let aead = entry.try_get_u16().map_err(|_| CUT_OFF)?;
-        suite = suite.or(is_supported_suite(kdf, aead).then_some((kdf, aead)));
+        suite = suite.or(Suite::of(kdf, aead));
     }
-    let Some((kdf, aead)) = suite else { return Ok(None) };
-    let config = one_suite(key_id, kem, &public_key, (kdf, aead))?;
+    let Some(suite) = suite else { return Ok(None) };
+    let config = one_suite(key_id, kem, &public_key, suite)?;
     Ok(Some(Selected { key_id, kem, config }))
 }
 
 /// A configuration with exactly one suite, so that the library has nothing left to choose.
-fn one_suite(
-    key_id: u8,
-    kem: Kem,
-    key: &[u8],
-    suite: (u16, u16),
-) -> Result<ohttp::KeyConfig, KeyConfigError> {
+fn one_suite(key_id: u8, kem: Kem, key: &[u8], suite: Suite) -> Result<ohttp::KeyConfig, KeyConfigError> {
     let mut encoded = vec![key_id];
     encoded.extend_from_slice(&kem.id().to_be_bytes());
     encoded.extend_from_slice(key);
-    for number in [4, suite.0, suite.1] {
+    let (kdf, aead) = suite.ids();
+    for number in [4, kdf, aead] {
         encoded.extend_from_slice(&number.to_be_bytes());
     }
     ohttp::KeyConfig::decode(&encoded).map_err(|_| Malformed("a public key is invalid"))

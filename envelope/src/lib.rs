@@ -18,7 +18,10 @@ mod key_config;
 pub mod media;
 mod message;
 mod reader;
+mod recipient;
+mod response;
 mod size;
+mod suite;
 mod validate;
 
 pub use answer_lock::{AnswerLock, NotLocked};

@@ -1,17 +1,16 @@
 //! The one file that knows which implementation of RFC 9180 is underneath.
 //!
-//! X25519 is nine tenths of the cost of an opening, and opening is most of the cost of a report. The
-//! implementation underneath computes the recipient's public key anew for every opening, a fifth of the
-//! whole; `open` is handed the pair, so that another one need not.
+//! X25519 is `mica_kem`'s, where opening needs one multiplication; all the rest is the crate `hpke`.
 
 use hpke::aead::{Aead, AesGcm128, AesGcm256, ChaCha20Poly1305};
 use hpke::kdf::HkdfSha256;
-use hpke::kem::{DhP256HkdfSha256, X25519HkdfSha256};
+use hpke::kem::DhP256HkdfSha256;
 use hpke::{Deserializable as _, Kem, OpModeR, OpModeS, Serializable as _};
+use mica_kem::X25519HkdfSha256;
 use rand::CryptoRng;
 use zeroize::Zeroizing;
 
-use super::{HpkeError, HpkeKeypair, HpkePrivateKey, Suite};
+use super::{HpkeError, HpkePrivateKey, Suite};
 
 /// The length of a private key of every suite.
 pub(super) const KEY_LENGTH: usize = 32;
@@ -32,17 +31,33 @@ fn generate_with<K: Kem, R: CryptoRng>(rng: &mut R) -> HpkePrivateKey {
     HpkePrivateKey::new(*bytes)
 }
 
-/// The public key of a private key. Any 32 bytes are a private key of X25519, almost any one of P-256.
-pub(super) fn public_key(suite: Suite, private_key: &HpkePrivateKey) -> Result<Vec<u8>, HpkeError> {
-    if suite.is_p256() {
-        public_key_with::<DhP256HkdfSha256>(private_key)
-    } else {
-        public_key_with::<X25519HkdfSha256>(private_key)
+/// A private key as its KEM keeps it: made once for many openings. Scrubbed from memory when dropped.
+#[derive(Clone)]
+pub(super) enum Recipient {
+    X25519(<X25519HkdfSha256 as Kem>::PrivateKey),
+    P256(<DhP256HkdfSha256 as Kem>::PrivateKey),
+}
+
+impl Recipient {
+    /// Any 32 bytes are a private key of X25519, almost any ones of P-256.
+    pub(super) fn new(suite: Suite, private_key: &HpkePrivateKey) -> Result<Self, HpkeError> {
+        if suite.is_p256() {
+            decode::<DhP256HkdfSha256>(private_key).map(Self::P256)
+        } else {
+            decode::<X25519HkdfSha256>(private_key).map(Self::X25519)
+        }
+    }
+
+    pub(super) fn public_key(&self) -> Vec<u8> {
+        match self {
+            Self::X25519(private_key) => X25519HkdfSha256::sk_to_pk(private_key).to_bytes().to_vec(),
+            Self::P256(private_key) => DhP256HkdfSha256::sk_to_pk(private_key).to_bytes().to_vec(),
+        }
     }
 }
 
-fn public_key_with<K: Kem>(private_key: &HpkePrivateKey) -> Result<Vec<u8>, HpkeError> {
-    Ok(K::sk_to_pk(&decode::<K>(private_key)?).to_bytes().to_vec())
+fn decode<K: Kem>(private_key: &HpkePrivateKey) -> Result<K::PrivateKey, HpkeError> {
+    K::PrivateKey::from_bytes(private_key.as_bytes()).map_err(|_| HpkeError::InvalidKey)
 }
 
 /// `SealBase` (RFC 9180 6.1): the encapsulated key and the ciphertext.
@@ -86,35 +101,42 @@ fn seal_with<K: Kem, A: Aead>(
 /// `OpenBase` (RFC 9180 6.1).
 pub(super) fn open(
     suite: Suite,
-    keypair: &HpkeKeypair,
+    recipient: &Recipient,
     info: &[u8],
     aad: &[u8],
     (enc, payload): (&[u8], &[u8]),
 ) -> Result<Vec<u8>, HpkeError> {
-    let open = match suite {
-        Suite::X25519Aes128Gcm => open_with::<X25519HkdfSha256, AesGcm128>,
-        Suite::X25519Aes256Gcm => open_with::<X25519HkdfSha256, AesGcm256>,
-        Suite::X25519ChaCha20Poly1305 => open_with::<X25519HkdfSha256, ChaCha20Poly1305>,
-        Suite::P256Aes128Gcm => open_with::<DhP256HkdfSha256, AesGcm128>,
-        Suite::P256Aes256Gcm => open_with::<DhP256HkdfSha256, AesGcm256>,
-        Suite::P256ChaCha20Poly1305 => open_with::<DhP256HkdfSha256, ChaCha20Poly1305>,
-    };
-    open(keypair, info, aad, enc, payload)
+    type Open<K> = fn(&<K as Kem>::PrivateKey, &[u8], &[u8], &[u8], &[u8]) -> Result<Vec<u8>, HpkeError>;
+    match recipient {
+        Recipient::X25519(private_key) => {
+            let open: Open<X25519HkdfSha256> = match suite {
+                Suite::X25519Aes128Gcm => open_with::<X25519HkdfSha256, AesGcm128>,
+                Suite::X25519Aes256Gcm => open_with::<X25519HkdfSha256, AesGcm256>,
+                Suite::X25519ChaCha20Poly1305 => open_with::<X25519HkdfSha256, ChaCha20Poly1305>,
+                _ => return Err(HpkeError::InvalidKey),
+            };
+            open(private_key, info, aad, enc, payload)
+        }
+        Recipient::P256(private_key) => {
+            let open: Open<DhP256HkdfSha256> = match suite {
+                Suite::P256Aes128Gcm => open_with::<DhP256HkdfSha256, AesGcm128>,
+                Suite::P256Aes256Gcm => open_with::<DhP256HkdfSha256, AesGcm256>,
+                Suite::P256ChaCha20Poly1305 => open_with::<DhP256HkdfSha256, ChaCha20Poly1305>,
+                _ => return Err(HpkeError::InvalidKey),
+            };
+            open(private_key, info, aad, enc, payload)
+        }
+    }
 }
 
 fn open_with<K: Kem, A: Aead>(
-    keypair: &HpkeKeypair,
+    private_key: &K::PrivateKey,
     info: &[u8],
     aad: &[u8],
     enc: &[u8],
     payload: &[u8],
 ) -> Result<Vec<u8>, HpkeError> {
-    let private_key = decode::<K>(&keypair.private_key)?;
     let enc = K::EncappedKey::from_bytes(enc).map_err(|_| HpkeError::Open)?;
-    hpke::single_shot_open::<A, HkdfSha256, K>(&OpModeR::Base, &private_key, &enc, info, payload, aad)
+    hpke::single_shot_open::<A, HkdfSha256, K>(&OpModeR::Base, private_key, &enc, info, payload, aad)
         .map_err(|_| HpkeError::Open)
-}
-
-fn decode<K: Kem>(private_key: &HpkePrivateKey) -> Result<K::PrivateKey, HpkeError> {
-    K::PrivateKey::from_bytes(private_key.as_bytes()).map_err(|_| HpkeError::InvalidKey)
 }

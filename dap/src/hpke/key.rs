@@ -49,35 +49,38 @@ pub struct HpkeKeypair {
     pub config: HpkeConfig,
     /// The private half.
     pub private_key: HpkePrivateKey,
+    /// The same, ready to open with.
+    pub(super) recipient: backend::Recipient,
 }
 
 impl HpkeKeypair {
     /// A fresh pair of the mandatory suite, from a cryptographic generator.
     pub fn generate<R: CryptoRng>(id: u8, rng: &mut R) -> Self {
-        Self::from_private_key(id, backend::generate(Suite::MANDATORY, rng))
+        Self::generate_for(Suite::MANDATORY, id, rng)
     }
 
     /// A fresh pair of this suite, from a cryptographic generator.
     pub fn generate_for<R: CryptoRng>(suite: Suite, id: u8, rng: &mut R) -> Self {
-        let private_key = backend::generate(suite, rng);
-        let public_key =
-            backend::public_key(suite, &private_key).expect("a generated key is one of its suite");
-        Self { config: HpkeConfig::of_suite(id, suite, public_key), private_key }
+        Self::new(suite, id, backend::generate(suite, rng)).expect("a generated key is one of its suite")
     }
 
     /// The pair of a stored private key, of the mandatory suite.
     pub fn from_private_key(id: u8, private_key: HpkePrivateKey) -> Self {
-        let public_key = backend::public_key(Suite::MANDATORY, &private_key)
-            .expect("any 32 bytes are a private key of X25519");
-        Self { config: HpkeConfig::of_suite(id, Suite::MANDATORY, public_key), private_key }
+        Self::new(Suite::MANDATORY, id, private_key).expect("any 32 bytes are a private key of X25519")
+    }
+
+    fn new(suite: Suite, id: u8, private_key: HpkePrivateKey) -> Result<Self, HpkeError> {
+        let recipient = backend::Recipient::new(suite, &private_key)?;
+        let config = HpkeConfig::of_suite(id, suite, recipient.public_key());
+        Ok(Self { config, private_key, recipient })
     }
 
     /// A pair that was stored as its two halves, if they belong together.
     pub fn from_parts(config: HpkeConfig, private_key: HpkePrivateKey) -> Result<Self, HpkeError> {
-        let suite = super::suite_of(&config)?;
-        if config.public_key != backend::public_key(suite, &private_key)? {
+        let recipient = backend::Recipient::new(super::suite_of(&config)?, &private_key)?;
+        if config.public_key != recipient.public_key() {
             return Err(HpkeError::InvalidKey);
         }
-        Ok(Self { config, private_key })
+        Ok(Self { config, private_key, recipient })
     }
 }

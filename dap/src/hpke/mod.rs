@@ -150,7 +150,7 @@ pub fn open(
         return Err(HpkeError::WrongConfig);
     }
     let suite = suite_of(&keypair.config)?;
-    backend::open(suite, keypair, info, aad, (&ciphertext.enc, &ciphertext.payload))
+    backend::open(suite, &keypair.recipient, info, aad, (&ciphertext.enc, &ciphertext.payload))
 }
 
 fn suite_of(config: &HpkeConfig) -> Result<Suite, HpkeError> {

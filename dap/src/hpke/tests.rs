@@ -78,7 +78,7 @@ fn an_encapsulated_key_or_public_key_of_small_order_is_refused() {
 
 #[test]
 fn other_suites_are_refused_by_name() {
-    let HpkeKeypair { config, private_key } = keypair();
+    let HpkeKeypair { config, private_key, .. } = keypair();
     let foreign = HpkeConfig { kem_id: 0x0011, ..config.clone() };
     let refused = HpkeError::UnsupportedSuite { kem_id: 0x0011, kdf_id: 1, aead_id: 1 };
     assert_eq!(seal(&foreign, b"", b"", b"share"), Err(refused));

@@ -150,7 +150,7 @@ fn a_relay_does_not_link_what_opens_envelopes() {
     let tree = String::from_utf8(cargo.stdout).unwrap();
     let packages: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
     assert!(packages.contains("mica-service"), "{}", String::from_utf8_lossy(&cargo.stderr));
-    for opener in ["mica-envelope", "mica-dap", "mica-gateway", "ohttp", "bhttp", "hpke"] {
+    for opener in ["mica-envelope", "mica-dap", "mica-kem", "mica-gateway", "ohttp", "bhttp", "hpke"] {
         assert!(!packages.contains(opener), "{opener}");
     }
 }
