@@ -18,7 +18,7 @@ use crate::{client::HEADER, key_config::Kem, response::ResponseSecret, suite::Su
 pub(crate) enum Recipient {
     X25519(<X25519HkdfSha256 as hpke::Kem>::PrivateKey),
     P256(<DhP256HkdfSha256 as hpke::Kem>::PrivateKey),
-    XWing(<XWing as hpke::Kem>::PrivateKey),
+    XWing(Box<<XWing as hpke::Kem>::PrivateKey>),
 }
 
 impl Recipient {
@@ -27,7 +27,7 @@ impl Recipient {
         match kem {
             Kem::X25519HkdfSha256 => Self::X25519(X25519HkdfSha256::derive_keypair(ikm).0),
             Kem::P256HkdfSha256 => Self::P256(DhP256HkdfSha256::derive_keypair(ikm).0),
-            Kem::XWing => Self::XWing(XWing::derive_keypair(ikm).0),
+            Kem::XWing => Self::XWing(Box::new(XWing::derive_keypair(ikm).0)),
         }
     }
 

@@ -75,5 +75,8 @@ fn stored_material_gives_the_key_that_it_always_gave() {
     );
     let public_key = Recipient::derive(Kem::XWing, &[7; 32]).public_key();
     let digest = <sha2::Sha256 as sha2::Digest>::digest(&public_key);
-    assert_eq!((public_key.len(), hex::encode(&digest[..16])), (1216, "e81b9a08d54218efb0cee652505b8d61".to_owned()));
+    assert_eq!(
+        (public_key.len(), hex::encode(&digest[..16])),
+        (1216, "e81b9a08d54218efb0cee652505b8d61".to_owned())
+    );
 }

@@ -1,7 +1,8 @@
 //! The RFCs' own examples, and a second derivation of RFC 9458 4.3 and 4.4 that holds the library to them.
 //!
-//! The library loads no raw private key, so the exchange of RFC 9458 Appendix A cannot run through it. It runs
-//! through `by_hand`, made of HPKE, HKDF and an AEAD alone; and `by_hand` and the library open each other's messages.
+//! The library `ohttp` loads no raw private key, and neither do we from outside, so the exchange of RFC 9458 Appendix A
+//! runs through `by_hand`, made of HPKE, HKDF and an AEAD alone (and through our own end in `src/recipient_tests.rs`);
+//! and `by_hand`, our client and our gateway open each other's messages.
 
 #![expect(clippy::unwrap_used, reason = "a test that fails may panic anywhere")]
 

@@ -9,10 +9,11 @@
 //! Only the base and PSK modes are here; a sender that authenticates itself is refused.
 //!
 //! # What a clock can learn
-//! On `x86_64` and aarch64 AWS-LC's X25519 is the assembly of s2n-bignum, whose authors claim that neither branches nor
-//! addresses depend on the scalar or the point, and that it is proved to compute what it should; elsewhere it is C made by
-//! fiat-crypto, with the same claim. On Arm, data-independent timing is switched on for the call where the processor
-//! has it. Whether a shared secret was all zeros is told, and must be (RFC 9180 7.1.4). Nothing here was measured for it.
+//! On `x86_64` and aarch64 AWS-LC's X25519 is the assembly of s2n-bignum, whose authors say that it is written in a
+//! constant-time style, without branches or addresses that depend on secrets, and proved to compute what it should;
+//! elsewhere it is C in the same style, its field arithmetic made by fiat-crypto. On aarch64 data-independent timing is
+//! switched on for the call where the processor has it. Whether a shared secret was all zeros is told, and must be
+//! (RFC 9180 7.1.4). These are their claims: no timing was measured here.
 
 mod key;
 
