@@ -13,7 +13,6 @@ mod decode;
 mod encode;
 mod error;
 mod gateway;
-pub mod history;
 mod key_config;
 pub mod media;
 mod message;
@@ -32,4 +31,6 @@ pub use error::{Invalid, KeyConfigError, OpenError, SealError};
 pub use gateway::{EncDigest, GatewayKey, GatewayKeys, Ikm, Opened, Sealer, Unwrap};
 pub use key_config::{Kem, KeyConfigList, NoKem};
 pub use message::{InnerRequest, InnerResponse};
+/// What a gateway has published, for those who speak with it anyway.
+pub use mica_history as history;
 pub use size::{MAX_ENCAPSULATED, SIZE_BUCKETS, is_padded_length, padded_length};

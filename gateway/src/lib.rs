@@ -56,6 +56,7 @@ pub use counters::{Counters, Outcome};
 pub use mounted::Mounted;
 pub use relays::{RelayConfig, RelayError};
 pub use reload::{Kept, Reload};
+pub use replay::{Remembered, remembered};
 pub use route::RouteError;
 
 /// The schema of a gateway's own database.

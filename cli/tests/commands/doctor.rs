@@ -1,5 +1,7 @@
 //! `mica doctor`: what it finds, and how it ends.
 
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 
 use crate::world::{Folder, POLICY, free_port};
@@ -70,4 +72,61 @@ fn a_policy_of_a_later_day_and_what_is_left_of_the_budgets_are_told() {
     for said in ["2199-01-01T00:00:00Z", "; wait, or load a version that holds now"] {
         assert!(policy.contains(said), "{policy}");
     }
+}
+
+/// The lines of a check, when the command ends with this code.
+fn lines(folder: &Folder, role: &str, code: i32) -> Vec<String> {
+    let ran = folder.mica(&["doctor", "--config", &format!("{role}.toml")]);
+    assert_eq!(ran.code, code, "{}{}", ran.out, ran.err);
+    ran.out.lines().map(ToOwned::to_owned).collect()
+}
+
+fn has(lines: &[String], start: &str) -> bool {
+    lines.iter().any(|line| line.starts_with(start))
+}
+
+#[test]
+fn a_gateway_and_the_mirror_of_its_relay_are_looked_into() {
+    let (folder, gateway, relay) = (Folder::new(), free_port(), free_port());
+    let head = |role: &str, port: u16| format!("role = \"{role}\"\nlisten = \"127.0.0.1:{port}\"\n");
+    let route = "[[routes]]\nmethod = \"GET\"\nauthority = \"a\"\npath = \"/b\"\n";
+    let target = format!("target = \"http://127.0.0.1:{gateway}\"\n");
+    let database = "database = \"sqlite:gateway.db\"\n";
+    folder.write("gateway.toml", &format!("{}{database}{route}{target}", head("gateway", gateway)));
+    let url = format!("gateway_url = \"http://127.0.0.1:{gateway}/\"\n[mirror]\n");
+    folder.write("relay.toml", &format!("{}{url}", head("relay", relay)));
+    assert!(has(
+        &lines(&folder, "gateway", 6),
+        "warn  database  there is no database yet; start the server once"
+    ));
+    assert!(!folder.path("gateway.db").exists(), "doctor makes nothing");
+
+    let gateway = folder.serve("gateway");
+    let told = lines(&folder, "gateway", 0);
+    for line in [
+        "ok    database  the database answers",
+        "ok    keys      keys: 1 advertised",
+        "ok    keys      the x25519 key that is advertised, ",
+        "ok    memory    0 of 500000 requests and 0 of 52428800 bytes of answers are remembered, for ",
+    ] {
+        assert!(has(&told, line), "{line}\n{told:?}");
+    }
+    let _relay = folder.serve("relay");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while folder.mica(&["doctor", "--config", "relay.toml"]).code == 5 && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    // The history is fetched after the keys.
+    let mut told = lines(&folder, "relay", 0);
+    while has(&told, "warn  mirror") && Instant::now() < deadline {
+        told = lines(&folder, "relay", 0);
+    }
+    assert!(has(&told, "ok    mirror    the copy of the gateway's keys is "), "{told:?}");
+    assert!(told.iter().any(|line| line.ends_with("1 entry, one chain, signed")), "{told:?}");
+
+    drop(gateway);
+    let told = lines(&folder, "gateway", 6);
+    assert!(has(&told, "ok    memory    ") && has(&told, "fail  server "), "{told:?}");
+    folder.write("gateway.db", "this is no database, but it is longer than nothing at all");
+    assert!(has(&lines(&folder, "gateway", 3), "fail  database  the database"));
 }

@@ -13,6 +13,7 @@
 mod blocks;
 mod date;
 mod group;
+mod look;
 mod memory;
 mod table;
 mod writer;
@@ -29,6 +30,7 @@ use mica_service::{
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+pub use self::look::{Remembered, remembered};
 pub(crate) use self::{date::DateRule, memory::Fill};
 use self::{
     memory::{GONE, Memory, Recalled, Slot},

@@ -116,6 +116,20 @@ pub(super) async fn turn(
     Ok(current)
 }
 
+/// Since when the current generation takes answers, how many it has, and their bytes. Nothing before the first start.
+pub(super) async fn filled(tx: &mut Tx) -> Result<Option<(u64, usize, usize)>, StoreError> {
+    let Some(state) = find_state(tx).await? else { return Ok(None) };
+    let table = Table::of(state.generation);
+    let (requests, bytes) = match tx.dialect() {
+        Dialect::Postgres => count(tx, table).await?,
+        Dialect::Sqlite => {
+            let known = blocks::all(tx, table).await?;
+            (known.len(), known.iter().map(|known| known.bytes).sum())
+        }
+    };
+    Ok(Some((state.since, requests, bytes)))
+}
+
 /// Claims requests that nobody has claimed: those of `encs` that are ours now.
 pub(super) async fn claim(
     tx: &mut Tx,
@@ -222,14 +236,18 @@ async fn begin(tx: &mut Tx, now: u64) -> Result<(), StoreError> {
 }
 
 async fn state(tx: &mut Tx) -> Result<State, StoreError> {
+    find_state(tx).await?.ok_or_else(|| StoreError::corrupt("gateway_memory", "id"))
+}
+
+async fn find_state(tx: &mut Tx) -> Result<Option<State>, StoreError> {
     let query = "-- state\nSELECT generation, since, promised_from FROM gateway_memory WHERE id = 1";
-    let row = sqlx::query(query).fetch_one(tx.connection()).await?;
+    let Some(row) = sqlx::query(query).fetch_optional(tx.connection()).await? else { return Ok(None) };
     let fields = Fields::of("gateway_memory", &row);
-    Ok(State {
+    Ok(Some(State {
         generation: fields.integer("generation")?,
         since: fields.unsigned("since")?,
         promised_from: fields.unsigned("promised_from")?,
-    })
+    }))
 }
 
 /// Whether we are the one who begins the next generation.

@@ -74,6 +74,11 @@ impl Copy {
         &self.tag
     }
 
+    /// What it says.
+    pub(super) fn body(&self) -> &Bytes {
+        &self.body
+    }
+
     /// Whether it is as old as it may be.
     pub(super) fn is_stale(&self, now: Instant) -> bool {
         self.age(now) >= self.max_age

@@ -2,9 +2,10 @@
 //!
 //! A gateway could give single clients a key of their own and tell them apart by it (RFC 9458 7). What the relay shows, it
 //! shows to all its clients. It fetches by its own clock, never because somebody asks: so the gateway learns nothing
-//! from it, and cannot answer for one client. It keeps bytes that it does not read, and nothing that is marked as
-//! meant for one.
+//! from it, and cannot answer for one client. Of the keys it keeps bytes that it does not read, and nothing that is marked as
+//! meant for one; a history that does not hold it does not keep.
 
+mod chain;
 mod copy;
 
 use std::{
@@ -28,6 +29,7 @@ use mica_service::{
 };
 use serde::Deserialize;
 
+use self::chain::Chain;
 use self::copy::{Copy, Demands};
 use crate::Config;
 
@@ -44,11 +46,14 @@ pub struct MirrorConfig {
     /// The shortest `max-age` that is believed: whoever may change the keys often can tell clients apart by them.
     #[serde(default = "one_hour", deserialize_with = "duration")]
     pub min_max_age: Duration,
+    /// The public key that the history of the lists must be signed with, in hexadecimal digits; without it, any one.
+    #[serde(default)]
+    pub history_key: Option<String>,
 }
 
 impl Default for MirrorConfig {
     fn default() -> Self {
-        Self { keys_url: None, every: five_minutes(), min_max_age: one_hour() }
+        Self { keys_url: None, every: five_minutes(), min_max_age: one_hour(), history_key: None }
     }
 }
 
@@ -64,6 +69,8 @@ struct Document {
     url: Uri,
     demands: Demands,
     copy: RwLock<Option<Copy>>,
+    /// What is asked of a history; the other document is not read.
+    chain: Option<Chain>,
 }
 
 /// The mirror, if there is to be one. The error is a sentence after a key.
@@ -82,13 +89,16 @@ impl Mirror {
         let keys_url = config.keys_url.clone().unwrap_or_else(|| format!("{}{WELL_KNOWN}", gateway.origin()));
         let wrong = |error: String| format!("mirror.keys_url: {error}");
         let origin = Peer::parse(&keys_url).map_err(|error| wrong(error.to_string()))?.origin().to_owned();
-        let document = |url: String, media, min_max_age| {
+        let chain = Chain::new(config.history_key.as_deref());
+        let chain = chain.map_err(|error| format!("mirror.history_key: {error}"))?;
+        let document = |url: String, media, min_max_age, chain| {
             let url: Uri = url.parse().map_err(|_| wrong(format!("`{url}` is not a URL")))?;
             peers.allow(&url).map_err(wrong)?;
             Ok::<_, String>(Document {
                 url,
                 demands: Demands { media, min_max_age },
                 copy: RwLock::default(),
+                chain,
             })
         };
         let options = HttpOptions {
@@ -100,9 +110,9 @@ impl Mirror {
         Ok(Self {
             client: HttpClient::new(options),
             every: config.every,
-            keys: document(keys_url, "application/ohttp-keys", config.min_max_age)?,
+            keys: document(keys_url, "application/ohttp-keys", config.min_max_age, None)?,
             // It only grows: a copy that is behind is not wrong.
-            history: document(format!("{origin}{HISTORY}"), "application/json", Duration::from_secs(1))?,
+            history: document(format!("{origin}{HISTORY}"), "application/json", ANY_TIME, Some(chain))?,
         })
     }
 
@@ -120,11 +130,14 @@ impl Mirror {
 
     /// Looks at the originals again and again until `shutdown`.
     pub(crate) async fn follow(&self, shutdown: Shutdown) {
+        let mut soon = AT_FIRST;
         while !shutdown.is_triggered() {
             let has_keys = self.keys.renew(&self.client).await;
             // A gateway of another make has no history.
             self.history.renew(&self.client).await;
-            let pause = if has_keys { self.every } else { SOONEST };
+            // The two may have been started together.
+            let pause = if has_keys { self.every } else { soon };
+            soon = (soon * 2).min(SOONEST);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = shutdown.wait() => return,
@@ -145,7 +158,7 @@ impl Document {
         }
         let answer: Result<_, PeerError> = client.send(request).await;
         let path = self.url.path();
-        match answer.map(|answer| Copy::judge(&answer, self.demands, known.as_ref())) {
+        match answer.map(|answer| self.judge(&answer, known.as_ref())) {
             Ok(Ok(copy)) => {
                 *self.copy.write().unwrap_or_else(PoisonError::into_inner) = Some(copy);
                 return true;
@@ -154,6 +167,15 @@ impl Document {
             Err(error) => tracing::warn!(path, %error, "the gateway cannot be asked for what it publishes"),
         }
         known.is_some()
+    }
+
+    /// The answer as a copy; or a sentence for the log.
+    fn judge(&self, answer: &http::Response<Bytes>, known: Option<&Copy>) -> Result<Copy, String> {
+        let copy = Copy::judge(answer, self.demands, known)?;
+        if let Some(chain) = &self.chain {
+            chain.take(copy.body())?;
+        }
+        Ok(copy)
     }
 
     fn copy(&self) -> Option<Copy> {
@@ -181,6 +203,9 @@ fn one_hour() -> Duration {
 const WELL_KNOWN: &str = "/.well-known/ohttp-gateway";
 /// Where a gateway of mica has the history of its lists.
 const HISTORY: &str = "/ohttp-keys/history";
+/// A history may be as old as it is.
+const ANY_TIME: Duration = Duration::from_secs(1);
+const AT_FIRST: Duration = Duration::from_millis(500);
 const SOONEST: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(20);
 const LARGEST: usize = 4 << 20;

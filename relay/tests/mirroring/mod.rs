@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use http::{Request, StatusCode};
+use mica_history::{Entry, History, HistoryKey};
 use mica_relay::{Config, MirrorConfig, Relay};
 
 use crate::{
@@ -133,10 +134,47 @@ fn a_mirror_that_cannot_be_is_said_with_its_key() {
     };
     assert_eq!(build(""), None);
     assert_eq!(build("every = '1s'").unwrap(), "mirror.every: ask no more often than every 10s");
+    assert!(build("history_key = 'abc'").unwrap().starts_with("mirror.history_key: write the 64 "));
     assert!(build("keys_url = 'ftp://x'").unwrap().starts_with("mirror.keys_url: "));
     assert!(build("keys_url = 'http://gateway.example/k'").unwrap().starts_with("mirror.keys_url: "));
     let unknown = toml::from_str::<Config>("listen = 'x'\ngateway_url = 'y'\n[mirror]\nnonsense = 1\n");
     assert!(unknown.unwrap_err().to_string().contains("nonsense"));
+}
+
+#[tokio::test]
+async fn the_mirror_shows_a_history_that_holds_and_no_other() {
+    let key = HistoryKey::from_seed(&[1; 32]).unwrap();
+    let entries = vec![Entry::after(None, 100, b"one".to_vec(), &key)];
+    let honest = History { key: key.public(), entries }.to_json();
+    let broken = honest.replace("\"since\":100", "\"since\":99");
+    for (document, key, is_shown) in [
+        (honest.clone(), None, true),
+        (honest.clone(), Some(hex::encode(key.public())), true),
+        (honest, Some("00".repeat(32)), false),
+        (broken, None, false),
+        ("{}".to_owned(), None, false),
+    ] {
+        let shown = document.clone();
+        let gateway = ScriptedGateway::new(move || {
+            let answer = Response::builder().header("content-type", "application/json");
+            answer.header("cache-control", "public, max-age=60").body(Body::from(document.clone())).unwrap()
+        });
+        let relay = start_relay(gateway.start().await, |config| {
+            config.mirror = Some(MirrorConfig { history_key: key, ..MirrorConfig::default() });
+        });
+        let relay = relay.await;
+        // The history is asked for after the keys, and judged when the answer is there.
+        let mut answer = get(relay.address, "/ohttp-keys/history", &[]).await;
+        for _ in 0..if is_shown { 3_000 } else { 50 } {
+            if answer.status() == StatusCode::OK {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            answer = get(relay.address, "/ohttp-keys/history", &[]).await;
+        }
+        assert_eq!(answer.status() == StatusCode::OK, is_shown, "{shown}");
+        assert!(!is_shown || answer.body() == shown.as_bytes(), "byte for byte");
+    }
 }
 
 /// What could open an envelope is not in the program code of a relay, which a lint of the source cannot show.

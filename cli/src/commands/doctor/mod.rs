@@ -5,6 +5,8 @@
 
 mod aggregator;
 mod finding;
+mod gateway;
+mod mirror;
 mod peers;
 mod proxies;
 mod server;
@@ -15,7 +17,7 @@ use mica_aggregator::Role;
 use serde_json::json;
 
 use self::finding::{Finding, Grade};
-use super::{gateway, relay};
+use super::{gateway as gateways, relay as relays};
 use crate::args::{Format, Global};
 use crate::exit::{Exit, Failure};
 use crate::print;
@@ -56,11 +58,11 @@ pub(super) async fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     let mut findings = vec![readers("configuration", &args.config)];
     match settings.role() {
         RoleName::Relay => {
-            findings.push(configured(&settings, relay::check(&settings)));
+            findings.push(configured(&settings, relays::check(&settings)));
             proxies::relay(&settings, &mut findings).await?;
         }
         RoleName::Gateway => {
-            findings.push(configured(&settings, gateway::check(&settings).await));
+            findings.push(configured(&settings, gateways::check(&settings).await));
             proxies::gateway(&settings, &mut findings).await?;
         }
         RoleName::Leader => examine(&settings, Role::Leader, &mut findings).await,

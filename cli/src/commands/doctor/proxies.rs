@@ -10,7 +10,8 @@ use mica_service::tls::{PeerTls, Peers};
 use mica_service::token;
 
 use super::finding::Finding;
-use super::server;
+use super::{gateway as inside, mirror, server};
+use crate::commands::server::database_relative_to;
 use crate::exit::{Exit, Failure};
 use crate::settings::Settings;
 
@@ -24,6 +25,9 @@ pub(super) async fn relay(settings: &Settings, findings: &mut Vec<Finding>) -> R
     if findings.last().is_some_and(|finding| finding.exit().is_none()) {
         admitted(&http, &config, findings).await?;
     }
+    if let Some(mirror) = &config.mirror {
+        mirror::examine(&http, (&config.listen, config.tls.is_some()), mirror, findings).await;
+    }
     Ok(())
 }
 
@@ -31,6 +35,8 @@ pub(super) async fn relay(settings: &Settings, findings: &mut Vec<Finding>) -> R
 pub(super) async fn gateway(settings: &Settings, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     let Ok(loaded) = settings.load::<mica_gateway::Config>() else { return Ok(()) };
     let config = loaded.config.relative_to(settings.folder());
+    let database = database_relative_to(settings, config.database.clone());
+    inside::examine(&config, &database, findings).await;
     let http = client(&config.peer_tls, config.insecure_peers)?;
     server::examine(&http, &config.listen, config.tls.is_some(), findings).await;
     let targets: BTreeSet<_> = config.routes.iter().map(|route| route.target.as_str()).collect();

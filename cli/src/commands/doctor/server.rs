@@ -13,7 +13,7 @@ use crate::exit::Exit;
 /// that is shown is taken for a sign of life.
 pub(super) async fn examine(http: &HttpClient, listen: &str, tls: bool, findings: &mut Vec<Finding>) {
     let what = format!("the server at {listen}");
-    let Some(url) = health_of(listen, tls) else {
+    let Some(url) = url_of(listen, tls, "/health") else {
         findings.push(Finding::warn("server", what, "it has no address that can be asked; ask it by hand"));
         return;
     };
@@ -31,32 +31,32 @@ pub(super) async fn examine(http: &HttpClient, listen: &str, tls: bool, findings
     });
 }
 
-/// Where to ask for the health of a server that listens so.
-fn health_of(listen: &str, tls: bool) -> Option<String> {
+/// Where to ask a server of this machine that listens so.
+pub(super) fn url_of(listen: &str, tls: bool, path: &str) -> Option<String> {
     let scheme = if tls { "https" } else { "http" };
     let Ok(mut address) = listen.parse::<SocketAddr>() else {
-        return listen.contains(':').then(|| format!("{scheme}://{listen}/health"));
+        return listen.contains(':').then(|| format!("{scheme}://{listen}{path}"));
     };
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(IpAddr::from([127, 0, 0, 1])),
         IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])),
         _ => {}
     }
-    (address.port() != 0).then(|| format!("{scheme}://{address}/health"))
+    (address.port() != 0).then(|| format!("{scheme}://{address}{path}"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::health_of;
+    use super::url_of;
 
     #[test]
     fn a_server_on_every_address_is_asked_on_this_machine() {
-        let url = |listen| health_of(listen, false);
+        let url = |listen| url_of(listen, false, "/health");
         assert_eq!(url("127.0.0.1:8481").as_deref(), Some("http://127.0.0.1:8481/health"));
         assert_eq!(url("0.0.0.0:80").as_deref(), Some("http://127.0.0.1:80/health"));
         assert_eq!(url("[::]:80").as_deref(), Some("http://[::1]:80/health"));
         assert_eq!(url("localhost:80").as_deref(), Some("http://localhost:80/health"));
         assert_eq!((url("127.0.0.1:0"), url("nonsense")), (None, None));
-        assert_eq!(health_of("127.0.0.1:1", true).as_deref(), Some("https://127.0.0.1:1/health"));
+        assert_eq!(url_of("127.0.0.1:1", true, "/health").as_deref(), Some("https://127.0.0.1:1/health"));
     }
 }

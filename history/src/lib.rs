@@ -4,21 +4,22 @@
 //! list into a chain which everybody else can read too. An entry holds the hash of the one before, so nothing can be
 //! taken out, put in or moved without changing all that follows; the hash is signed, so nobody else can write one.
 //! What a chain cannot show by itself is that there is only one of it: for that, copies from several paths are compared.
+//!
+//! It says which keys were published, and neither holds nor uses one: so that a relay, which must not link what opens
+//! envelopes, can check what it mirrors. No input or output, no clock.
 
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use crate::error::KeyConfigError;
-
 /// Signs entries. Cannot be printed.
 pub struct HistoryKey(Ed25519KeyPair);
 
 impl HistoryKey {
     /// The key pair that belongs to `seed`, always the same.
-    pub fn from_seed(seed: &[u8; 32]) -> Result<Self, KeyConfigError> {
-        Ed25519KeyPair::from_seed_unchecked(seed).map(Self).map_err(|_| KeyConfigError::Unsupported)
+    pub fn from_seed(seed: &[u8; 32]) -> Result<Self, HistoryError> {
+        Ed25519KeyPair::from_seed_unchecked(seed).map(Self).map_err(|_| HistoryError::Seed)
     }
 
     /// The public half, by which everybody can check entries.
@@ -79,6 +80,9 @@ pub enum HistoryError {
     /// It cannot be read.
     #[error("it cannot be read: {0}")]
     Malformed(String),
+    /// No key pair belongs to the seed that it is to be signed with.
+    #[error("it cannot be signed with this seed")]
+    Seed,
     /// There is nothing in it.
     #[error("it has no entry")]
     Empty,
@@ -226,5 +230,4 @@ const HASHED: &[u8] = b"mica key history, version 1\0";
 const SIGNED: &[u8] = b"mica key history, signature, version 1\0";
 
 #[cfg(test)]
-#[path = "history_tests.rs"]
 mod tests;
