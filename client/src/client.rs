@@ -208,7 +208,7 @@ impl Client {
         if (200..300).contains(&response.status) {
             return Ok(response);
         }
-        let again = Again::refused(response.status, response.header("retry-after"));
+        let again = Again::refused(response.status, response.header("retry-after"), response.header("date"));
         let problem = ProblemDocument::from_json(&response.body).map(Box::new);
         Err(Failed { error: ClientError::Refused { status: response.status, problem }, again })
     }

@@ -33,18 +33,19 @@ pub(crate) struct Patience {
 }
 
 impl Again {
-    /// What an answer of this status allows. `after` is its `Retry-After`.
-    pub(crate) fn refused(status: u16, after: Option<&[u8]>) -> Self {
-        let seconds = after.and_then(|value| std::str::from_utf8(value).ok()?.trim().parse().ok());
-        match (status, seconds) {
-            (429 | 503, Some(seconds)) => Self::After(Duration::from_secs(seconds)),
+    /// What an answer of this status allows. `after` is its `Retry-After`, and `date` its `Date`: whoever names a time of
+    /// day in the one says in the other what their clock shows, so that ours does not matter.
+    pub(crate) fn refused(status: u16, after: Option<&[u8]>, date: Option<&[u8]>) -> Self {
+        match (status, after.and_then(|after| wait(after, date))) {
+            (429 | 503, Some(wait)) => Self::After(wait),
             _ => Self::Never,
         }
     }
 
     /// The same for an answer outside of an envelope.
     pub(crate) fn outside(status: u16, fields: &HeaderMap) -> Self {
-        Self::refused(status, fields.get(header::RETRY_AFTER).map(http::HeaderValue::as_bytes))
+        let field = |name| fields.get(name).map(http::HeaderValue::as_bytes);
+        Self::refused(status, field(header::RETRY_AFTER), field(header::DATE))
     }
 }
 
@@ -70,6 +71,18 @@ impl Patience {
     }
 }
 
+/// How long a `Retry-After` has us wait (RFC 9110 10.2.3): seconds, or until a time that may be over.
+fn wait(after: &[u8], date: Option<&[u8]>) -> Option<Duration> {
+    let text = |value| std::str::from_utf8(value).ok().map(str::trim);
+    let after = text(after)?;
+    if let Ok(seconds) = after.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = httpdate::parse_http_date(after).ok()?;
+    let now = httpdate::parse_http_date(text(date?)?).ok()?;
+    Some(until.duration_since(now).unwrap_or_default())
+}
+
 const MOST_TRIES: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
@@ -91,11 +104,30 @@ mod tests {
             (200, Some("3"), Again::Never),
         ] {
             assert_eq!(
-                Again::refused(status, retry_after.map(str::as_bytes)),
+                Again::refused(status, retry_after.map(str::as_bytes), None),
                 expected,
                 "{status} {retry_after:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_time_of_day_to_come_back_at_is_read_by_the_clock_of_who_names_it() {
+        let refused = |after: &str, date: Option<&str>| {
+            Again::refused(503, Some(after.as_bytes()), date.map(str::as_bytes))
+        };
+        let (date, later) = ("Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:40 GMT");
+        assert_eq!(refused(later, Some(date)), Again::After(Duration::from_secs(3)));
+        assert_eq!(refused(date, Some(later)), Again::After(Duration::ZERO));
+        assert_eq!(
+            refused("Sunday, 06-Nov-94 08:49:41 GMT", Some(date)),
+            Again::After(Duration::from_secs(4))
+        );
+        for date in [None, Some("now"), Some("")] {
+            assert_eq!(refused(later, date), Again::Never, "{date:?}");
+        }
+        let far = refused("Fri, 31 Dec 9999 23:59:59 GMT", Some(date));
+        assert_eq!(Patience::new(Duration::from_secs(20)).pause(far), None, "it is not waited for");
     }
 
     #[test]

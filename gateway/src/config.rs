@@ -1,5 +1,6 @@
 //! Configuration of a gateway.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::keys::Schedule;
 use crate::relays::RelayConfig;
 
 /// What a gateway needs to know. Unknown keys are refused.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Address to listen on, such as `127.0.0.1:8081`.
@@ -100,7 +101,7 @@ pub struct Config {
 }
 
 /// One kind of inner request and where it goes.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RouteConfig {
     /// Method of the inner request.
@@ -166,7 +167,7 @@ pub enum Padding {
 }
 
 /// How answers are remembered for requests that are sent again.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReplayConfig {
     /// How long an answer is remembered at least: no less than a minute, and than twice what a request may take.
@@ -240,10 +241,9 @@ impl Config {
         named.into_iter().find(|(_, same)| !same).map(|(what, _)| what)
     }
 
-    /// All but what may change, to be compared. It may hold a password and is never shown.
-    fn fixed(&self) -> String {
-        let fixed = Self { routes: Vec::new(), relays: Vec::new(), operator: None, ..self.clone() };
-        format!("{fixed:?}")
+    /// All but what may change, to be compared.
+    fn fixed(&self) -> Self {
+        Self { routes: Vec::new(), relays: Vec::new(), operator: None, ..self.clone() }
     }
 
     /// How long keys live.
@@ -313,6 +313,13 @@ impl Config {
             operator: None,
             insecure_one_operator: false,
         }
+    }
+}
+
+/// The URL of the database may hold a password, and there are places of secrets in it.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Config(..)")
     }
 }
 
@@ -386,4 +393,32 @@ fn one_mebibyte() -> usize {
 
 fn one_kibibyte() -> usize {
     1 << 10
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_does_not_show_the_password_of_its_database() {
+        let config = Config::new("127.0.0.1:0", "postgres://mica:hunter2@db/mica", vec![]);
+        assert_eq!(format!("{config:?}"), "Config(..)");
+    }
+
+    #[test]
+    fn routes_and_relays_may_change_while_a_gateway_runs_and_nothing_else() {
+        let config = Config::new("127.0.0.1:0", "sqlite:a.db", vec![]);
+        let with = |change: &dyn Fn(&mut Config)| {
+            let mut other = config.clone();
+            change(&mut other);
+            config.fixed_difference(&other)
+        };
+        let route = || RouteConfig::new("GET", "a", "/b", None, "http://127.0.0.1:1");
+        assert_eq!(with(&|it| it.routes.push(route())), None);
+        assert_eq!(with(&|it| it.operator = Some("Example".to_owned())), None);
+        assert_eq!(with(&|it| it.database = "sqlite:b.db".to_owned()), Some("`database`"));
+        let rest = Some("what is neither a route nor a relay");
+        assert_eq!(with(&|it| it.replay.max_requests += 1), rest);
+        assert_eq!(with(&|it| it.max_connections += 1), rest);
+    }
 }

@@ -9,6 +9,7 @@
 //! so that the relay cannot tell an accepted report from a refused one (RFC 9458 5.2, 6.3).
 
 mod bounds;
+mod caught;
 mod config;
 mod counters;
 mod forward;

@@ -55,6 +55,9 @@ impl Problem {
     /// No room to remember the answer, or nobody knows yet what became of the same request.
     pub(crate) const LATER: Self =
         Self::plain(503, "service unavailable", "try again after the time that retry-after names");
+    /// We failed in a way that nobody foresaw. What the target made of the request is not known.
+    pub(crate) const FAILED: Self =
+        Self::plain(500, "internal error", "the gateway failed; what became of the request is not known");
     /// The date inside is too far from ours (RFC 9458 6.5.2).
     pub(crate) const DATE: Self = Self {
         status: 400,

@@ -26,6 +26,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::{
+    caught::caught,
     config::Padding,
     counters::{Counters, Outcome},
     grid::Grid,
@@ -160,13 +161,19 @@ impl Server {
             return Err(Problem::KEY);
         };
         let Opened { request, padded, enc, lock, sealer } = inside;
-        let answer = match self.resolve(request, padded) {
-            Ok(matched) => self.answer_once((enc, lock), matched, arrived + self.timeout).await,
-            Err((refusal, outcome)) => {
-                self.counters.add(outcome);
-                encoded(&refusal)
+        let answered = caught(async {
+            match self.resolve(request, padded) {
+                Ok(matched) => self.answer_once((enc, lock), matched, arrived + self.timeout).await,
+                Err((refusal, outcome)) => {
+                    self.counters.add(outcome);
+                    encoded(&refusal)
+                }
             }
-        };
+        });
+        let answer = answered.await.unwrap_or_else(|| {
+            tracing::error!("a request failed in a way that nobody foresaw");
+            encoded(&Problem::FAILED.inside())
+        });
         let sealed = self.seal(sealer, &answer, least, &mut place).await;
         self.grid.wait(arrived).await;
         sealed.map(|sealed| place.house(sealed.into()))

@@ -1,5 +1,6 @@
 //! What a relay cannot work with, found before it listens.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use mica_service::config::bounds::{self, Wrong};
@@ -10,6 +11,9 @@ use crate::config::Config;
 pub(crate) fn check(config: &Config) -> Result<(), Wrong> {
     bounds::apart(&config.listen, config.admin_listen)?;
     bounds::number("max_connections", config.max_connections, [1, MANY])?;
+    let (most, own) =
+        (config.max_connections, config.max_connections_per_client.map_or(1, NonZeroUsize::get));
+    bounds::number("max_connections_per_client", own, [1, most])?;
     bounds::number("max_request_bytes", config.max_request_bytes, [SMALLEST, LARGEST])?;
     bounds::number("max_buffered_bytes", config.max_buffered_bytes, [SMALLEST, usize::MAX])?;
     bounds::number("max_response_bytes", config.max_response_bytes, [SMALLEST, LARGEST])?;

@@ -19,7 +19,7 @@ use mica_service::telemetry::{self, role_span};
 use mica_service::tls::{Acceptor, Peers, TlsError};
 use tracing::Instrument as _;
 
-use super::{operations, reload, server};
+use super::{operations, reload, server, warnings};
 use crate::args::{Global, ServerArgs};
 use crate::exit::Failure;
 use crate::files;
@@ -68,12 +68,16 @@ async fn serve(role: Role, parts: Parts) -> Result<(), Failure> {
         Some(admin) => Some((listener::bind(admin.address).await?, admin.token, admin.tls)),
         None => None,
     };
+    warnings::log(&warnings::of_aggregator(&config));
     let (schedule, limits) = (config.hpke_keys.clone(), config.limits().listener());
     let policy_file =
         reload::PolicyFile { path: config.policy.clone(), allowed: config.policy_allow.clone() };
+    let store = Store::open(&config.database, mica_aggregator::store::migrator()).await?;
+    // Before the leases of others are taken for those of the dead.
+    let _alone = server::alone(&config.database)?;
     let options = Options {
         role,
-        store: Store::open(&config.database, mica_aggregator::store::migrator()).await?,
+        store,
         clock: Clock::system(),
         compute: ComputePool::new(),
         http: HttpClient::new(HttpOptions { peers, ..HttpOptions::default() }),

@@ -6,7 +6,7 @@ use mica_service::telemetry::role_span;
 use tracing::Instrument as _;
 
 use super::operations::{self, Admin, Place};
-use super::{reload, server};
+use super::{reload, server, warnings};
 use crate::args::{Global, ServerArgs};
 use crate::exit::Failure;
 use crate::settings::{RoleName, Settings};
@@ -17,8 +17,10 @@ pub(super) async fn run(args: &ServerArgs, global: &Global) -> Result<(), Failur
     let Loaded { config, provenance } = load(&settings)?;
     let admin = admin(&settings, &provenance, &config)?;
     server::log(global)?;
+    let warnings = warnings::of_gateway(&config, &config.database);
     async {
         let started = server::bind(&config.listen).await?;
+        warnings::log(&warnings);
         let database = config.database.clone();
         let gateway = Gateway::build(config).await.map_err(|error| explain(&settings, &provenance, error))?;
         let _alone = server::alone(&database)?;
@@ -69,7 +71,9 @@ fn take_up(args: &ServerArgs, changes: &Reload) {
         let loaded = load(&settings)?;
         Ok((settings, loaded))
     });
+    let mut warnings = Vec::new();
     let done = loaded.map_err(|failure| failure.to_string()).and_then(|(settings, loaded)| {
+        warnings = warnings::of_gateway(&loaded.config, &loaded.config.database);
         changes.adopt(loaded.config).map_err(|kept| match kept {
             Kept::Route(error) => {
                 explain(&settings, &loaded.provenance, BuildError::Route(error)).to_string()
@@ -80,6 +84,9 @@ fn take_up(args: &ServerArgs, changes: &Reload) {
             fixed @ Kept::Fixed(_) => fixed.to_string(),
         })
     });
+    if done.is_ok() {
+        warnings::log(&warnings);
+    }
     reload::say(done);
 }
 

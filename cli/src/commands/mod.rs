@@ -16,6 +16,7 @@ mod reload;
 pub(crate) mod report;
 mod server;
 pub(crate) mod task;
+mod warnings;
 
 use mica_aggregator::Role;
 

@@ -6,7 +6,7 @@ use mica_service::telemetry::role_span;
 use tracing::Instrument as _;
 
 use super::operations::{self, Admin, Place};
-use super::{reload, server};
+use super::{reload, server, warnings};
 use crate::args::{Global, ServerArgs};
 use crate::exit::Failure;
 use crate::settings::{RoleName, Settings};
@@ -14,10 +14,11 @@ use crate::settings::{RoleName, Settings};
 /// Serves until it is told to stop.
 pub(super) async fn run(args: &ServerArgs, global: &Global) -> Result<(), Failure> {
     let settings = Settings::of_server(RoleName::Relay, args)?;
-    let Prepared { listen, relay, admin } = prepare(&settings)?;
+    let Prepared { listen, relay, admin, warnings } = prepare(&settings)?;
     server::log(global)?;
     async {
         let started = server::bind(&listen).await?;
+        warnings::log(&warnings);
         let (changes, shutdown) = (relay.reload(), started.shutdown);
         let operating = operations::serve(admin, relay.operations(), shutdown.clone()).await?;
         let address = started.listener.local_addr()?;
@@ -40,6 +41,7 @@ struct Prepared {
     listen: String,
     relay: Relay,
     admin: Option<Place>,
+    warnings: Vec<warnings::Warning>,
 }
 
 fn prepare(settings: &Settings) -> Result<Prepared, Failure> {
@@ -51,8 +53,9 @@ fn prepare(settings: &Settings) -> Result<Prepared, Failure> {
         tls: config.tls.as_ref(),
     };
     let (listen, admin) = (config.listen.clone(), admin.read(settings, &provenance)?);
+    let warnings = warnings::of_relay(&config);
     let relay = Relay::build(config).map_err(|error| explain(settings, &provenance, &error))?;
-    Ok(Prepared { listen, relay, admin })
+    Ok(Prepared { listen, relay, admin, warnings })
 }
 
 fn load(settings: &Settings) -> Result<Loaded<Config>, Failure> {
@@ -76,7 +79,11 @@ fn explain(settings: &Settings, provenance: &Provenance, error: &BuildError) -> 
 fn take_up(args: &ServerArgs, changes: &Reload) {
     let config = Settings::of_server(RoleName::Relay, args).and_then(|settings| load(&settings));
     let done = match config {
-        Ok(loaded) => changes.adopt(loaded.config).map_err(|kept| kept.to_string()),
+        Ok(loaded) => {
+            let warnings = warnings::of_relay(&loaded.config);
+            let taken_up = changes.adopt(loaded.config).map_err(|kept| kept.to_string());
+            taken_up.inspect(|()| warnings::log(&warnings))
+        }
         Err(failure) => Err(failure.to_string()),
     };
     reload::say(done);

@@ -51,7 +51,9 @@ fn a_task_goes_in_is_looked_at_and_ended_by_commands_on_the_database() {
         let shown = run(&["show", name, "--secrets"]);
         assert!(shown.out.contains(&key) && shown.out.contains(&token), "{}", shown.out);
     }
-    assert!(run(&["show", "nothing"]).one_line(3).contains("mica task list"));
+    for nothing in ["nothing", "-identifier-that-begins-with-a-hyphen"] {
+        assert!(run(&["show", nothing]).one_line(3).contains("mica task list"));
+    }
     assert_eq!(run(&["export", "counter", "--role", "helper", "--out", "again.toml"]).code, 0);
     assert_eq!(folder.read("again.toml"), folder.read("task/helper.task.toml"));
     let mode = std::fs::metadata(folder.path("again.toml")).expect("it was written").permissions().mode();

@@ -309,6 +309,11 @@ fn what_a_relay_cannot_do_is_said_at_the_key() {
             "without `operator`",
         ),
         ("max_connections = 0\n", "relay.toml:5:19: C003: ", "from 1 to"),
+        (
+            "max_connections = 20\nmax_connections_per_client = 21\n",
+            "relay.toml:6:30: C003: ",
+            "from 1 to 20",
+        ),
         ("max_request_bytes = 0\n", "relay.toml:5:21: C003: ", "from 512 to"),
         ("max_buffered_bytes = 0\n", "relay.toml:5:22: C003: ", "from 512 to"),
         ("max_response_bytes = 0\n", "relay.toml:5:22: C003: ", "from 512 to"),

@@ -51,6 +51,19 @@ fn a_database_that_cannot_be_written_is_one_sentence() {
     }
 }
 
+/// Each would take the leases of the other for those of a process that has died.
+#[test]
+fn a_second_leader_on_one_file_is_refused_until_the_first_has_ended() {
+    let folder = Folder::with_task(free_port(), 1);
+    let first = folder.serve("leader");
+    folder.write("leader.toml", &aggregator("leader", free_port(), ""));
+    let said = last_words(&folder, "leader");
+    assert!(said.contains("another server works on leader.db"), "{said}");
+    assert_eq!(folder.mica(&["keys", "list", "--config", "leader.toml"]).code, 0, "commands may look");
+    assert_eq!(first.terminate(), Some(0));
+    assert_eq!(folder.mica_briefly("leader"), Some(0));
+}
+
 #[test]
 fn a_second_gateway_on_one_file_is_refused_until_the_first_has_ended() {
     let folder = Folder::new();

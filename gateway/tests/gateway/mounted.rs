@@ -33,6 +33,26 @@ async fn a_target_in_the_same_process_is_asked_without_a_connection_and_by_its_o
     assert_eq!((world.count(Outcome::Forwarded), world.count(Outcome::NoRoute)), (2, 1));
 }
 
+/// RFC 9458 5.2: what failed after a good seal is told inside, in the same size and under the same fields as all else.
+#[tokio::test]
+async fn a_failure_that_nobody_foresaw_is_told_inside_the_envelope() {
+    async fn fail(body: String) -> http::StatusCode {
+        assert_ne!(body, "report", "on purpose");
+        http::StatusCode::CREATED
+    }
+    let router = Router::new().route("/inside/tasks/{task}/reports", post(fail));
+    let (world, _database) = world(router, |_| ()).await;
+    let (broken, inner) = world.exchange(&upload()).await;
+    assert_eq!((broken.status(), inner.status), (http::StatusCode::OK, 500));
+    let mut other = upload();
+    other.body = vec![b'x'; 6].into();
+    let (well, inner) = world.exchange(&other).await;
+    assert_eq!(inner.status, 201, "the gateway goes on");
+    assert_eq!(broken.body().len(), well.body().len());
+    let names = |of: &http::HeaderMap| of.keys().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(names(broken.headers()), names(well.headers()));
+}
+
 #[tokio::test]
 async fn a_target_in_the_same_process_is_given_as_much_time_and_room_as_another() {
     let target = Target::new(created).slow(Duration::from_secs(30));

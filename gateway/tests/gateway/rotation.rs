@@ -118,6 +118,61 @@ async fn rotation_under_load_refuses_no_request_of_clients_with_lists_as_old_as_
     }
 }
 
+/// What `mica keys rotate` does, from a process of its own, while clients send through the relay: with the list that they
+/// have until it is as old as it may be, and with the one that is served.
+#[tokio::test(flavor = "multi_thread")]
+async fn rotation_by_command_under_load_refuses_no_request() {
+    let world = Arc::new(World::start(Target::new(created).start().await).await);
+    let store = world.database.as_ref().unwrap().open(&MIGRATOR).await.unwrap();
+    let (sent, stop) = (Arc::<[AtomicUsize; 4]>::default(), Arc::<AtomicBool>::default());
+    let send = |number: usize| {
+        let (world, sent, stop) = (Arc::clone(&world), Arc::clone(&sent), Arc::clone(&stop));
+        async move {
+            let mut told_later = 0;
+            while !stop.load(Ordering::SeqCst) {
+                // The first two keep the list of the beginning.
+                let keys = match number {
+                    0 | 1 => world.keys.clone(),
+                    _ => fetch(&world.http, world.gateway).await,
+                };
+                let (sealed, opener) = ClientEnvelope::seal(&keys, &upload()).unwrap();
+                let (_, inner) = open(world.post(world.relay, sealed).await, opener);
+                if inner.status == 503 {
+                    told_later += 1;
+                    continue;
+                }
+                assert_eq!(inner.status, 201);
+                sent[number].fetch_add(1, Ordering::SeqCst);
+            }
+            told_later
+        }
+    };
+    let clients: Vec<_> = (0..4).map(|number| tokio::spawn(send(number))).collect();
+    let all_have_sent = async || {
+        let before: Vec<usize> = sent.iter().map(|sent| sent.load(Ordering::SeqCst)).collect();
+        while sent.iter().zip(&before).any(|(sent, before)| sent.load(Ordering::SeqCst) < before + 2) {
+            assert!(clients.iter().all(|client| !client.is_finished()), "one was refused");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    all_have_sent().await;
+    let schedule = Schedule::default();
+    let first = rotate(&store, &schedule, &[], world.clock.now()).await.unwrap();
+    // Twice is once: it is on its way.
+    assert!(rotate(&store, &schedule, &[], world.clock.now()).await.unwrap() == first);
+    for step in [0, 59, 1, 60, DAY, DAY - 120] {
+        world.clock.advance(step);
+        world.ring.renew().await.unwrap();
+        all_have_sent().await;
+    }
+    assert_eq!(fetch(&world.http, world.gateway).await.key_id(), first[0].key_id);
+    stop.store(true, Ordering::SeqCst);
+    for client in clients {
+        assert_eq!(client.await.unwrap(), 0, "there is room for all of them");
+    }
+    assert_eq!(world.counters.count(Outcome::Key), 0);
+}
+
 #[tokio::test]
 async fn a_retired_key_is_refused_in_clear_with_the_problem_that_says_so() {
     let world = World::start(Target::new(created).start().await).await;

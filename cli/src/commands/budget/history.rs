@@ -20,7 +20,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     budget: Option<String>,
     /// Only those of the task with this identifier
-    #[arg(long, value_name = "TASK")]
+    #[arg(long, value_name = "TASK", allow_hyphen_values = true)]
     task: Option<TaskId>,
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 20)]

@@ -20,7 +20,8 @@ use mica_service::store::Store;
 use mica_service::tls::Peers;
 
 use super::finding::Finding;
-use super::{peers, readers};
+use super::{peers, warned};
+use crate::commands::warnings;
 use crate::exit::{Exit, Failure};
 use crate::settings::{RoleName, Settings};
 use crate::{files, print};
@@ -28,7 +29,7 @@ use crate::{files, print};
 /// Everything below the configuration, which is known to be valid.
 pub(super) async fn examine(settings: &Settings, role: Role, findings: &mut Vec<Finding>) {
     let Ok(config) = configuration(settings) else { return };
-    findings.extend(config.tasks.iter().map(|path| readers("task file", path)));
+    findings.extend(warned(warnings::of_aggregator(&config)));
     let store = match Store::open(&config.database, store::migrator()).await {
         Ok(store) => store,
         Err(error) => {

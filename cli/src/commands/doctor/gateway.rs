@@ -10,7 +10,7 @@ use mica_service::key_life::KeyState;
 use mica_service::store::Store;
 
 use super::finding::Finding;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 
 /// Looks into the database and changes nothing. `database` is its URL with the path as the server takes it.
 pub(super) async fn examine(config: &Config, database: &str, findings: &mut Vec<Finding>) {
@@ -31,7 +31,9 @@ pub(super) async fn examine(config: &Config, database: &str, findings: &mut Vec<
 }
 
 fn failed(what: &str, failure: Failure) -> Finding {
-    Finding::fail("database", what, failure.to_string(), failure.exit())
+    // Whatever else it is, a file that is no database is of no use.
+    let exit = if failure.exit() == Exit::Unreachable { Exit::Unreachable } else { Exit::Invalid };
+    Finding::fail("database", what, failure.to_string(), exit)
 }
 
 async fn inside(store: &Store, config: &Config, findings: &mut Vec<Finding>) -> Result<(), Failure> {

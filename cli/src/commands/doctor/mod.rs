@@ -17,6 +17,7 @@ use mica_aggregator::Role;
 use serde_json::json;
 
 use self::finding::{Finding, Grade};
+use super::warnings::{Warning, is_exposed};
 use super::{gateway as gateways, relay as relays};
 use crate::args::{Format, Global};
 use crate::exit::{Exit, Failure};
@@ -97,19 +98,19 @@ fn configured(settings: &Settings, checked: Result<(), Failure>) -> Finding {
 /// Whether a file is its owner's alone to read.
 fn readers(check: &'static str, path: &Path) -> Finding {
     let what = format!("who may read {}", path.display());
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        let mode = std::fs::metadata(path).map(|metadata| metadata.permissions().mode());
-        if mode.is_ok_and(|mode| mode & 0o007 != 0) {
-            return Finding::warn(
-                check,
-                what,
-                format!("anybody on this machine may: chmod o= {}", path.display()),
-            );
-        }
+    if is_exposed(path) {
+        return Finding::warn(
+            check,
+            what,
+            format!("anybody on this machine may: chmod 600 {}", path.display()),
+        );
     }
     Finding::ok(check, what)
+}
+
+/// What the log of the server says at its start too.
+fn warned(warnings: Vec<Warning>) -> impl Iterator<Item = Finding> {
+    warnings.into_iter().map(|Warning { check, what, todo }| Finding::warn(check, what, todo))
 }
 
 fn show(findings: &[Finding], format: Format) -> Result<(), Failure> {

@@ -10,8 +10,9 @@ use mica_service::tls::{PeerTls, Peers};
 use mica_service::token;
 
 use super::finding::Finding;
-use super::{gateway as inside, mirror, server};
+use super::{gateway as inside, mirror, server, warned};
 use crate::commands::server::database_relative_to;
+use crate::commands::warnings;
 use crate::exit::{Exit, Failure};
 use crate::settings::Settings;
 
@@ -19,6 +20,7 @@ use crate::settings::Settings;
 pub(super) async fn relay(settings: &Settings, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     let Ok(loaded) = settings.load::<mica_relay::Config>() else { return Ok(()) };
     let config = loaded.config.relative_to(settings.folder());
+    findings.extend(warned(warnings::of_relay(&config)));
     let http = client(&config.peer_tls, config.insecure_peers)?;
     server::examine(&http, &config.listen, config.tls.is_some(), findings).await;
     reach(&http, "gateway", &config.gateway_url, findings).await;
@@ -36,6 +38,7 @@ pub(super) async fn gateway(settings: &Settings, findings: &mut Vec<Finding>) ->
     let Ok(loaded) = settings.load::<mica_gateway::Config>() else { return Ok(()) };
     let config = loaded.config.relative_to(settings.folder());
     let database = database_relative_to(settings, config.database.clone());
+    findings.extend(warned(warnings::of_gateway(&config, &database)));
     inside::examine(&config, &database, findings).await;
     let http = client(&config.peer_tls, config.insecure_peers)?;
     server::examine(&http, &config.listen, config.tls.is_some(), findings).await;

@@ -26,6 +26,8 @@ use crate::{files, print};
   mica task export page-load --config leader.toml --role helper --out helper.task.toml")]
 pub(crate) struct Args {
     /// A task file, or the folder of a task; with --config or --admin, the identifier or the label of a task
+    // An identifier may begin with a hyphen.
+    #[arg(allow_hyphen_values = true)]
     task: String,
     /// Where clients post to
     #[arg(long, value_name = "URL", required_unless_present = "role")]

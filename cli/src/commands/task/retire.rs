@@ -12,6 +12,8 @@ use crate::exit::Failure;
 )]
 pub(crate) struct Args {
     /// The task: its identifier, or its label if no other has it
+    // An identifier may begin with a hyphen.
+    #[arg(allow_hyphen_values = true)]
     task: String,
     #[command(flatten)]
     at: At,

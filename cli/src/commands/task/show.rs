@@ -23,6 +23,8 @@ use crate::print;
   mica task show page-load --admin http://127.0.0.1:8471 --token-file admin.token --secrets")]
 pub(crate) struct Args {
     /// A task file, or the folder of a task; with --config or --admin, the identifier or the label of a task
+    // An identifier may begin with a hyphen.
+    #[arg(allow_hyphen_values = true)]
     task: String,
     /// Show the secrets too
     #[arg(long)]
