@@ -39,7 +39,7 @@ use mica_service::{
     tls::{Acceptor, Peers, TlsError},
 };
 use thiserror::Error;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::Instant};
 
 use mirror::Mirror;
 
@@ -195,7 +195,7 @@ impl Relay {
         let (pool, token) = (self.reload.pool(), self.reload.token());
         self.reload.announce();
         let beside = [
-            telemetry::spawn(pool.keep_time(shutdown.clone())),
+            telemetry::spawn(Arc::clone(&pool).keep_time(shutdown.clone())),
             telemetry::spawn(async move { self.reach.try_again(self.client, self.gateway, token).await }),
         ];
         let listening = Listening {
@@ -205,7 +205,17 @@ impl Relay {
             callers: Some(self.callers),
             gauge: self.gauge,
         };
-        let drained = listening.serve(listener, shutdown).await;
+        let (grace, stopping) = (listening.limits.grace, shutdown.clone());
+        let stopped = async {
+            stopping.wait().await;
+            Instant::now()
+        };
+        let (drained, stopped) = tokio::join!(listening.serve(listener, shutdown), stopped);
+        // What was sent off for clients that have gone is on its way all the same.
+        let until = (stopped + grace).max(Instant::now() + TO_FINISH);
+        if tokio::time::timeout_at(until, pool.carried()).await.is_err() {
+            tracing::warn!("requests that were sent off are left unanswered");
+        }
         for task in beside {
             task.abort();
         }
@@ -250,5 +260,7 @@ pub(crate) const READY: &str = "/ready";
 pub(crate) const ABOUT: &str = "/about";
 /// Requests at once on one connection of a client, which has few of them.
 const CLIENTS_STREAMS: u32 = 32;
+/// At least so long after the last connection.
+const TO_FINISH: Duration = Duration::from_secs(2);
 /// Requests that may wait for the gateway at once.
 const MOST_REQUESTS: usize = 10_000;

@@ -22,7 +22,7 @@ use mica_service::room::{Place, Room};
 use mica_service::shutdown::Shutdown;
 use mica_service::telemetry;
 use rand::rngs::StdRng;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, RwLock, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use self::batch::{Batch, Parcel};
@@ -53,6 +53,8 @@ pub(crate) struct Pool {
     room: Arc<Room>,
     counters: Counters,
     released: [AtomicU64; Release::ALL.len()],
+    /// Each batch that is on its way holds it with others.
+    on_their_way: Arc<RwLock<()>>,
 }
 
 /// Why requests left together when they did.
@@ -105,6 +107,7 @@ impl Pool {
             room,
             counters,
             released,
+            on_their_way: Arc::default(),
         }
     }
 
@@ -222,7 +225,17 @@ impl Pool {
             count.fetch_add(1, Ordering::Relaxed);
         }
         // Nobody's going away stops what is on its way: to the gateway, all clients are patient.
-        telemetry::spawn(batch.carry(self.gateway.clone(), Arc::clone(&self.room)));
+        let (gateway, room) = (self.gateway.clone(), Arc::clone(&self.room));
+        let on_its_way = Arc::clone(&self.on_their_way).try_read_owned();
+        telemetry::spawn(async move {
+            batch.carry(gateway, room).await;
+            drop(on_its_way);
+        });
+    }
+
+    /// Returns when no batch is on its way: also none of clients that have gone.
+    pub(crate) async fn carried(&self) {
+        drop(self.on_their_way.write().await);
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {

@@ -1,5 +1,7 @@
 //! Requests that wait for each other, over real sockets.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -121,6 +123,31 @@ async fn a_relay_that_stops_sends_off_those_who_wait() {
     let statuses = tokio::time::timeout(Duration::from_secs(5), clients.join_all()).await.unwrap();
     assert_eq!(statuses, [StatusCode::OK; 3]);
     assert_eq!(gateway.seen().len(), 3);
+}
+
+#[tokio::test]
+async fn a_relay_that_stops_waits_for_what_it_sent_off_for_clients_that_have_gone() {
+    let answered = Arc::<AtomicBool>::default();
+    let said = Arc::clone(&answered);
+    let gateway = ScriptedGateway::new(move || {
+        said.store(true, Ordering::SeqCst);
+        sealed_answer()
+    });
+    let gateway = gateway.slow(Duration::from_millis(500));
+    let relay = start(&gateway, 50, Duration::from_secs(12)).await;
+    let mut stream = TcpStream::connect(relay.address).await.unwrap();
+    let head = "POST / HTTP/1.1\r\nhost: x\r\ncontent-type: message/ohttp-req\r\ncontent-length: 512\r\n\r\n";
+    stream.write_all(&[head.as_bytes(), &[5; 512]].concat()).await.unwrap();
+    while !figures(&relay).await.contains("\nmica_relay_waiting 1\n") {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    relay.shutdown.trigger();
+    while gateway.seen().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(stream);
+    relay.ended.wait().await;
+    assert!(answered.load(Ordering::SeqCst), "the gateway has answered before the relay ends");
 }
 
 #[test]

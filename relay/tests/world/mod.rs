@@ -77,6 +77,8 @@ pub(crate) struct RunningRelay {
     pub(crate) address: SocketAddr,
     pub(crate) counters: Counters,
     pub(crate) shutdown: Shutdown,
+    /// Thrown when it has ended.
+    pub(crate) ended: Shutdown,
     pub(crate) operations: Operations,
     pub(crate) reload: Reload,
     pub(crate) config: Config,
@@ -89,8 +91,13 @@ pub(crate) async fn start_relay(gateway: SocketAddr, adjust: impl FnOnce(&mut Co
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, counters, shutdown) = (listener.local_addr().unwrap(), relay.counters(), Shutdown::new());
     let (operations, reload) = (relay.operations(), relay.reload());
-    tokio::spawn(relay.run(listener, shutdown.clone()));
-    RunningRelay { address, counters, shutdown, operations, reload, config }
+    let ended = Shutdown::new();
+    let (until, done) = (shutdown.clone(), ended.clone());
+    tokio::spawn(async move {
+        relay.run(listener, until).await;
+        done.trigger();
+    });
+    RunningRelay { address, counters, shutdown, ended, operations, reload, config }
 }
 
 impl RunningRelay {

@@ -21,16 +21,16 @@ pub(super) async fn examine(config: &Config, database: &str, findings: &mut Vec<
             findings.push(Finding::warn("database", "there is no database yet", todo));
             return;
         }
-        Err(error) => return findings.push(failed("the database", error.into())),
+        Err(error) => return findings.push(failed("the database", &error.into())),
     };
     findings.push(Finding::ok("database", "the database answers and has this version's tables"));
     if let Err(failure) = inside(&store, config, findings).await {
-        findings.push(failed("reading the database", failure));
+        findings.push(failed("reading the database", &failure));
     }
     store.close().await;
 }
 
-fn failed(what: &str, failure: Failure) -> Finding {
+fn failed(what: &str, failure: &Failure) -> Finding {
     // Whatever else it is, a file that is no database is of no use.
     let exit = if failure.exit() == Exit::Unreachable { Exit::Unreachable } else { Exit::Invalid };
     Finding::fail("database", what, failure.to_string(), exit)
@@ -67,9 +67,10 @@ fn of_kem(kem: Kem, keys: &[KeyFacts], now: u64) -> Finding {
     let mut of_kem = keys.iter().filter(|key| key.kem == Some(kem));
     let Some(key) = of_kem.clone().find(|key| key.life.state == KeyState::Advertised) else {
         let what = format!("no {name} key is advertised");
-        return match of_kem.any(|key| key.life.state == KeyState::Pending) {
-            true => Finding::ok("keys", format!("{what} yet: one is pending, for a minute")),
-            false => Finding::warn("keys", what, "start the server: it makes one"),
+        return if of_kem.any(|key| key.life.state == KeyState::Pending) {
+            Finding::ok("keys", format!("{what} yet: one is pending, for a minute"))
+        } else {
+            Finding::warn("keys", what, "start the server: it makes one")
         };
     };
     let age = now.saturating_sub(key.life.entered_at);
