@@ -12,7 +12,7 @@ mod toml_error;
 use std::fmt;
 
 pub use position::{Lines, locate, suggest};
-pub use toml_error::{from_toml, parse_toml};
+pub use toml_error::{from_toml, from_toml_as, parse_toml};
 
 /// One finding in one file.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]

@@ -308,6 +308,11 @@ fn what_a_relay_cannot_do_is_said_at_the_key() {
             "relay.toml:5:20: C003: ",
             "without `operator`",
         ),
+        (
+            "[mirror]\nevery = \"5m\"\ngateway_token_file = \"gateway.token\"\n",
+            "relay.toml:7:1: C001: ",
+            "it belongs above the first table",
+        ),
         ("max_connections = 0\n", "relay.toml:5:19: C003: ", "from 1 to"),
         (
             "max_connections = 20\nmax_connections_per_client = 21\n",

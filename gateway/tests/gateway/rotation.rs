@@ -125,7 +125,7 @@ async fn rotation_by_command_under_load_refuses_no_request() {
     let world = Arc::new(World::start(Target::new(created).start().await).await);
     let store = world.database.as_ref().unwrap().open(&MIGRATOR).await.unwrap();
     let (sent, stop) = (Arc::<[AtomicUsize; 4]>::default(), Arc::<AtomicBool>::default());
-    let send = |number: usize| {
+    let client = |number: usize| {
         let (world, sent, stop) = (Arc::clone(&world), Arc::clone(&sent), Arc::clone(&stop));
         async move {
             let mut told_later = 0;
@@ -147,7 +147,7 @@ async fn rotation_by_command_under_load_refuses_no_request() {
             told_later
         }
     };
-    let clients: Vec<_> = (0..4).map(|number| tokio::spawn(send(number))).collect();
+    let clients: Vec<_> = (0..4).map(|number| tokio::spawn(client(number))).collect();
     let all_have_sent = async || {
         let before: Vec<usize> = sent.iter().map(|sent| sent.load(Ordering::SeqCst)).collect();
         while sent.iter().zip(&before).any(|(sent, before)| sent.load(Ordering::SeqCst) < before + 2) {

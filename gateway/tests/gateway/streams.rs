@@ -36,6 +36,22 @@ fn all_at_once(many: usize) -> Router {
     Router::new().fallback(any(together))
 }
 
+/// The same, and one of them a little later than the others. Counts those that it has answered.
+fn all_at_once_but_for_one(many: usize, answered: &Arc<AtomicUsize>) -> Router {
+    let (barrier, count) = (Arc::new(Barrier::new(many)), Arc::clone(answered));
+    let together = move || {
+        let (barrier, count) = (Arc::clone(&barrier), Arc::clone(&count));
+        async move {
+            if barrier.wait().await.is_leader() {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            count.fetch_add(1, Ordering::SeqCst);
+            StatusCode::CREATED
+        }
+    };
+    Router::new().fallback(any(together))
+}
+
 fn nowhere() -> std::net::SocketAddr {
     "127.0.0.1:9".parse().unwrap()
 }
@@ -75,22 +91,10 @@ async fn a_large_pool_of_a_relay_is_under_way_at_once_on_one_connection() {
 async fn five_hundred_clients_of_a_relay_that_mixes_are_answered_in_one_release() {
     const MANY: usize = 500;
     let answered = Arc::<AtomicUsize>::default();
-    let (barrier, count) = (Arc::new(Barrier::new(MANY)), Arc::clone(&answered));
-    let together = move || {
-        let (barrier, count) = (Arc::clone(&barrier), Arc::clone(&count));
-        async move {
-            if barrier.wait().await.is_leader() {
-                // One comes back later than the others.
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-            count.fetch_add(1, Ordering::SeqCst);
-            StatusCode::CREATED
-        }
-    };
     let database = sqlite();
     let mut config = Config::new("127.0.0.1:0", database.url.clone(), routes(nowhere()));
     config.timeout = Duration::from_mins(5);
-    let mounted = Mounted::default().with("http://127.0.0.1:9", Router::new().fallback(any(together)));
+    let mounted = Mounted::default().with("http://127.0.0.1:9", all_at_once_but_for_one(MANY, &answered));
     let world = World::beside(config, Clock::manual(1_700_000_000), mounted).await;
     // What tells clients apart here is a token, so that they need no addresses and few sockets.
     let folder = tempfile::tempdir().unwrap();

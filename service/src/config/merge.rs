@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use mica_diagnostic::{from_toml, parse_toml};
+use mica_diagnostic::{from_toml, from_toml_as, parse_toml};
 use serde::de::DeserializeOwned;
 use toml_edit::{Document, DocumentMut, Item, Table, TableLike, Value};
 
@@ -14,7 +14,9 @@ impl Sources {
         if let Err(error) = toml::from_str::<T>(&self.text)
             && !error.message().starts_with("missing field")
         {
-            return Err(ConfigError::Invalid(Box::new(from_toml(&self.file, &self.text, &error, CODE))));
+            return Err(ConfigError::Invalid(Box::new(from_toml_as::<T>(
+                &self.file, &self.text, &error, CODE,
+            ))));
         }
         let mut as_text = self.texts()?;
         loop {
