@@ -1,5 +1,7 @@
 //! Configuration files: every mistake is one line with its place and what to do.
 
+use mica_service::config::Sources;
+
 use crate::world::{Folder, POLICY, aggregator, free_port};
 
 const GATEWAY: &str = "role = \"gateway\"\nlisten = \"127.0.0.1:8483\"\ndatabase = \"sqlite:gateway.db\"\n";
@@ -158,4 +160,66 @@ fn each_value_is_shown_with_its_origin_and_no_password() {
     assert!(line("database").contains("postgres://...@db.example/leader"), "{}", ran.out);
     assert!(line("database").ends_with("environment variable MICA_LEADER__DATABASE"), "{}", ran.out);
     assert!(!ran.out.contains("hunter2"), "{}", ran.out);
+}
+
+/// The blocks of a page in a language.
+fn blocks(page: &str, language: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut inside = false;
+    for line in page.lines() {
+        if line == format!("```{language}") {
+            inside = true;
+            blocks.push(String::new());
+        } else if line == "```" {
+            inside = false;
+        } else if let Some(block) = blocks.last_mut().filter(|_| inside) {
+            block.extend([line, "\n"]);
+        }
+    }
+    blocks
+}
+
+/// Whether a file of some role may have this in it: above its tables, or below them.
+fn is_of_some_role(piece: &str) -> bool {
+    fn loads<T: serde::de::DeserializeOwned>(text: String) -> bool {
+        Sources::text("shown", text).load::<T>().is_ok()
+    }
+    let route =
+        "[[routes]]\nmethod = \"GET\"\nauthority = \"a\"\npath = \"/b\"\ntarget = \"http://127.0.0.1:1\"\n";
+    let gateway = "listen = \"127.0.0.1:1\"\ndatabase = \"sqlite:a.db\"\n";
+    let aggregator = format!("{gateway}policy = \"policy.toml\"\n");
+    let relay = "listen = \"127.0.0.1:1\"\ngateway_url = \"https://gateway.example/\"\n";
+    loads::<mica_relay::Config>(format!("{relay}{piece}"))
+        || loads::<mica_gateway::Config>(format!("{gateway}{piece}"))
+        || loads::<mica_gateway::Config>(format!("{gateway}{route}{piece}"))
+        || loads::<mica_aggregator::Config>(format!("{aggregator}{piece}"))
+}
+
+#[test]
+fn every_piece_of_a_configuration_that_the_pages_show_is_one() {
+    let read = |page: &str| {
+        let path = format!("{}/../docs/{page}", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read_to_string(path).expect("the page is there")
+    };
+    let pieces = blocks(&read("operating.md"), "toml");
+    assert!(pieces.len() >= 9, "{}", pieces.len());
+    for piece in pieces {
+        assert!(is_of_some_role(&piece), "{piece}");
+    }
+    assert!(!is_of_some_role("[mixing]\nrequests = 8\nwait = \"2s\"\nhow = \"well\"\n"));
+    // Whole files are executed, and have every table that an operator of the two may want.
+    let whole = blocks(&read("ohttp.md"), "sh").concat();
+    for table in [
+        "[tls]",
+        "[peer_tls]",
+        "[keys]",
+        "[replay]",
+        "[[relays]]",
+        "[[routes]]",
+        "[mixing]",
+        "[rate_limit]",
+        "[mirror]",
+    ] {
+        assert!(whole.contains(&format!("\n{table}")), "{table}");
+    }
 }
