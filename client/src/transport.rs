@@ -124,3 +124,46 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Shorter than servers keep a silent connection, so that none is used in the moment it is closed.
 const IDLE: Duration = Duration::from_secs(15);
 const LARGEST_ANSWER: usize = 16 << 20;
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+    /// Whoever sends an envelope again sends a fresh one (RFC 9458 6.5), which a transport cannot make.
+    #[tokio::test]
+    async fn an_envelope_whose_pooled_connection_was_closed_meanwhile_is_not_sent_again_by_the_transport() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let (close, closing) = mpsc::channel();
+        let (closed, is_closed) = mpsc::channel();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = [0; 1_000];
+            assert!(stream.read(&mut head).unwrap() > 0);
+            stream.write_all(OK).unwrap();
+            closing.recv().unwrap();
+            drop(stream);
+            closed.send(()).unwrap();
+            closing.recv().unwrap();
+            listener.set_nonblocking(true).unwrap();
+            listener.accept().is_ok()
+        });
+        let transport = Transport::new(&Peers::default());
+        let post = || transport.post(&url, "message/ohttp-req", vec![7; 100]);
+        assert!(post().await.is_ok_and(|answer| answer.body() == "ok"));
+        // Until it is back in the pool.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        close.send(()).unwrap();
+        // The runtime stands still meanwhile, so nobody notices.
+        is_closed.recv().unwrap();
+        let sending = tokio::time::timeout(Duration::from_secs(5), post());
+        assert!(sending.await.is_ok_and(|outcome| outcome.is_err()), "it fails, and at once");
+        close.send(()).unwrap();
+        assert!(!server.join().unwrap(), "nobody came again");
+    }
+}

@@ -6,8 +6,13 @@ use mica_service::config::bounds::{self, Wrong};
 
 use crate::config::Config;
 
-/// Whether each value is one that can work: the key that is not, and a sentence.
-pub(crate) fn check(config: &Config) -> Result<(), Wrong> {
+/// Whether each value is one that can work, alone and beside the others: the key that is not, and a sentence. What a start
+/// refuses is not taken up later either.
+pub(crate) fn check_all(config: &Config) -> Result<(), Wrong> {
+    check(config).and_then(|()| config.windows())
+}
+
+fn check(config: &Config) -> Result<(), Wrong> {
     bounds::apart(&config.listen, config.admin_listen)?;
     bounds::number("max_connections", config.max_connections, [1, MANY])?;
     bounds::number("max_request_bytes", config.max_request_bytes, [SMALLEST, LARGEST])?;

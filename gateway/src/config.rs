@@ -262,10 +262,23 @@ impl Config {
         }
     }
 
+    /// How long an exchange may take from the first byte to the last, with its answer written down and told: a stop waits
+    /// as long.
+    pub(crate) fn longest_exchange(&self) -> Duration {
+        self.timeout
+            .saturating_add(self.longest_wait())
+            .saturating_add(self.answer_grid)
+            .saturating_add(TO_WRITE)
+    }
+
+    fn longest_wait(&self) -> Duration {
+        let waits = self.routes.iter().filter_map(|route| route.merge.as_ref().map(|merge| merge.wait));
+        waits.max().unwrap_or_default()
+    }
+
     /// Whether the memory outlives what it is to remember: the key that does not do, and a sentence.
     pub(crate) fn windows(&self) -> Result<(), (&'static str, String)> {
-        let waits = self.routes.iter().filter_map(|route| route.merge.as_ref().map(|merge| merge.wait));
-        let longest = self.timeout.saturating_add(waits.max().unwrap_or_default());
+        let longest = self.timeout.saturating_add(self.longest_wait());
         let least = longest.saturating_add(TO_WRITE).saturating_mul(2).max(Duration::from_mins(1));
         let ReplayConfig { window, date_window, .. } = &self.replay;
         if *window < least {

@@ -39,8 +39,9 @@ impl Upstream {
                 h2_prior_knowledge,
                 timeout: config.timeout,
                 max_response: config.max_response_bytes,
+                // What a target says to one client must not be seen in the time of another's request.
+                holds_back: false,
                 peers: peers.clone(),
-                ..HttpOptions::default()
             })
         };
         let (unanswered, bad_answers) = (Trouble::default(), Trouble::default());
@@ -92,7 +93,7 @@ impl Upstream {
                 }
                 match error {
                     PeerError::Timeout { .. } => (Problem::TIMEOUT.inside(), Outcome::Timeout),
-                    PeerError::NoRoom { .. } => (Problem::LATER.inside_after(1), Outcome::Full),
+                    PeerError::NoRoom { .. } => (Problem::NO_ROOM.inside(), Outcome::Full),
                     _ => (Problem::BAD_TARGET.inside(), Outcome::BadTarget),
                 }
             }

@@ -219,6 +219,7 @@ impl Gateway {
     /// remembered.
     pub async fn run(self, listener: TcpListener, shutdown: Shutdown) -> Drained {
         self.peers.watch(RELOAD_INTERVAL);
+        self.reload.announce();
         let (keys, until) = (self.keys, shutdown.clone());
         let following = telemetry::spawn(async move { keys.follow(until).await });
         let (health, until) = (self.health, shutdown.clone());
@@ -268,9 +269,7 @@ fn operations(
 }
 
 fn changeable(config: &Config, peers: &Peers) -> Result<Reload, BuildError> {
-    bounds::check(config)
-        .and_then(|()| config.windows())
-        .map_err(|(key, what)| BuildError::Window(key, what))?;
+    bounds::check_all(config).map_err(|(key, what)| BuildError::Window(key, what))?;
     Ok(Reload {
         routes: reload::Live::new(route::RouteTable::build(&config.routes, peers)?),
         relays: reload::Live::new(relays::Relays::load(config)?),
@@ -284,6 +283,7 @@ fn limits(config: &Config) -> Limits {
         body_pace: config.bodies,
         max_connections: config.max_connections,
         max_streams: config.max_streams,
+        grace: config.longest_exchange(),
         ..Limits::default()
     }
 }

@@ -75,6 +75,10 @@ impl Problem {
     );
     /// The target gave no usable answer.
     pub(crate) const BAD_TARGET: Self = Self::plain(502, "bad gateway", "the target gave no usable answer");
+    /// The target has answered, and there is no room in memory for what it said. Nobody is told to come back: the target
+    /// may have acted (RFC 9458 6.5).
+    pub(crate) const NO_ROOM: Self =
+        Self::plain(502, "bad gateway", "the target has answered, and there was no room for its answer");
     /// The target took too long.
     pub(crate) const TIMEOUT: Self = Self::plain(504, "gateway timeout", "the target did not answer in time");
 

@@ -4,9 +4,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use mica_service::operators;
 use mica_service::tls::Peers;
 use thiserror::Error;
 
+use crate::bounds;
 use crate::config::Config;
 use crate::relays::{RelayError, Relays};
 use crate::route::{RouteError, RouteTable};
@@ -44,6 +46,9 @@ pub enum Kept {
     /// Something changed that is fixed when the gateway starts.
     #[error("{0} cannot change while the gateway runs; stop it and start it again")]
     Fixed(&'static str),
+    /// A gateway could not start with it either: the key, and a sentence.
+    #[error("{0}: {1}")]
+    Value(&'static str, String),
     /// A route of the table makes no sense.
     #[error(transparent)]
     Route(#[from] RouteError),
@@ -53,6 +58,13 @@ pub enum Kept {
 }
 
 impl Reload {
+    /// Says in the log what nobody has said of who runs what.
+    pub(crate) fn announce(&self) {
+        if let Some(what) = unsaid(&self.in_force.lock().unwrap_or_else(PoisonError::into_inner)) {
+            tracing::warn!("{what}");
+        }
+    }
+
     /// Works by this configuration from now on, or goes on by the one before.
     ///
     /// # Errors
@@ -62,10 +74,39 @@ impl Reload {
         if let Some(key) = in_force.fixed_difference(&config) {
             return Err(Kept::Fixed(key));
         }
+        bounds::check_all(&config).map_err(|(key, what)| Kept::Value(key, what))?;
         let (routes, relays) = (RouteTable::build(&config.routes, &self.peers)?, Relays::load(&config)?);
         self.routes.replace(routes);
         self.relays.replace(relays);
         *in_force = config;
+        drop(in_force);
+        self.announce();
         Ok(())
+    }
+}
+
+/// Who runs what, as far as it is not said.
+fn unsaid(config: &Config) -> Option<String> {
+    let relays = !config.relays.is_empty() && config.relays.iter().all(|relay| relay.operator.is_some());
+    let keys = [("operator", config.operator.is_some()), ("[[relays]] with the operator of each", relays)];
+    if config.insecure_one_operator { None } else { operators::unsaid(&keys) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Config, unsaid};
+
+    #[test]
+    fn a_gateway_of_which_nobody_says_who_runs_it_warns_unless_it_is_a_trial() {
+        let read = |text: &str| {
+            let text = format!("listen = \"127.0.0.1:0\"\ndatabase = \"sqlite:x\"\n{text}");
+            toml::from_str::<Config>(&text).expect("a configuration")
+        };
+        let warning = unsaid(&read("")).expect("nothing is said");
+        assert!(warning.ends_with("write operator and [[relays]] with the operator of each"), "{warning}");
+        assert_eq!(unsaid(&read("insecure_one_operator = true")), None);
+        let relay = "operator = \"one\"\n[[relays]]\nname = \"r\"\ntoken_file = \"t\"\n";
+        assert!(unsaid(&read(relay)).is_some_and(|what| !what.contains("write operator")));
+        assert_eq!(unsaid(&read(&format!("{relay}operator = \"another\"\n"))), None);
     }
 }

@@ -163,7 +163,7 @@ impl Server {
         let Opened { request, padded, enc, lock, sealer } = inside;
         let answered = caught(async {
             match self.resolve(request, padded) {
-                Ok(matched) => self.answer_once((enc, lock), matched, arrived + self.timeout).await,
+                Ok(resolved) => self.answer_once((enc, lock), resolved, arrived + self.timeout).await,
                 Err((refusal, outcome)) => {
                     self.counters.add(outcome);
                     encoded(&refusal)
@@ -179,12 +179,13 @@ impl Server {
         sealed.map(|sealed| place.house(sealed.into()))
     }
 
-    /// What is sent on, if the request keeps the rules and is in the table.
+    /// What is sent on, if the request keeps the rules and is in the table; and what is to be said of its date instead,
+    /// unless it came before.
     fn resolve(
         &self,
         request: Result<InnerRequest, Invalid>,
         padded: bool,
-    ) -> Result<Matched, (InnerResponse, Outcome)> {
+    ) -> Result<(Matched, Option<InnerResponse>), (InnerResponse, Outcome)> {
         if !padded && self.padding != Padding::Off {
             self.counters.add(Outcome::Unpadded);
             if self.padding == Padding::Refuse {
@@ -193,10 +194,9 @@ impl Server {
         }
         let invalid = |Invalid(rule)| (Problem::invalid(rule).inside(), Outcome::Invalid);
         let inner = request.map_err(invalid)?;
-        if let Some(refusal) = self.dates.refusal(&inner) {
-            return Err((refusal, Outcome::Date));
-        }
-        self.routes.now().resolve(inner).map_err(|problem| (problem.inside(), Outcome::NoRoute))
+        let refusal = self.dates.refusal(&inner);
+        let matched = self.routes.now().resolve(inner);
+        Ok((matched.map_err(|problem| (problem.inside(), Outcome::NoRoute))?, refusal))
     }
 
     /// The target's answer, from the target the first time and from memory after that. Whoever only reads may ask the
@@ -204,17 +204,31 @@ impl Server {
     async fn answer_once(
         &self,
         (enc, lock): (EncDigest, AnswerLock),
-        matched: Matched,
+        (matched, misdated): (Matched, Option<InnerResponse>),
         deadline: Instant,
     ) -> Answer {
+        let only_reads = matched.only_reads();
+        // What was answered is said again whatever time it is since, and takes no place at the target.
+        if !only_reads && let Some(before) = self.answers.recall(enc, &lock, misdated.is_some()).await {
+            return self.ask_or_say(before, matched, deadline).await;
+        }
+        if let Some(refusal) = misdated {
+            self.counters.add(Outcome::Date);
+            return encoded(&refusal);
+        }
         let Some(_under_way) = self.targets.enter(matched.request.uri()) else {
             self.counters.add(Outcome::Full);
             return encoded(&Problem::LATER.inside_after(1));
         };
-        if matched.only_reads() {
+        if only_reads {
             return self.ask(matched, deadline).await;
         }
-        match self.answers.claim(enc, lock, deadline).await {
+        let claim = self.answers.claim(enc, lock, deadline).await;
+        self.ask_or_say(claim, matched, deadline).await
+    }
+
+    async fn ask_or_say(&self, claim: Claim, matched: Matched, deadline: Instant) -> Answer {
+        match claim {
             Claim::Later(seconds) => {
                 self.counters.add(Outcome::Full);
                 encoded(&Problem::LATER.inside_after(seconds))
@@ -252,8 +266,8 @@ impl Server {
         let padded = if self.room.fit(place, padded.len() + sealer.overhead()) {
             padded
         } else {
-            // It is remembered, for when there is room.
-            pad(&encoded(&Problem::LATER.inside_after(1))).map_err(|_| Problem::BUSY)?
+            // It is remembered, for whoever sends the same again when there is room.
+            pad(&encoded(&Problem::NO_ROOM.inside())).map_err(|_| Problem::BAD_TARGET)?
         };
         let outcome = if padded.len() <= SHORT {
             sealer.seal_encoded(&padded)

@@ -85,7 +85,7 @@ impl Forwarder {
             Exchanged::Answered(Ok(answer)) => answer::pass_on(answer).map_err(Refusal::of),
             Exchanged::Answered(Err(error)) => {
                 self.reach.note_error(&error);
-                Err(Refusal::of(outcome_of(&error)))
+                Err(Refusal::unanswered(outcome_of(&error)))
             }
             Exchanged::Failed => Err(Refusal::of(Outcome::Unreachable)),
             Exchanged::Refused => Err(Refusal::of(Outcome::Full)),

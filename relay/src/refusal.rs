@@ -9,7 +9,7 @@ use crate::counters::Outcome;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Refusal {
     pub(crate) outcome: Outcome,
-    /// Seconds after which it may be otherwise.
+    /// Seconds after which it may be otherwise: only where nothing was sent on.
     pub(crate) retry_after: Option<u64>,
 }
 
@@ -17,6 +17,11 @@ impl Refusal {
     pub(crate) fn of(outcome: Outcome) -> Self {
         let retry_after = (outcome == Outcome::Full).then_some(1);
         Self { outcome, retry_after }
+    }
+
+    /// The gateway has the request, and may have acted on it: nobody is told to send it again (RFC 9458 6.5).
+    pub(crate) fn unanswered(outcome: Outcome) -> Self {
+        Self { outcome, retry_after: None }
     }
 
     fn status_and_text(self) -> (StatusCode, &'static str) {
@@ -32,6 +37,9 @@ impl Refusal {
                 (StatusCode::BAD_REQUEST, "The request is incomplete or too short to be one.\n")
             }
             Outcome::TooSlow => (StatusCode::REQUEST_TIMEOUT, "The request came too slowly.\n"),
+            Outcome::Full if self.retry_after.is_none() => {
+                (StatusCode::BAD_GATEWAY, "The relay had no room for the answer of the gateway.\n")
+            }
             Outcome::Full => {
                 (StatusCode::SERVICE_UNAVAILABLE, "The relay has its hands full. Try again in a moment.\n")
             }

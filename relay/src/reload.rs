@@ -13,6 +13,7 @@ use mica_service::token;
 use thiserror::Error;
 
 use crate::BuildError;
+use crate::bounds;
 use crate::clients::{Credentials, Door, Rules};
 use crate::config::Config;
 use crate::counters::Counters;
@@ -102,6 +103,8 @@ impl Reload {
         if let Some(key) = in_force.fixed_difference(&config) {
             return Err(Kept::Fixed(key));
         }
+        // What a start refuses is not taken up later either.
+        bounds::check(&config).map_err(BuildError::from)?;
         let Settings { mixing, rules, token } = Settings::read(&config)?;
         self.door.adopt(rules);
         *self.token.write().unwrap_or_else(PoisonError::into_inner) = token;
@@ -118,6 +121,9 @@ impl Reload {
     pub(crate) fn announce(&self) {
         self.pool.announce();
         let in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(what) = unsaid(&in_force) {
+            tracing::warn!("{what}");
+        }
         if in_force.mixing.is_some() && in_force.rate_limit.is_none() {
             tracing::warn!(
                 "requests are mixed and nobody's are limited: add [rate_limit], so that pools are dear to fill"
@@ -135,5 +141,28 @@ impl Reload {
 
     pub(crate) fn token(&self) -> Arc<RwLock<Option<HeaderValue>>> {
         Arc::clone(&self.token)
+    }
+}
+
+/// Who runs what, as far as it is not said.
+fn unsaid(config: &Config) -> Option<String> {
+    let keys =
+        [("operator", config.operator.is_some()), ("gateway_operator", config.gateway_operator.is_some())];
+    if config.insecure_one_operator { None } else { operators::unsaid(&keys) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Config, unsaid};
+
+    #[test]
+    fn a_relay_of_which_nobody_says_who_runs_it_warns_unless_it_is_a_trial() {
+        let mut config = Config::new("127.0.0.1:0", "http://127.0.0.1:1/");
+        assert!(unsaid(&config).is_some_and(|what| what.ends_with("write operator and gateway_operator")));
+        config.insecure_one_operator = true;
+        assert_eq!(unsaid(&config), None);
+        config.insecure_one_operator = false;
+        (config.operator, config.gateway_operator) = (Some("one".to_owned()), Some("another".to_owned()));
+        assert_eq!(unsaid(&config), None);
     }
 }

@@ -363,7 +363,7 @@ async fn a_gateway_that_fails_again_and_again_has_one_line_in_the_log_and_one_wh
         *answer.status_mut() = StatusCode::from_u16(scripted.load(Ordering::SeqCst)).unwrap();
         answer
     });
-    let relay = start_relay(gateway.start().await, |_| ()).await;
+    let relay = start_relay(gateway.start().await, |config| config.insecure_one_operator = true).await;
     let count = |line: &str| captured.text().lines().filter(|said| said.contains(line)).count();
     for (told, line) in [
         (307, "the gateway answers what is not passed on times=1"),
@@ -390,7 +390,7 @@ async fn a_gateway_that_fails_again_and_again_has_one_line_in_the_log_and_one_wh
     let nowhere = TcpSocket::new_v4().unwrap();
     nowhere.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let nowhere_at = nowhere.local_addr().unwrap();
-    let relay = start_relay(nowhere_at, |_| ()).await;
+    let relay = start_relay(nowhere_at, |config| config.insecure_one_operator = true).await;
     for _ in 0..20 {
         assert_eq!(
             client(true).send(relay.sealed_request()).await.unwrap().status(),

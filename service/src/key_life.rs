@@ -110,6 +110,17 @@ pub enum Change<K> {
         /// The key.
         id: u8,
     },
+    /// The times of a key that was changed by a clock that was ahead, as a clock that is right would have written them.
+    SetBack {
+        /// The key.
+        id: u8,
+        /// When it was made, at the latest.
+        created_at: u64,
+        /// When it came into its state, at the latest.
+        entered_at: u64,
+        /// When it is to leave that.
+        leaves_at: Option<u64>,
+    },
     /// Clients are told to keep the list for longer than before.
     Note,
 }
@@ -130,6 +141,28 @@ pub struct Moment {
     pub now: u64,
     /// The clock has shown so for long enough, and the database's does not contradict it.
     pub is_sure: bool,
+    /// For how many seconds the clock has gone on evenly, as far as this process has looked.
+    pub even_for: u64,
+    /// Somebody set it before that, while this process looked.
+    pub was_set: bool,
+}
+
+impl Moment {
+    /// A time that was looked at once.
+    pub const fn at_first_sight(now: u64) -> Self {
+        Self { now, is_sure: false, even_for: 0, was_set: false }
+    }
+
+    /// How many seconds have passed since then at least. What a clock jumped over when it was set has not passed.
+    pub fn age_of(&self, since: u64) -> u64 {
+        let age = self.now.saturating_sub(since);
+        if self.was_set { age.min(self.even_for) } else { age }
+    }
+
+    /// Whether this was written by a clock that was ahead: by more than the clocks of replicas may differ.
+    pub fn is_before(&self, written: u64) -> bool {
+        written > self.now.saturating_add(CLOCKS_DIFFER)
+    }
 }
 
 impl<K: PartialEq> Due<K> {
@@ -139,7 +172,9 @@ impl<K: PartialEq> Due<K> {
         self.changes.retain(|change| match change {
             Change::Make { kind, state, .. } => *state == KeyState::Advertised || rotate.contains(kind),
             Change::Note => true,
-            Change::Move { .. } | Change::Destroy { .. } | Change::Forget { .. } => false,
+            Change::Move { .. } | Change::Destroy { .. } | Change::Forget { .. } | Change::SetBack { .. } => {
+                false
+            }
         });
     }
 }
@@ -161,6 +196,35 @@ pub fn due<K: Copy + PartialEq>(keys: &[Known<K>], terms: &Terms<'_, K>, now: u6
         changes.push(Change::Make { id, kind: *kind, state, leaves_at });
     }
     Due { changes, lacks_identifier }
+}
+
+/// Keys whose times lie ahead: a clock was wrong when they were written, and by one that is right nothing of what is due
+/// would come for as long as that one was ahead. They are taken for keys that came into their state now, so nothing ends
+/// sooner than it should; and only by a clock that has gone on evenly for an hour, because one that is behind finds the
+/// same.
+pub fn set_back<K>(keys: &[Known<K>], moment: Moment) -> Vec<Change<K>> {
+    if !moment.is_sure || moment.even_for < CALM_SECONDS {
+        return Vec::new();
+    }
+    let now = moment.now;
+    let is_ahead =
+        |key: &&Known<K>| moment.is_before(key.life.entered_at) || moment.is_before(key.life.created_at);
+    let change = |key: &Known<K>| {
+        let KeyLife { state, created_at, entered_at, leaves_at, cached_for } = key.life;
+        let stays_for = match state {
+            KeyState::Pending => PENDING_SECONDS,
+            KeyState::Accepted => 2 * cached_for + PENDING_SECONDS,
+            KeyState::Advertised | KeyState::Destroyed => 2 * cached_for,
+        };
+        Change::SetBack {
+            id: key.id,
+            // What was sealed to it since the clock was put right is younger.
+            created_at: created_at.min(now.saturating_sub(CALM_SECONDS)),
+            entered_at: entered_at.min(now),
+            leaves_at: leaves_at.map(|leaves_at| leaves_at.min(now + stays_for)),
+        }
+    };
+    keys.iter().filter(is_ahead).map(change).collect()
 }
 
 fn ending<K>(key: &Known<K>, now: u64) -> Option<Change<K>> {
@@ -245,6 +309,10 @@ fn free_id<K>(keys: &[Known<K>], new_ids: &[u8], first: u8) -> Option<u8> {
         .map(|step| first.wrapping_add(step))
         .find(|id| keys.iter().all(|key| key.id != *id) && !new_ids.contains(id))
 }
+
+/// What is said of a key whose times lay ahead.
+pub const WAS_AHEAD: &str = "a clock was ahead when this key came into its state: it is taken to have come into it now, so that \
+                             it can be replaced and destroyed in its time";
 
 /// How long a key is accepted before it is advertised: every replica looks for new keys far more often.
 pub const PENDING_SECONDS: u64 = 60;

@@ -22,9 +22,27 @@ pub fn refusal(ours: &str, role: &str, other_role: &str) -> String {
     )
 }
 
+/// What to warn of when nobody has said who runs what, so that it cannot be compared. `keys` are those that would say.
+pub fn unsaid(keys: &[(&str, bool)]) -> Option<String> {
+    let missing: Vec<&str> = keys.iter().filter(|(_, is_said)| !is_said).map(|(key, _)| *key).collect();
+    (!missing.is_empty()).then(|| {
+        format!(
+            "nobody checks that relay and gateway are run by two organisations, which privacy depends on: write {}",
+            missing.join(" and ")
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::is_same;
+    use super::{is_same, unsaid};
+
+    #[test]
+    fn what_nobody_has_said_of_operators_is_named() {
+        assert_eq!(unsaid(&[("operator", true), ("gateway_operator", true)]), None);
+        let warning = unsaid(&[("operator", false), ("gateway_operator", false)]).expect("a warning");
+        assert!(warning.ends_with("write operator and gateway_operator"), "{warning}");
+    }
 
     #[test]
     fn one_operator_is_found_however_it_is_spelled() {

@@ -34,6 +34,9 @@ struct Seen {
     believed: Option<Look>,
     /// The first of the looks that agree with each other, and not with what is believed.
     doubted: Option<Look>,
+    /// How much time had passed at the first look, and when what is believed was last another time.
+    first: Option<Duration>,
+    was_set: Option<Duration>,
 }
 
 impl Steady {
@@ -45,9 +48,12 @@ impl Steady {
     /// Looks at the clock. Whether its time may be acted upon is part of what is said.
     pub fn look(&self) -> Moment {
         let look = Look { wall: self.clock.now(), passed: self.clock.passed() };
-        let believed = self.seen.lock().unwrap_or_else(PoisonError::into_inner).look(look);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let believed = seen.look(look);
+        let (even_for, was_set) = (seen.even_for(look.passed), seen.was_set.is_some());
+        drop(seen);
         let is_sure = believed.is_some() && !self.is_wrong();
-        Moment { now: believed.unwrap_or(look.wall), is_sure }
+        Moment { now: believed.unwrap_or(look.wall), is_sure, even_for, was_set }
     }
 
     /// The clock, as it is.
@@ -89,19 +95,30 @@ impl Seen {
         let expected = self.believed.map(|believed| believed.at(look.passed));
         // Two clocks that count whole seconds differ by one.
         if expected.is_some_and(|expected| look.wall <= expected.saturating_add(1)) {
-            (self.believed, self.doubted) = (Some(look), None);
-            return Some(look.wall);
+            return Some(self.believe(look, expected));
         }
         match self.doubted {
             Some(first) if first.at(look.passed).abs_diff(look.wall) <= 1 => {
                 if look.passed.saturating_sub(first.passed).as_secs() >= CLOCKS_DIFFER {
-                    (self.believed, self.doubted) = (Some(look), None);
-                    return Some(look.wall);
+                    return Some(self.believe(look, expected));
                 }
             }
             _ => self.doubted = Some(look),
         }
         expected
+    }
+
+    fn believe(&mut self, look: Look, expected: Option<u64>) -> u64 {
+        if expected.is_some_and(|expected| expected.abs_diff(look.wall) > CLOCKS_DIFFER) {
+            self.was_set = Some(look.passed);
+        }
+        (self.believed, self.doubted) = (Some(look), None);
+        look.wall
+    }
+
+    fn even_for(&mut self, passed: Duration) -> u64 {
+        let first = *self.first.get_or_insert(passed);
+        passed.saturating_sub(self.was_set.unwrap_or(first)).as_secs()
     }
 }
 
@@ -162,6 +179,30 @@ mod tests {
         assert_eq!(sure(&steady), Some(NOW + 180), "sixty seconds of two times that do not agree");
         clock.advance(30);
         assert_eq!(sure(&steady), Some(NOW + 300_060));
+    }
+
+    #[test]
+    fn what_a_clock_jumped_over_has_not_passed() {
+        let clock = Clock::manual(NOW);
+        let steady = Steady::new(clock.clone());
+        steady.look();
+        clock.advance(CLOCKS_DIFFER);
+        let before = steady.look();
+        assert_eq!((before.age_of(NOW - 500), before.even_for, before.was_set), (560, 60, false));
+        clock.step_to(NOW + 86_400);
+        steady.look();
+        clock.advance(CLOCKS_DIFFER);
+        let ahead = steady.look();
+        assert!(ahead.is_sure && ahead.now == NOW + 86_460);
+        assert_eq!(ahead.age_of(NOW), 0, "it is believed, and nothing has aged by it");
+        clock.advance(100);
+        assert_eq!(steady.look().age_of(NOW), 100);
+        clock.step_to(NOW + 220);
+        let right = steady.look();
+        assert!(right.is_sure && right.is_before(NOW + 86_460) && !right.is_before(NOW + 280));
+        assert_eq!((right.age_of(NOW), right.even_for), (0, 0));
+        clock.advance(30);
+        assert_eq!((steady.look().age_of(NOW), steady.look().age_of(NOW + 240)), (30, 10));
     }
 
     #[test]

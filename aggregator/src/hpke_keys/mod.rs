@@ -221,7 +221,7 @@ pub async fn rotate(
     }
     let suites = if suites.is_empty() { schedule.suites() } else { suites };
     // What else may be due is for servers, who have looked at their clocks for longer.
-    let moment = Moment { now, is_sure: false };
+    let moment = Moment::at_first_sight(now);
     let (rows, lacks_identifier) = turn::turn(store, schedule, moment, suites).await?;
     if lacks_identifier {
         return Err(RotateError::NoIdentifier);

@@ -10,7 +10,7 @@ use mica_service::store::Store;
 use mica_service::testing::{TestDatabase, databases, sqlite};
 use tokio::task::JoinSet;
 
-use mica_service::key_life::{CLOCKS_DIFFER, Change, Known, PENDING_SECONDS, due};
+use mica_service::key_life::{CALM_SECONDS, CLOCKS_DIFFER, Change, Known, PENDING_SECONDS, due};
 
 use super::*;
 use crate::store::{aggregation_jobs, migrator};
@@ -326,6 +326,30 @@ async fn a_replica_in_front_erases_no_key_that_one_behind_it_still_accepts() {
             states(&behind).await.contains(&(0, KeyState::Accepted)),
             "the job may have to be sent again"
         );
+    }
+}
+
+/// Else nothing would be replaced or destroyed for as long as the clock was ahead.
+#[tokio::test]
+async fn keys_that_a_clock_made_which_was_ahead_are_replaced_and_destroyed_in_their_time() {
+    for database in databases().await {
+        let clock = Clock::manual(NOW);
+        let keys = keys(&database, &clock, &Schedule::default()).await;
+        after(&keys, CLOCKS_DIFFER).await;
+        clock.step_to(NOW + 400 * DAY);
+        keys.renew().await.unwrap();
+        after(&keys, CLOCKS_DIFFER).await;
+        after(&keys, PENDING_SECONDS).await;
+        assert_eq!(states(&keys).await, [(1, KeyState::Advertised), (0, KeyState::Accepted)]);
+        clock.step_to(NOW + 300);
+        keys.renew().await.unwrap();
+        after(&keys, CALM_SECONDS).await;
+        assert!(accepts(&keys, 0) && accepts(&keys, 1), "{}", database.kind);
+        after(&keys, 2 * DAY + PENDING_SECONDS + CLOCKS_DIFFER).await;
+        assert_eq!(states(&keys).await, [(1, KeyState::Advertised), (0, KeyState::Destroyed)]);
+        after(&keys, 28 * DAY).await;
+        after(&keys, PENDING_SECONDS).await;
+        assert_eq!(advertised(&keys), [2], "by the schedule");
     }
 }
 

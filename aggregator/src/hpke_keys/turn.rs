@@ -23,13 +23,21 @@ pub(super) async fn look(
     if !moment.is_sure {
         due.keep_what_needs_no_clock(rotate);
     }
+    let set_back = key_life::set_back(&known, moment);
+    if !set_back.is_empty() {
+        // What is due by the times that they ought to have is seen at the next look.
+        due.changes = set_back;
+    }
     let mut changes = Vec::with_capacity(due.changes.len());
     for change in due.changes {
         // The leader may have to repeat what it sent to the helper, byte for byte.
         let is_needed = match change {
             Change::Destroy { accepted: [from, until], .. } => {
                 let formed = [from.saturating_sub(CLOCKS_DIFFER), until.saturating_add(CLOCKS_DIFFER)];
+                // One that was formed while a clock was ahead may hold what was sealed to any.
+                let ahead = [moment.now.saturating_add(CLOCKS_DIFFER), i64::MAX.unsigned_abs()];
                 hpke_keys::is_needed_by_a_job(tx, formed).await?
+                    || hpke_keys::is_needed_by_a_job(tx, ahead).await?
             }
             _ => false,
         };
@@ -98,6 +106,10 @@ async fn carry_out(
         Change::Move { id, states, leaves_at } => hpke_keys::move_key(tx, id, states, now, leaves_at).await?,
         Change::Destroy { id, leaves_at, .. } => hpke_keys::destroy_key(tx, id, now, leaves_at).await?,
         Change::Forget { id } => hpke_keys::forget_key(tx, id).await?,
+        Change::SetBack { id, created_at, entered_at, leaves_at } => {
+            tx.after_commit(move || tracing::warn!(config_id = id, "{}", key_life::WAS_AHEAD));
+            hpke_keys::set_key_back(tx, id, [created_at, entered_at], leaves_at).await?
+        }
         Change::Note => {
             hpke_keys::note_cached_for(tx, schedule.cache_for()).await?;
             true

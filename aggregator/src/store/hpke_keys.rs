@@ -87,6 +87,26 @@ pub async fn move_key(
     Ok(columns::found(done.rows_affected()))
 }
 
+/// Writes other times of a key that stays in its state.
+pub async fn set_key_back(
+    tx: &mut Tx,
+    config_id: u8,
+    [created_at, entered_at]: [u64; 2],
+    leaves_at: Option<u64>,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "-- set_hpke_key_back
+         UPDATE hpke_keys SET created_at = $2, entered_at = $3, leaves_at = $4 WHERE config_id = $1",
+    )
+    .bind(i64::from(config_id))
+    .bind(signed(created_at)?)
+    .bind(signed(entered_at)?)
+    .bind(leaves_at.map(signed).transpose()?)
+    .execute(tx.connection())
+    .await?;
+    Ok(columns::found(done.rows_affected()))
+}
+
 /// Erases the private key of a key that is expired, and keeps its identifier.
 pub async fn destroy_key(tx: &mut Tx, config_id: u8, now: u64, leaves_at: u64) -> Result<bool, StoreError> {
     let done = sqlx::query(

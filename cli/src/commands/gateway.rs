@@ -21,9 +21,9 @@ pub(super) async fn run(args: &ServerArgs, global: &Global) -> Result<(), Failur
     async {
         let started = server::bind(&config.listen).await?;
         warnings::log(&warnings);
-        let database = config.database.clone();
+        // Before the database is opened: a newer version would change its tables under the one that runs.
+        let _alone = server::alone(&config.database)?;
         let gateway = Gateway::build(config).await.map_err(|error| explain(&settings, &provenance, error))?;
-        let _alone = server::alone(&database)?;
         let (changes, shutdown) = (gateway.reload(), started.shutdown.clone());
         let operating = operations::serve(admin, gateway.operations(), shutdown.clone()).await?;
         started.announce()?;
@@ -80,6 +80,9 @@ fn take_up(args: &ServerArgs, changes: &Reload) {
             }
             Kept::Relay(error) => {
                 explain(&settings, &loaded.provenance, BuildError::Relay(error)).to_string()
+            }
+            Kept::Value(key, what) => {
+                explain(&settings, &loaded.provenance, BuildError::Window(key, what)).to_string()
             }
             fixed @ Kept::Fixed(_) => fixed.to_string(),
         })

@@ -62,7 +62,8 @@ pub(super) async fn gateway(
     let addresses = sockets.addresses();
     let routes = routes(&addresses.leader, &addresses.helper, setting.task_id, helper_is_ours)?;
     let listen = format!("127.0.0.1:{}", addresses.ports.gateway);
-    let config = mica_gateway::Config::new(listen, setting.databases.gateway.clone(), routes);
+    let mut config = mica_gateway::Config::new(listen, setting.databases.gateway.clone(), routes);
+    config.insecure_one_operator = true;
     let resources = Resources {
         clock: setting.clock.clone(),
         compute: setting.compute.clone(),
@@ -75,7 +76,9 @@ pub(super) fn relay(sockets: &Sockets) -> Result<Relay, Failure> {
     let addresses = sockets.addresses();
     let gateway = addresses.gateway.clone().unwrap_or_default();
     let listen = format!("127.0.0.1:{}", addresses.ports.relay);
-    Ok(Relay::build(mica_relay::Config::new(listen, gateway))?)
+    let mut config = mica_relay::Config::new(listen, gateway);
+    config.insecure_one_operator = true;
+    Ok(Relay::build(config)?)
 }
 
 /// What clients may ask for through the gateway: the keys of both aggregators, and to upload to this one task.

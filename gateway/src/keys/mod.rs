@@ -62,6 +62,10 @@ impl Keys {
             picture = looked(&store, &schedule, moment).await?.settled;
         }
         let ring = fresh_ring(&store, &schedule).await?;
+        let lasts = schedule.history_lasts(ring.list.body().len());
+        if lasts < schedule::LONG_ENOUGH {
+            tracing::warn!(days = lasts / 86_400, "{SHORT_LIVED}");
+        }
         let destroyed = |row: &KeyRow| row.life.state == KeyState::Destroyed;
         // Whoever destroyed it may have died before the log was emptied.
         let traces = picture.is_none_or(|picture| picture.rows.iter().any(destroyed));
@@ -264,7 +268,7 @@ pub async fn rotate(
     }
     let kems = if kems.is_empty() { schedule.kems() } else { kems };
     // What else may be due is for servers, who have looked at their clocks for longer.
-    let moment = Moment { now, is_sure: false };
+    let moment = Moment::at_first_sight(now);
     let (rows, lacks_identifier) = turn::turn(store, schedule, moment, kems).await?;
     if lacks_identifier {
         return Err(RotateError::NoIdentifier);
@@ -287,6 +291,9 @@ pub async fn rotate(
 
 const NO_IDENTIFIER: &str = "all 256 key identifiers are in use: an identifier rests for twice the cache lifetime after its \
                              key; wait, and rotate less often";
+
+const SHORT_LIVED: &str = "rotate_every is so short that after so many days the history of keys is longer than clients read \
+                           (4 MiB): none of them would take a new key then; rotate less often";
 
 /// How often the table is looked at: how long a replica may lag.
 const POLL: Duration = Duration::from_secs(2);

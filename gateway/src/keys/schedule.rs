@@ -92,6 +92,13 @@ impl Schedule {
         &self.kems
     }
 
+    /// How long it takes until the history is larger than clients and mirrors read, with lists as long as this one, in
+    /// seconds.
+    pub(super) fn history_lasts(&self, list: usize) -> u64 {
+        let entries = LARGEST_HISTORY / (ENTRY + 2 * list);
+        self.rotate_every.saturating_mul(u64::try_from(entries).unwrap_or(u64::MAX))
+    }
+
     /// A gateway that lost its database rarely offers an old identifier again: the first one is random.
     pub(super) fn terms(&self) -> Terms<'_, Kem> {
         let (rotate_every, cache_for) = (self.rotate_every, self.cache_for);
@@ -112,6 +119,12 @@ impl TryFrom<Written> for Schedule {
     }
 }
 
+/// What clients and mirrors read of a history.
+const LARGEST_HISTORY: usize = 4 << 20;
+/// Bytes of an entry around its list, whose bytes are two digits each.
+pub(super) const ENTRY: usize = 420;
+/// A schedule that is sure to outgrow the history sooner is warned of.
+pub(super) const LONG_ENOUGH: u64 = 3_650 * DAY;
 const HOUR: u64 = 3_600;
 const DAY: u64 = 24 * HOUR;
 

@@ -102,6 +102,27 @@ pub(super) async fn advance(
     Ok(done.rows_affected() == 1)
 }
 
+/// Writes other times of a key that stays in its state.
+pub(super) async fn set_back(
+    tx: &mut Tx,
+    key_id: u8,
+    [created_at, entered_at]: [u64; 2],
+    leaves_at: Option<u64>,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "-- set_gateway_key_back
+         UPDATE gateway_keys SET created_at = $2, entered_at = $3, leaves_at = $4, updated_by = 'turn_gateway_keys'
+         WHERE key_id = $1",
+    )
+    .bind(i64::from(key_id))
+    .bind(signed(created_at)?)
+    .bind(signed(entered_at)?)
+    .bind(leaves_at.map(signed).transpose()?)
+    .execute(tx.connection())
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
 /// Erases the secret of a key that was accepted, and keeps its identifier.
 pub(super) async fn destroy(tx: &mut Tx, key_id: u8, now: u64, leaves_at: u64) -> Result<bool, StoreError> {
     let done = sqlx::query(

@@ -210,6 +210,55 @@ async fn a_clock_that_steps_ahead_for_a_moment_ends_and_begins_nothing() {
     }
 }
 
+/// Else nothing would be replaced or destroyed for as long as the clock was ahead.
+#[tokio::test]
+async fn gateway_keys_that_a_clock_made_which_was_ahead_are_replaced_and_destroyed_in_their_time() {
+    use KeyState::{Accepted, Advertised, Destroyed, Pending};
+    for database in databases().await {
+        let clock = Clock::manual(NOW);
+        let keys = keys(&database, &clock, &Schedule::default()).await;
+        after(&keys, CLOCKS_DIFFER).await;
+        clock.step_to(NOW + 400 * DAY);
+        keys.renew().await.unwrap();
+        after(&keys, CLOCKS_DIFFER).await;
+        after(&keys, PENDING_SECONDS).await;
+        assert_eq!(states(&keys).await, [Advertised, Accepted], "it was believed");
+        let old = sealed(keys.list());
+        clock.step_to(NOW + 300);
+        keys.renew().await.unwrap();
+        after(&keys, CALM_SECONDS - 1).await;
+        let until = |facts: &[KeyFacts]| facts.iter().map(|key| key.life.entered_at).max().unwrap();
+        assert!(until(&list(&keys.store, &keys.schedule).await.unwrap()) > NOW + 400 * DAY);
+        after(&keys, 1).await;
+        assert!(until(&list(&keys.store, &keys.schedule).await.unwrap()) <= clock.now(), "{}", database.kind);
+        after(&keys, 2 * DAY + PENDING_SECONDS + CLOCKS_DIFFER).await;
+        assert_eq!(states(&keys).await, [Advertised, Destroyed]);
+        rotate(&keys.store, &keys.schedule, &[], clock.now()).await.unwrap();
+        assert_eq!(states(&keys).await, [Pending, Advertised, Destroyed]);
+        after(&keys, PENDING_SECONDS).await;
+        assert!(opens(&keys, &old), "the one that was replaced now is accepted as long as any");
+        assert_eq!(states(&keys).await, [Advertised, Accepted, Destroyed]);
+    }
+}
+
+/// One that is behind finds the same as one that is right after one that was ahead.
+#[tokio::test]
+async fn a_clock_that_is_behind_for_a_while_ends_no_key_sooner() {
+    let (database, clock) = (sqlite(), Clock::manual(NOW));
+    let keys = keys(&database, &clock, &Schedule::default()).await;
+    after(&keys, CLOCKS_DIFFER).await;
+    let old = sealed(keys.list());
+    rotate(&keys.store, &keys.schedule, &[], clock.now()).await.unwrap();
+    after(&keys, PENDING_SECONDS).await;
+    clock.step_to(NOW - 400 * DAY);
+    keys.renew().await.unwrap();
+    after(&keys, CALM_SECONDS - 1).await;
+    clock.step_to(NOW + CALM_SECONDS);
+    keys.renew().await.unwrap();
+    after(&keys, DAY).await;
+    assert!(opens(&keys, &old));
+}
+
 #[tokio::test]
 async fn a_clock_that_is_not_that_of_the_database_ends_and_begins_nothing_however_long_it_is_so() {
     let Some(database) = mica_service::testing::postgres().await else { return };
@@ -281,6 +330,25 @@ impl mica_service::store::Watch for Turns {
     fn reach(&self, name: &'static str, _: mica_service::store::Moment) -> mica_service::store::Verdict<'_> {
         self.0.fetch_add(usize::from(name == "turn_gateway_keys"), Ordering::SeqCst);
         Box::pin(async { Ok(()) })
+    }
+}
+
+#[tokio::test]
+async fn how_long_a_history_lasts_follows_from_what_an_entry_takes() {
+    for (schedule, lasts) in [
+        (both(X, Kem::XWing), true),
+        (Schedule::default(), true),
+        (Schedule::new(3 * 3_600, 3_600, vec![X, Kem::XWing]).unwrap(), false),
+        (Schedule::new(3 * 3_600, 3_600, vec![X]).unwrap(), false),
+    ] {
+        let keys = keys(&sqlite(), &Clock::manual(NOW), &schedule).await;
+        let before = keys.history().len();
+        rotate(&keys.store, &schedule, &[], keys.now()).await.unwrap();
+        after(&keys, PENDING_SECONDS).await;
+        let (list, entry) = (keys.list().len(), keys.history().len() - before);
+        let estimate = schedule::ENTRY + 2 * list;
+        assert!((entry..entry + entry / 4).contains(&estimate), "{entry} {estimate}");
+        assert_eq!(schedule.history_lasts(list) >= schedule::LONG_ENOUGH, lasts, "{schedule:?}");
     }
 }
 

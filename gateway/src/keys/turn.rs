@@ -34,6 +34,11 @@ pub(super) async fn look(
         matches!(row.life.state, KeyState::Pending | KeyState::Advertised)
             && row.life.cached_for < schedule.cache_for()
     };
+    let set_back = key_life::set_back(&known, moment);
+    if !set_back.is_empty() {
+        // What is due by the times that they ought to have is seen at the next look.
+        due.changes = set_back;
+    }
     if rows.iter().any(is_told_longer) {
         due.changes.push(Change::Note);
     }
@@ -94,6 +99,10 @@ async fn carry_out(
         Change::Move { id, states, leaves_at } => table::advance(tx, id, states, now, leaves_at).await?,
         Change::Destroy { id, leaves_at, .. } => table::destroy(tx, id, now, leaves_at).await?,
         Change::Forget { id } => table::forget(tx, id).await?,
+        Change::SetBack { id, created_at, entered_at, leaves_at } => {
+            tx.after_commit(move || tracing::warn!(key_id = id, "{}", key_life::WAS_AHEAD));
+            table::set_back(tx, id, [created_at, entered_at], leaves_at).await?
+        }
         Change::Note => {
             table::note_cached_for(tx, schedule.cache_for()).await?;
             true

@@ -36,14 +36,20 @@ pub(super) struct Memory {
 pub(super) enum Recalled {
     /// Nothing: it is yours.
     New(Slot),
+    /// It came before.
+    Met(Met),
+    /// Nothing, and there is no room for so many more seconds.
+    Full(u64),
+}
+
+/// What is known of a request that came before.
+pub(super) enum Met {
     /// Its answer.
     Kept(Answer),
     /// Somebody works on it.
     Waiting(Pending),
     /// It came before this process began: the database has its answer there.
     InStore(Place),
-    /// Nothing, and there is no room for so many more seconds.
-    Full(u64),
 }
 
 /// Where the answer is put.
@@ -122,21 +128,24 @@ impl Memory {
         }
     }
 
+    /// What is known of `enc`, if anything is.
+    pub(super) fn known(&self, enc: EncDigest, moment: Moment) -> Option<Met> {
+        let mut generations = self.lock();
+        generations.turn(moment, self.window);
+        generations.find(&enc)
+    }
+
     /// What is known of `enc`; what is not is claimed.
     pub(super) fn recall(&self, enc: EncDigest, moment: Moment) -> Recalled {
         let mut generations = self.lock();
         generations.turn(moment, self.window);
-        let Generations { current, previous, since, .. } = &mut *generations;
-        if let Some(entry) = current.entries.get(&enc).or_else(|| previous.entries.get(&enc)) {
-            return match entry {
-                Entry::Kept(answer) => Recalled::Kept(answer.clone()),
-                Entry::Waiting(news) => Recalled::Waiting(Pending(news.clone())),
-                Entry::InStore(place) => Recalled::InStore(*place),
-            };
+        if let Some(met) = generations.find(&enc) {
+            return Recalled::Met(met);
         }
+        let Generations { current, since, .. } = &mut *generations;
         if current.requests >= self.max_requests {
             current.told.once_full();
-            return Recalled::Full((*since + self.window).saturating_sub(moment.now).max(1));
+            return Recalled::Full(self.window.saturating_sub(moment.age_of(*since)).max(1));
         }
         let (sender, news) = watch::channel(News::None);
         current.requests += 1;
@@ -229,9 +238,26 @@ impl Told {
 }
 
 impl Generations {
-    fn turn(&mut self, Moment { now, is_sure }: Moment, window: u64) {
-        let age = now.saturating_sub(self.since);
-        if age < window || !is_sure {
+    fn find(&self, enc: &EncDigest) -> Option<Met> {
+        let entry = self.current.entries.get(enc).or_else(|| self.previous.entries.get(enc))?;
+        Some(match entry {
+            Entry::Kept(answer) => Met::Kept(answer.clone()),
+            Entry::Waiting(news) => Met::Waiting(Pending(news.clone())),
+            Entry::InStore(place) => Met::InStore(*place),
+        })
+    }
+
+    fn turn(&mut self, moment: Moment, window: u64) {
+        if !moment.is_sure {
+            return;
+        }
+        let Moment { now, .. } = moment;
+        if moment.is_before(self.since) {
+            // A clock was ahead. What is here lives one window longer by it.
+            self.since = now;
+        }
+        let age = moment.age_of(self.since);
+        if age < window {
             return;
         }
         let current = mem::take(&mut self.current);

@@ -26,6 +26,7 @@ use mica_envelope::{AnswerLock, EncDigest, InnerResponse, encode_response};
 use mica_service::{
     steady::Steady,
     store::{Dialect, Store, StoreError},
+    trouble::Trouble,
 };
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -33,7 +34,7 @@ use tracing::{debug, warn};
 pub use self::look::{Remembered, remembered};
 pub(crate) use self::{date::DateRule, memory::Fill};
 use self::{
-    memory::{GONE, Memory, Recalled, Slot},
+    memory::{GONE, Memory, Met, Recalled, Slot},
     writer::{Standing, Writer},
 };
 use crate::{
@@ -51,6 +52,14 @@ pub(crate) struct Answers {
     memory: Arc<Memory>,
     writer: Writer,
     clock: Steady,
+    troubles: Arc<Troubles>,
+}
+
+/// What goes wrong with the database, once a minute for all requests.
+#[derive(Default)]
+struct Troubles {
+    unreadable: Trouble,
+    unwritable: Trouble,
 }
 
 /// What to do with a request.
@@ -96,15 +105,6 @@ fn unlocked(lock: &AnswerLock, locked: &[u8]) -> Answer {
     told(kept)
 }
 
-/// The stored answer, or after how many seconds to ask again.
-fn read(found: Result<Option<Answer>, StoreError>, lock: &AnswerLock) -> Result<Option<Answer>, u64> {
-    let found = found.map_err(|error| {
-        warn!(%error, "the memory of answers cannot be read");
-        1_u64
-    });
-    Ok(found?.map(|locked| unlocked(lock, &locked)))
-}
-
 impl Answers {
     /// The memory as the database has it. What is not written yet is under way.
     pub(crate) async fn open(
@@ -116,7 +116,7 @@ impl Answers {
         let found = table::open(store, &clock, limits.window).await?;
         let memory = Arc::new(Memory::new(limits, &found));
         let writer = Writer::start(store.clone(), clock.clone(), limits.window, under_way);
-        Ok(Self { memory, writer, clock })
+        Ok(Self { memory, writer, clock, troubles: Arc::default() })
     }
 
     /// Since when answers are remembered, in seconds since 1970.
@@ -143,22 +143,58 @@ impl Answers {
                     }
                 }
             }
-            Recalled::Kept(kept) => Claim::Again(told(kept)),
-            Recalled::Waiting(pending) => match pending.answer().await {
-                Some(answer) => Claim::Again(answer),
-                None => Claim::Later(1),
-            },
-            Recalled::InStore(place) => {
-                let answer = read(self.writer.look_up_in(place, enc).await, &lock);
-                answer.map_or_else(Claim::Later, |answer| Claim::Again(answer.unwrap_or_else(|| told(GONE))))
-            }
+            Recalled::Met(met) => self.say_again(met, enc, &lock).await,
             // What is full are the places for new ones; a replica may have answered this one.
             Recalled::Full(seconds) if self.writer.dialect() == Dialect::Postgres => {
-                let answer = read(self.writer.look_up(enc).await, &lock);
+                let answer = self.read(self.writer.look_up(enc).await, &lock);
                 answer.map_or_else(Claim::Later, |answer| answer.map_or(Claim::Later(seconds), Claim::Again))
             }
             Recalled::Full(seconds) => Claim::Later(seconds),
         }
+    }
+
+    /// What was said of the request called `enc` when it came before; waits for it if somebody works on it. A request that
+    /// is new is not claimed by this. With `elsewhere`, replicas are asked as well.
+    pub(crate) async fn recall(&self, enc: EncDigest, lock: &AnswerLock, elsewhere: bool) -> Option<Claim> {
+        if let Some(met) = self.memory.known(enc, self.clock.look()) {
+            return Some(self.say_again(met, enc, lock).await);
+        }
+        if !elsewhere || self.writer.dialect() == Dialect::Sqlite {
+            return None;
+        }
+        match self.read(self.writer.look_up(enc).await, lock) {
+            Ok(answer) => answer.map(Claim::Again),
+            Err(seconds) => Some(Claim::Later(seconds)),
+        }
+    }
+
+    async fn say_again(&self, met: Met, enc: EncDigest, lock: &AnswerLock) -> Claim {
+        match met {
+            Met::Kept(kept) => Claim::Again(told(kept)),
+            Met::Waiting(pending) => match pending.answer().await {
+                Some(answer) => Claim::Again(answer),
+                None => Claim::Later(1),
+            },
+            Met::InStore(place) => {
+                let answer = self.read(self.writer.look_up_in(place, enc).await, lock);
+                answer.map_or_else(Claim::Later, |answer| Claim::Again(answer.unwrap_or_else(|| told(GONE))))
+            }
+        }
+    }
+
+    /// The stored answer, or after how many seconds to ask again.
+    fn read(
+        &self,
+        found: Result<Option<Answer>, StoreError>,
+        lock: &AnswerLock,
+    ) -> Result<Option<Answer>, u64> {
+        let found = found.map_err(|error| {
+            if let Some(times) = self.troubles.unreadable.occurs() {
+                warn!(times, %error, "the memory of answers cannot be read");
+            }
+            1_u64
+        });
+        Ok(found?.map(|locked| unlocked(lock, &locked)))
     }
 
     /// The same among all who share the database. One process alone has asked everybody when it has asked itself.
@@ -180,7 +216,9 @@ impl Answers {
                 }
                 Ok(Standing::Claimable { .. }) => tokio::time::sleep(POLL).await,
                 Err(error) => {
-                    warn!(%error, "the memory of answers cannot be written");
+                    if let Some(times) = self.troubles.unwritable.occurs() {
+                        warn!(times, %error, "the memory of answers cannot be written");
+                    }
                     ticket.give_up();
                     return Claim::Later(1);
                 }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use mica_envelope::EncDigest;
-use mica_service::key_life::Moment;
+use mica_service::key_life::{CLOCKS_DIFFER, Moment};
 use mica_service::steady::Steady;
 use mica_service::store::{Dialect, Fields, Store, StoreError, Tx, signed};
 
@@ -94,14 +94,16 @@ pub(super) async fn open(store: &Store, clock: &Steady, window: Duration) -> Res
 
 /// The table that takes new answers. When its time is over, the older one is emptied and takes them from now on.
 /// By a clock that is sure: what is forgotten too early may be forwarded twice.
-pub(super) async fn turn(
-    tx: &mut Tx,
-    Moment { now, is_sure }: Moment,
-    window: Duration,
-) -> Result<Current, StoreError> {
-    let before = state(tx).await?;
-    let age = now.saturating_sub(before.since);
-    if age < window.as_secs() || !is_sure {
+pub(super) async fn turn(tx: &mut Tx, moment: Moment, window: Duration) -> Result<Current, StoreError> {
+    let (before, now) = (state(tx).await?, moment.now);
+    let age = moment.age_of(before.since);
+    // A clock was ahead. What is here lives one window longer by it. A replica whose own clock is the wrong one has found
+    // that out after a minute, by the clock of the database.
+    if moment.is_sure && moment.even_for >= CLOCKS_DIFFER && moment.is_before(before.since) {
+        set_back(tx, before.since, now).await?;
+        return Ok(Current::of(&state(tx).await?));
+    }
+    if age < window.as_secs() || !moment.is_sure {
         return Ok(Current::of(&before));
     }
     if !advance(tx, before.generation, now).await? {
@@ -205,8 +207,8 @@ impl Current {
     }
 
     /// Whether it takes new answers still, unless a replica thinks otherwise.
-    pub(super) fn goes_on(&self, now: u64, window: Duration) -> bool {
-        now.saturating_sub(self.since) < window.as_secs()
+    pub(super) fn goes_on(&self, moment: Moment, window: Duration) -> bool {
+        !moment.is_before(self.since) && moment.age_of(self.since) < window.as_secs()
     }
 }
 
@@ -248,6 +250,25 @@ async fn find_state(tx: &mut Tx) -> Result<Option<State>, StoreError> {
         since: fields.unsigned("since")?,
         promised_from: fields.unsigned("promised_from")?,
     }))
+}
+
+/// Has the generation begun now that a clock began which was ahead, and the promise at the latest.
+async fn set_back(tx: &mut Tx, since: u64, now: u64) -> Result<(), StoreError> {
+    sqlx::query(
+        "-- set_back\nUPDATE gateway_memory SET since = $1, updated_by = 'turn', \
+         promised_from = CASE WHEN promised_from > $1 THEN $1 ELSE promised_from END \
+         WHERE id = 1 AND since = $2",
+    )
+    .bind(signed(now)?)
+    .bind(signed(since)?)
+    .execute(tx.connection())
+    .await?;
+    tx.after_commit(|| {
+        tracing::warn!(
+            "a clock was ahead when the memory of answers took its turn: it takes the next by this one"
+        );
+    });
+    Ok(())
 }
 
 /// Whether we are the one who begins the next generation.

@@ -386,3 +386,140 @@ impl mica_service::store::Watch for Broken {
         })
     }
 }
+
+/// Else nothing would be forgotten, and no new request be taken, for as long as the clock was ahead.
+#[tokio::test]
+async fn a_clock_that_was_ahead_for_long_forgets_nothing_and_keeps_nobody_out_when_it_is_right() {
+    for database in databases().await {
+        let (all, clock) = (requests::<7>(), Clock::manual(1_000));
+        let answers = start(&database, &limits(2, 1_000), &clock).await;
+        clock.advance(CLOCKS_DIFFER);
+        first(&answers, all[0]).await.leave(response("x")).await;
+        clock.step_to(50_000);
+        assert_eq!(again(&answers, all[0]).await, Some(201));
+        clock.advance(CLOCKS_DIFFER);
+        assert_eq!(again(&answers, all[0]).await, Some(201), "believed, and nothing is older by it");
+        clock.advance(100);
+        first(&answers, all[1]).await.leave(response("x")).await;
+        clock.step_to(1_300);
+        assert_eq!(again(&answers, all[0]).await, Some(201), "{}", database.kind);
+        first(&answers, all[2]).await.leave(response("x")).await;
+        let told = answers.claim(all[3], lock(all[3]), soon()).await;
+        assert!(matches!(told, Claim::Later(seconds) if seconds <= 100), "a window at most");
+        // Also for one that starts now and finds what the wrong clock wrote.
+        let anew = start(&database, &limits(2, 1_000), &clock).await;
+        clock.advance(CLOCKS_DIFFER);
+        for answers in [&answers, &anew] {
+            assert_eq!(again(answers, all[1]).await, Some(201), "{}", database.kind);
+            // Whoever writes finds it.
+            answers.writer.leave(all[6], lock(all[6]).lock(&response("x")).unwrap()).await;
+        }
+        clock.advance(100);
+        for (answers, enc) in [(&answers, all[4]), (&anew, all[5])] {
+            first(answers, enc).await.leave(response("x")).await;
+            assert_eq!(again(answers, enc).await, Some(201), "{}", database.kind);
+        }
+        let found = start(&database, &limits(2, 1_000), &clock).await;
+        assert!(found.promised_from() <= clock.now());
+    }
+}
+
+/// The promise of a first start by a clock that was ahead.
+#[tokio::test]
+async fn dates_are_taken_although_the_memory_was_begun_by_a_clock_that_was_ahead() {
+    let clock = Clock::manual(50_000);
+    let database = mica_service::testing::sqlite();
+    let answers = start(&database, &limits(2, 1_000), &clock).await;
+    let rule = DateRule::new(&limits(2, 1_000), answers.promised_from(), clock.clone());
+    clock.step_to(1_000);
+    assert!(rule.refusal(&dated(1_000)).is_none());
+    clock.advance(10);
+    assert!(rule.refusal(&dated(1_005)).is_none());
+    assert!(rule.refusal(&dated(990)).is_some(), "from before anybody knew");
+}
+
+fn dated(at: u64) -> mica_envelope::InnerRequest {
+    let date = std::time::UNIX_EPOCH + Duration::from_secs(at);
+    mica_envelope::InnerRequest {
+        method: "POST".into(),
+        scheme: "https".into(),
+        authority: "x".into(),
+        path: "/".into(),
+        headers: vec![("date".to_owned(), httpdate::fmt_http_date(date).into_bytes())],
+        body: "".into(),
+    }
+}
+
+/// A replica that has not heard of the turn would claim in the table that is emptied next.
+#[tokio::test]
+async fn nothing_is_claimed_or_left_in_a_generation_that_is_over() {
+    let Some(database) = mica_service::testing::postgres().await else { return };
+    let ([a, b], clock) = (requests(), Clock::manual(1_000));
+    let store = database.open(&crate::MIGRATOR).await.unwrap();
+    let steady = Steady::new(clock.clone());
+    let window = Duration::from_secs(100);
+    table::open(&store, &steady, window).await.unwrap();
+    let turn = async || {
+        let look = steady.look();
+        let turned = store.tx("turn", move |mut tx| async move {
+            let current = table::turn(&mut tx, look, window).await?;
+            Ok((tx, current))
+        });
+        turned.await.unwrap()
+    };
+    let (line, stale) = (store.line(), turn().await);
+    assert!(group::claim(&line, stale, &[a], 2_000).await.unwrap() == [a]);
+    clock.advance(100);
+    let current = turn().await;
+    assert_eq!(current.generation, stale.generation + 1);
+    assert!(group::claim(&line, stale, &[b], 2_000).await.unwrap().is_empty());
+    let left = table::Left { enc: b, answer: vec![7; 40] };
+    assert!(!group::leave(&line, stale, &[&left]).await.unwrap());
+    assert!(group::claim(&line, current, &[b], 2_000).await.unwrap() == [b]);
+}
+
+struct BrokenClaims;
+
+impl mica_service::store::Watch for BrokenClaims {
+    fn reach(&self, name: &'static str, _: mica_service::store::Moment) -> mica_service::store::Verdict<'_> {
+        let broken = name == "claim_answers" || name == "look_up_answer";
+        Box::pin(async move {
+            if broken { Err(StoreError::Database("a test says so".to_owned())) } else { Ok(()) }
+        })
+    }
+}
+
+#[derive(Clone, Default)]
+struct Lines(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Whoever sends could fill the disk, and the moments of requests would be kept.
+#[tokio::test]
+async fn a_database_that_fails_writes_no_line_for_each_request() {
+    let Some(database) = mica_service::testing::postgres().await else { return };
+    let lines = Lines::default();
+    let format = mica_service::telemetry::LogFormat::Text;
+    let (subscriber, _routes) = mica_service::telemetry::subscriber(format, "info", lines.clone()).unwrap();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let store = database.open(&crate::MIGRATOR).await.unwrap().watched_by(Arc::new(BrokenClaims));
+    let steady = Steady::new(Clock::manual(1_000));
+    let answers = Answers::open(&store, &limits(1_000, 1_000_000), steady, UnderWay::new()).await.unwrap();
+    for number in 0..50 {
+        let enc = EncDigest::from_bytes([number; 16]);
+        assert!(matches!(answers.claim(enc, lock(enc), soon()).await, Claim::Later(1)));
+        assert!(answers.recall(enc, &lock(enc), true).await.is_some());
+    }
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let told = text.lines().filter(|line| line.contains("WARN")).count();
+    assert!((1..10).contains(&told), "{text}");
+}

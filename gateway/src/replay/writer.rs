@@ -8,10 +8,10 @@ use std::{
     cmp,
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use mica_envelope::EncDigest;
@@ -20,6 +20,7 @@ use mica_service::{
     steady::Steady,
     store::{Dialect, Line, Store, StoreError, Tx},
     telemetry,
+    trouble::Trouble,
 };
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
@@ -39,6 +40,7 @@ pub(super) struct Writer {
     answers: mpsc::Sender<ToLeave>,
     claims: mpsc::Sender<ToClaim>,
     stuck: Arc<AtomicBool>,
+    claims_failed: Arc<Mutex<Option<Instant>>>,
     under_way: UnderWay,
 }
 
@@ -77,6 +79,9 @@ struct Setting {
     clock: Steady,
     window: Duration,
     stuck: Arc<AtomicBool>,
+    claims_failed: Arc<Mutex<Option<Instant>>>,
+    unwritten: Arc<Trouble>,
+    unclaimed: Arc<Trouble>,
 }
 
 impl Writer {
@@ -85,21 +90,32 @@ impl Writer {
         let stuck = Arc::new(AtomicBool::new(false));
         let (answers, to_leave) = mpsc::channel(QUEUE);
         let (claims, to_claim) = mpsc::channel(QUEUE);
-        let setting = Setting { store: store.clone(), clock, window, stuck: Arc::clone(&stuck) };
+        let claims_failed = Arc::<Mutex<Option<Instant>>>::default();
+        let setting = Setting {
+            store: store.clone(),
+            clock,
+            window,
+            stuck: Arc::clone(&stuck),
+            claims_failed: Arc::clone(&claims_failed),
+            unwritten: Arc::default(),
+            unclaimed: Arc::default(),
+        };
         if store.dialect() == Dialect::Postgres {
             telemetry::spawn(setting.clone().write_claims(to_claim));
         }
         telemetry::spawn(setting.write_answers(to_leave));
-        Self { store, answers, claims, stuck, under_way }
+        Self { store, answers, claims, stuck, claims_failed, under_way }
     }
 
     pub(super) fn dialect(&self) -> Dialect {
         self.store.dialect()
     }
 
-    /// Whether answers cannot be written at the moment, and after how many seconds to ask again.
+    /// Whether answers cannot be written at the moment, or requests not be claimed, and after how many seconds to ask again.
     pub(super) fn stuck(&self) -> Option<u64> {
-        self.stuck.load(Ordering::Relaxed).then_some(RETRY.as_secs())
+        let failed = *self.claims_failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let claims_fail = failed.is_some_and(|at| at.elapsed() < RETRY);
+        (claims_fail || self.stuck.load(Ordering::Relaxed)).then_some(RETRY.as_secs())
     }
 
     /// Returns when the answer would survive the end of the process, or when that takes too long.
@@ -162,7 +178,11 @@ impl Setting {
             self.stuck.store(written.is_err(), Ordering::Relaxed);
             match written {
                 Ok(()) => group.clear(),
-                Err(reason) => error!(error = %reason, answers = group.len(), "answers cannot be written"),
+                Err(reason) => {
+                    if let Some(times) = self.unwritten.occurs() {
+                        error!(times, error = %reason, answers = group.len(), "answers cannot be written");
+                    }
+                }
             }
             if more == Ok(0) {
                 return;
@@ -181,7 +201,7 @@ impl Setting {
         answers.sort_by(|one, other| one.enc.as_bytes().cmp(other.enc.as_bytes()));
         answers.dedup_by(|one, other| one.enc == other.enc);
         let (answers, look, window) = (&answers, self.clock.look(), self.window);
-        let known = known.filter(|current| !answers.is_empty() && current.goes_on(look.now, window));
+        let known = known.filter(|current| !answers.is_empty() && current.goes_on(look, window));
         if let Some(current) = known {
             let left = match self.store.dialect() {
                 Dialect::Sqlite => blocks::leave_at_once(line, current, answers).await?,
@@ -213,7 +233,11 @@ impl Setting {
             let moment = Moment { look, until: look.now + lease, window };
             let mut standings = Standings::with_capacity(encs.len());
             if let Err(error) = self.claim_all(&line, &encs, (&mut known, &mut standings), moment).await {
-                warn!(%error, "requests cannot be claimed");
+                // The others need not wait for the database to fail them as well.
+                *self.claims_failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                if let Some(times) = self.unclaimed.occurs() {
+                    warn!(times, %error, "requests cannot be claimed");
+                }
             }
             for ToClaim { enc, told, .. } in group.drain(..) {
                 // Whoever asked may have gone.
@@ -231,7 +255,7 @@ impl Setting {
         (known, standings): (&mut Option<Current>, &mut Standings),
         moment: Moment,
     ) -> Result<(), StoreError> {
-        if let Some(current) = known.filter(|current| current.goes_on(moment.look.now, moment.window)) {
+        if let Some(current) = known.filter(|current| current.goes_on(moment.look, moment.window)) {
             let ours = group::claim(line, current, encs, moment.until).await?;
             standings.extend(ours.into_iter().map(|enc| (enc, Standing::Claimed)));
         }

@@ -110,3 +110,94 @@ async fn the_largest_reports_pass_relay_and_gateway_with_their_defaults() {
     assert_eq!(world.exchange(&request).await.1.status, 201);
     assert_eq!(target.seen()[0].body, request.body);
 }
+
+/// RFC 9458 6.5: by a `Retry-After` clients know that nobody has acted on what they sent.
+#[tokio::test]
+async fn nobody_is_told_to_send_again_what_a_target_has_answered() {
+    let long = |_| axum::response::Response::builder().status(201).body(vec![7; 20_000].into()).unwrap();
+    let target = Target::new(long);
+    let world = World::start_with(target.start().await, |config| config.max_buffered_bytes = 8 << 10).await;
+    let (sealed, opener) = world.seal(&upload());
+    let (_, inner) = open(world.post(world.relay, sealed.clone()).await, opener);
+    assert_eq!((inner.status, inner.header("retry-after")), (502, None));
+    let again = world.post(world.relay, sealed).await;
+    assert_eq!((again.status(), world.count(Outcome::Again)), (StatusCode::OK, 1));
+    assert_eq!(target.seen().len(), 1);
+}
+
+/// A relay would see in the time of one client's request what another one was told.
+#[tokio::test]
+async fn a_refusal_of_one_upload_is_not_seen_in_the_time_of_another() {
+    let refuse = |before: usize| match before % 2 {
+        0 => axum::response::Response::builder().status(413).body("".into()).unwrap(),
+        _ => created(before),
+    };
+    let target = Target::new(refuse);
+    let world = World::start_with(target.start().await, |config| config.routes[0].max_bytes = 4 << 20).await;
+    let mut request = upload();
+    request.body = vec![7; 100_000].into();
+    // A machine may be slow, but not each time: with its end kept back, no upload takes less than 300 ms.
+    for _ in 0..40 {
+        assert_eq!(world.exchange(&request).await.1.status, 413);
+        let since = std::time::Instant::now();
+        assert_eq!(world.exchange(&request).await.1.status, 201);
+        if since.elapsed() < Duration::from_millis(300) {
+            return;
+        }
+    }
+    panic!("the end of an upload is kept back after the refusal of another");
+}
+
+#[tokio::test]
+async fn a_sealed_answer_keeps_its_place_until_its_relay_has_read_it() {
+    let target = Target::new(created);
+    let adjust = |config: &mut mica_gateway::Config| config.max_buffered_bytes = 64 << 10;
+    let world = World::start_with(target.start().await, adjust).await;
+    let stream = TcpStream::connect(world.gateway).await.unwrap();
+    let mut builder = h2::client::Builder::new();
+    let handshake = builder.initial_window_size(0).handshake::<_, bytes::Bytes>(stream);
+    let (sender, connection) = handshake.await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut sender = sender.ready().await.unwrap();
+    let head = http::Request::post(format!("http://{}/", world.gateway))
+        .header("content-type", "message/ohttp-req")
+        .body(())
+        .unwrap();
+    let (answer, mut sending) = sender.send_request(head, false).unwrap();
+    sending.send_data(world.seal(&upload()).0.into(), true).unwrap();
+    let answer = answer.await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    let free = async || {
+        let figures = world.figures().await;
+        let line = figures.lines().find(|line| line.starts_with("mica_free_bytes ")).unwrap().to_owned();
+        line.split(' ').nth(1).unwrap().parse::<usize>().unwrap()
+    };
+    assert!(free().await < 64 << 10, "the answer is not read");
+    drop((answer, sending, sender));
+    connection.abort();
+    let given_back = async {
+        while free().await < 64 << 10 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(25), given_back).await.unwrap();
+}
+
+/// Listeners wait for 20 s when nobody says otherwise.
+#[tokio::test]
+async fn a_stop_waits_for_as_long_as_a_request_may_take() {
+    let target = Target::new(created).slow(Duration::from_secs(22));
+    let world =
+        World::start_with(target.start().await, |config| config.timeout = Duration::from_mins(2)).await;
+    let (sealed, opener) = world.seal(&upload());
+    let asking = world.post(world.gateway, sealed);
+    let stopping = async {
+        while target.seen().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        world.stop();
+    };
+    let (outer, ()) = tokio::join!(asking, stopping);
+    assert_eq!(open(outer, opener).1.status, 201);
+    world.ended.wait().await;
+}

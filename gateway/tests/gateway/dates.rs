@@ -105,3 +105,18 @@ async fn windows_that_do_not_outlive_what_they_are_to_remember_are_refused_at_th
     // 15 minutes are no longer enough.
     assert_eq!(refused(|config| config.timeout = Duration::from_mins(8)).await, "replay.window");
 }
+
+/// RFC 9458 6.5: corrected in a fresh envelope, it would reach its target twice.
+#[tokio::test]
+async fn what_was_answered_is_answered_again_when_its_date_is_long_past() {
+    let target = Target::new(created);
+    let world = World::start(target.start().await).await;
+    world.clock.advance(1_000);
+    let (sealed, opener) = world.seal(&dated(&date(world.clock.now())));
+    let (_, first) = crate::world::open(world.post(world.relay, sealed.clone()).await, opener);
+    assert_eq!(first.status, 201);
+    world.clock.advance(301);
+    assert_eq!(world.post(world.relay, sealed).await.status(), 200);
+    assert_eq!((world.count(Outcome::Again), world.count(Outcome::Date)), (1, 0));
+    assert_eq!(target.seen().len(), 1);
+}

@@ -174,3 +174,29 @@ async fn a_target_that_hangs_takes_half_of_what_a_relay_has_and_the_others_are_a
     assert_eq!((world.count(Outcome::Full), world.count(Outcome::Forwarded)), (2, 1));
     hanging.abort_all();
 }
+
+#[tokio::test]
+async fn what_was_answered_is_answered_again_while_its_target_hangs() {
+    let database = sqlite();
+    let mut config = Config::new("127.0.0.1:0", database.url.clone(), routes(nowhere()));
+    (config.max_streams, config.timeout) = (8, Duration::from_mins(5));
+    let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let once = move || {
+        let before = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        async move { if before == 0 { StatusCode::CREATED } else { std::future::pending().await } }
+    };
+    let mounted = Mounted::default().with("http://127.0.0.1:9", Router::new().fallback(any(once)));
+    let world = Arc::new(World::beside(config, Clock::manual(1_700_000_000), mounted).await);
+    let (sealed, _) = world.seal(&upload());
+    world.post(world.relay, sealed.clone()).await;
+    let mut hanging = JoinSet::new();
+    for _ in 0..5 {
+        let world = Arc::clone(&world);
+        hanging.spawn(async move { world.exchange(&upload()).await.1 });
+    }
+    assert_eq!(hanging.join_next().await.unwrap().unwrap().status, 503, "four wait");
+    world.post(world.relay, sealed).await;
+    assert_eq!((world.count(Outcome::Full), world.count(Outcome::Again)), (1, 1));
+    hanging.abort_all();
+}

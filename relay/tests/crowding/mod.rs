@@ -259,3 +259,24 @@ async fn an_answer_keeps_its_place_until_its_client_has_read_it() {
     };
     tokio::time::timeout(Duration::from_secs(25), given_back).await.unwrap();
 }
+
+/// RFC 9458 6.5: by a `Retry-After` clients know that nobody has acted on what they sent.
+#[tokio::test]
+async fn nobody_is_told_to_send_again_what_the_gateway_has_answered() {
+    let gateway = ScriptedGateway::new(|| {
+        let answer = Response::builder().header("content-type", "message/ohttp-res");
+        answer.body(Body::new(Stuck(500 << 10))).unwrap()
+    });
+    let relay = start_relay(gateway.start().await, |config| config.max_buffered_bytes = 1 << 20).await;
+    let mut all = JoinSet::new();
+    for _ in 0..3 {
+        let request = relay.sealed_request();
+        all.spawn(async move { client(true).send(request).await.unwrap() });
+    }
+    // One of them finds room where large ones may.
+    for _ in 0..2 {
+        let answer = all.join_next().await.unwrap().unwrap();
+        assert_eq!((answer.status(), answer.headers().get("retry-after")), (StatusCode::BAD_GATEWAY, None));
+    }
+    assert_eq!((gateway.seen().len(), relay.counters.count(Outcome::Full)), (3, 2), "the operator sees why");
+}

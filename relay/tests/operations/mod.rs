@@ -167,7 +167,15 @@ async fn a_changed_configuration_is_taken_up_whole_or_not_at_all_and_nobody_is_d
     assert!(said.starts_with("`gateway_url` cannot change"), "{said}");
     let said = refused(&|config| config.gateway_token_file = Some(folder.path().join("missing")));
     assert!(said.starts_with("gateway_token_file: cannot read"), "{said}");
+    let said = refused(&|config| config.gateway_operator = Some("somebody".to_owned()));
+    assert!(said.starts_with("gateway_operator: without `operator`"), "{said}");
+    // Time for what should not leave.
+    tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(gateway.seen().is_empty(), "the old one is in force, and three wait by it");
+    let about = get(&relay, "/about").await;
+    let about: serde_json::Value = serde_json::from_slice(about.body()).unwrap();
+    assert_eq!(about["mixing"]["requests"], 50, "{about}");
+    assert!(figures(&relay).await.contains("mica_relay_pools_total{why=\"flush\"} 0\n"));
 
     let mut config = relay.config.clone();
     config.mixing = None;

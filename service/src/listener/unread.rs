@@ -20,7 +20,7 @@ use super::pace::BodyPace;
 pub(super) struct Unread {
     pace: BodyPace,
     state: Mutex<State>,
-    first: Notify,
+    given: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -56,7 +56,7 @@ impl AsRef<[u8]> for Leaving {
 
 impl Unread {
     pub(super) fn new(pace: BodyPace) -> Arc<Self> {
-        Arc::new(Self { pace, state: Mutex::default(), first: Notify::new() })
+        Arc::new(Self { pace, state: Mutex::default(), given: Notify::new() })
     }
 
     /// The same body. From now on it has the grace of the pace until its first bytes leave, and then the time that
@@ -69,7 +69,7 @@ impl Unread {
             state.due.insert(number, Instant::now() + self.pace.grace);
             number
         };
-        self.first.notify_one();
+        self.given.notify_one();
         Counted { body, waiting: Arc::new(Waiting { all: Arc::clone(self), number }) }
     }
 
@@ -79,8 +79,12 @@ impl Unread {
             let earliest = self.lock().due.values().min().copied();
             match earliest {
                 Some(due) if due <= Instant::now() => return,
-                Some(due) => sleep_until(due).await,
-                None => self.first.notified().await,
+                // One that is given later may have to be gone sooner.
+                Some(due) => tokio::select! {
+                    () = sleep_until(due) => {}
+                    () = self.given.notified() => {}
+                },
+                None => self.given.notified().await,
             }
         }
     }
@@ -181,5 +185,21 @@ mod tests {
         assert!(!noticed.is_finished());
         let _answer = unread.count(Full::new(Bytes::from_static(b"never read")));
         noticed.await.expect("it is noticed");
+    }
+
+    #[tokio::test]
+    async fn a_short_answer_is_noticed_in_its_time_although_a_longer_one_was_given_before() {
+        let min_bytes_per_second = NonZeroU32::new(1).expect("it is not zero");
+        let unread = Unread::new(BodyPace { grace: Duration::from_millis(50), min_bytes_per_second });
+        let mut long = unread.count(Full::new(Bytes::from(vec![7; 5_000])));
+        let _long = long.frame().await.expect("one frame");
+        let noticed = tokio::spawn({
+            let unread = Arc::clone(&unread);
+            async move { unread.overdue().await }
+        });
+        tokio::task::yield_now().await;
+        let _short = unread.count(Full::new(Bytes::from_static(b"never read")));
+        let noticed = tokio::time::timeout(Duration::from_mins(1), noticed).await;
+        noticed.expect("long before the other is due").expect("it is noticed");
     }
 }
