@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use mica_diagnostic::{Diagnostic, Severity, locate};
 use mica_service::config::{Loaded, Origin, Provenance, Sources};
 use serde::de::DeserializeOwned;
-use toml_edit::Document;
+use toml_edit::{Document, Item, TableLike};
 
 use crate::args::ServerArgs;
 use crate::exit::Failure;
@@ -148,11 +148,18 @@ impl Settings {
         }
     }
 
-    /// Something wrong with one of several tables of the same name, counted from 1.
-    pub(crate) fn wrong_entry(&self, tables: &str, number: usize, what: &str, fix: &str) -> Failure {
+    /// Something wrong with a key of one of several tables of the same name, counted from 1: at its value, or where the table
+    /// begins that lacks it.
+    pub(crate) fn wrong_entry(
+        &self,
+        (tables, number, key): (&str, usize, &str),
+        what: &str,
+        fix: &str,
+    ) -> Failure {
         let document = Document::parse(self.text.as_str()).ok();
         let span = document.as_ref().and_then(|document| {
-            document.get(tables)?.as_array_of_tables()?.get(number.checked_sub(1)?)?.span()
+            let table = document.get(tables)?.as_array_of_tables()?.get(number.checked_sub(1)?)?;
+            table.get(key).and_then(Item::span).or_else(|| table.span())
         });
         let place = span.map_or_else(|| self.place(tables), |span| locate(&self.text, span.start));
         Box::new(diagnostic(&self.name, place, VALUE, what, fix)).into()
@@ -170,14 +177,21 @@ impl Settings {
         span.map_or((1, 1), |span| locate(&self.text, span.start))
     }
 
-    /// The value of a dotted key as the file spells it.
+    /// The value of a dotted key as the file spells it; of several tables of one name, `routes[1].path` is in the first.
     pub(crate) fn spelling(&self, key: &str) -> Option<String> {
         let document = Document::parse(self.text.as_str()).ok()?;
-        let mut item = document.as_item();
-        for part in key.split('.') {
-            item = item.get(part)?;
+        let (above, name) = key.rsplit_once('.').unwrap_or(("", key));
+        let mut table: &dyn TableLike = document.as_table();
+        for part in above.split('.').filter(|part| !part.is_empty()) {
+            table = match part.strip_suffix(']').and_then(|part| part.split_once('[')) {
+                Some((tables, number)) => {
+                    let number = number.parse::<usize>().ok()?.checked_sub(1)?;
+                    table.get(tables)?.as_array_of_tables()?.get(number)?
+                }
+                None => table.get(part)?.as_table_like()?,
+            };
         }
-        item.span().and_then(|span| self.text.get(span)).map(ToOwned::to_owned)
+        table.get(name)?.span().and_then(|span| self.text.get(span)).map(ToOwned::to_owned)
     }
 }
 

@@ -44,8 +44,9 @@ fn is_known_at_top<T: DeserializeOwned>(key: &str) -> bool {
 /// The finding behind an error of the `toml` crate.
 #[must_use]
 pub fn from_toml(file: &str, text: &str, error: &toml::de::Error, code: &str) -> Diagnostic {
-    let (line, col) = locate(text, error.span().map_or(0, |span| span.start));
     let message = error.message().trim().replace('\n', " ");
+    let start = error.span().map_or(0, |span| span.start);
+    let (line, col) = locate(text, value_in_table(text, start, &message).unwrap_or(start));
     let (what, fix) = explain(&message);
     Diagnostic {
         file: file.to_owned(),
@@ -56,6 +57,25 @@ pub fn from_toml(file: &str, text: &str, error: &toml::de::Error, code: &str) ->
         what,
         fix,
     }
+}
+
+/// A table that was judged as a whole is blamed at its heading; where the message begins with one of its keys, that value is
+/// meant.
+fn value_in_table(text: &str, start: usize, message: &str) -> Option<usize> {
+    let key = message.split([' ', ':']).next().filter(|key| !key.is_empty())?;
+    let table = text.get(start..).filter(|table| table.starts_with('['))?;
+    let mut at = start;
+    for (number, line) in table.split_inclusive('\n').enumerate() {
+        if number > 0 && line.starts_with('[') {
+            break;
+        }
+        let value = line.trim_start().strip_prefix(key).and_then(|rest| rest.trim_start().strip_prefix('='));
+        if let Some(value) = value {
+            return Some(at + line.len() - value.trim_start().len());
+        }
+        at += line.len();
+    }
+    None
 }
 
 /// Serde's messages hold the unknown key and the known ones in backquotes: make advice of them.
@@ -73,7 +93,28 @@ fn explain(message: &str) -> (String, String) {
     if let Some(missing) = quoted.first().filter(|_| message.starts_with("missing field")) {
         return (format!("the key \"{missing}\" is missing"), format!("add {missing} = ..."));
     }
-    (message.to_owned(), "correct this line".to_owned())
+    (in_plain_words(message), "correct this line".to_owned())
+}
+
+/// What serde expects it says in the words of Rust.
+fn in_plain_words(message: &str) -> String {
+    let Some((found, expected)) = message.rsplit_once(", expected ") else { return message.to_owned() };
+    let expected = match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, not below 0",
+        "a nonzero u8" | "a nonzero u16" | "a nonzero u32" | "a nonzero u64" | "a nonzero usize" => {
+            "a whole number, not below 1"
+        }
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a string" => "a text in quotes",
+        "a sequence" => "a list in brackets",
+        "a boolean" => "true or false",
+        // Of structures serde says the name that they have in the program.
+        other if other.starts_with("struct ") || other == "a map" => "a table",
+        other => other,
+    };
+    let found = found.replace(": integer ", ": the number ").replace(": string ", ": the text ");
+    format!("{found}, expected {expected}")
 }
 
 /// How serde's complaint about a key begins.
@@ -140,6 +181,16 @@ mod tests {
     fn a_wrong_type_points_at_the_value() {
         let said = complaint("listen = \"a\"\nlimit = \"many\"\n");
         assert!(said.starts_with("mica.toml:2:9: C001: "), "{said}");
+    }
+
+    #[test]
+    fn what_was_expected_is_said_in_words() {
+        assert_eq!(
+            complaint("listen = \"a\"\nlimit = -1\n"),
+            "mica.toml:2:9: C001: invalid value: the number `-1`, expected a whole number, not below 0; correct this line"
+        );
+        let said = complaint("listen = 1\n");
+        assert!(said.contains("expected a text in quotes"), "{said}");
     }
 
     #[test]

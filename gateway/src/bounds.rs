@@ -15,6 +15,7 @@ pub(crate) fn check_all(config: &Config) -> Result<(), Wrong> {
 fn check(config: &Config) -> Result<(), Wrong> {
     bounds::apart(&config.listen, config.admin_listen)?;
     bounds::number("max_connections", config.max_connections, [1, MANY])?;
+    bounds::number("max_streams", usize::try_from(config.max_streams).unwrap_or(MANY), [1, MANY])?;
     bounds::number("max_request_bytes", config.max_request_bytes, [SMALLEST, LARGEST])?;
     bounds::number("max_buffered_bytes", config.max_buffered_bytes, [SMALLEST, usize::MAX])?;
     bounds::number("max_response_bytes", config.max_response_bytes, [SMALLEST, LARGEST])?;

@@ -289,8 +289,11 @@ impl Config {
             return Err(("replay.window", what));
         }
         if date_window.saturating_mul(2) > *window {
-            let what = "`date_window` is more than half of `window`: an old request could outlive its answer"
-                .to_owned();
+            let what = format!(
+                "`date_window` ({} s; 300 s where nothing is said) is more than half of `window`: an old request could \
+                 outlive its answer",
+                date_window.as_secs()
+            );
             return Err(("replay.date_window", what));
         }
         Ok(())
@@ -337,6 +340,9 @@ impl fmt::Debug for Config {
 }
 
 impl RouteConfig {
+    /// Largest content where nothing is said.
+    pub(crate) const MAX_BYTES: usize = 1 << 20;
+
     /// A route for content of one media type.
     pub fn new(method: &str, authority: &str, path: &str, content_type: Option<&str>, target: &str) -> Self {
         Self {

@@ -28,6 +28,8 @@ pub enum Outcome {
     Full,
     /// Told 502 inside: the target gave no usable answer.
     BadTarget,
+    /// Told 502 inside: the target got nothing, because there was no connection. It is not remembered.
+    Unreached,
     /// Told 504 inside: the target took too long.
     Timeout,
     /// Noticed: the request was not padded to a shared size.
@@ -36,7 +38,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// All outcomes.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Forwarded,
         Self::Again,
         Self::NotOpened,
@@ -47,6 +49,7 @@ impl Outcome {
         Self::NoRoute,
         Self::Full,
         Self::BadTarget,
+        Self::Unreached,
         Self::Timeout,
         Self::Unpadded,
     ];
@@ -64,6 +67,7 @@ impl Outcome {
             Self::NoRoute => "no_route",
             Self::Full => "full",
             Self::BadTarget => "bad_target",
+            Self::Unreached => "unreached",
             Self::Timeout => "timeout",
             Self::Unpadded => "unpadded",
         }

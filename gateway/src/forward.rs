@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Response;
 use mica_envelope::InnerResponse;
-use mica_service::http::{HttpClient, HttpOptions, PeerError};
+use mica_service::http::{HttpClient, HttpOptions, PeerError, Sent};
 use mica_service::room::Room;
 use mica_service::tls::Peers;
 use mica_service::trouble::Trouble;
@@ -94,6 +94,8 @@ impl Upstream {
                 match error {
                     PeerError::Timeout { .. } => (Problem::TIMEOUT.inside(), Outcome::Timeout),
                     PeerError::NoRoom { .. } => (Problem::NO_ROOM.inside(), Outcome::Full),
+                    // Nobody need remember what went nowhere.
+                    _ if error.sent() == Sent::Nothing => (Problem::BAD_TARGET.inside(), Outcome::Unreached),
                     _ => (Problem::BAD_TARGET.inside(), Outcome::BadTarget),
                 }
             }

@@ -271,7 +271,7 @@ fn operations(
 fn changeable(config: &Config, peers: &Peers) -> Result<Reload, BuildError> {
     bounds::check_all(config).map_err(|(key, what)| BuildError::Window(key, what))?;
     Ok(Reload {
-        routes: reload::Live::new(route::RouteTable::build(&config.routes, peers)?),
+        routes: reload::Live::new(route::RouteTable::of(config, peers)?),
         relays: reload::Live::new(relays::Relays::load(config)?),
         peers: peers.clone(),
         in_force: Arc::new(Mutex::new(config.clone())),

@@ -38,6 +38,8 @@ pub struct RelayConfig {
 pub struct RelayError {
     /// Number of the relay in the file, from 1.
     pub relay: usize,
+    /// The key that it is about.
+    pub key: &'static str,
     /// One sentence.
     pub what: String,
 }
@@ -68,13 +70,19 @@ impl RelayConfig {
         self
     }
 
+    /// The key of what it shows.
+    fn shows(&self) -> &'static str {
+        if self.certificate_sha256.is_some() { "certificate_sha256" } else { "token_file" }
+    }
+
     fn proof(&self, asks_for_certificates: bool) -> Result<Proof, String> {
         match (&self.token_file, &self.certificate_sha256) {
             (Some(file), None) => TokenHash::from_file(file).map(Proof::Token),
             (None, Some(_)) if !asks_for_certificates => {
                 Err("certificates are looked at where tls.client_roots names who issues them".to_owned())
             }
-            (None, Some(hash)) => TokenHash::from_hex(hash)
+            // As openssl prints it, too, and as peer_certificates has it.
+            (None, Some(hash)) => TokenHash::from_hex(&hash.trim_start_matches("sha256:").replace(':', ""))
                 .map(|hash| Proof::Certificate(*hash.as_bytes()))
                 .ok_or_else(|| "certificate_sha256 is 64 hexadecimal digits".to_owned()),
             _ => Err("it is known by token_file or by certificate_sha256, one of them".to_owned()),
@@ -88,7 +96,11 @@ impl Relays {
         let names = || config.relays.iter().map(|one| one.name.trim());
         let is_twice = |(at, name): &(usize, &str)| names().take(*at).any(|other| other == *name);
         if let Some((at, name)) = names().enumerate().find(is_twice) {
-            return Err(RelayError { relay: at + 1, what: format!("`{name}` is the name of another") });
+            return Err(RelayError {
+                relay: at + 1,
+                key: "name",
+                what: format!("`{name}` is the name of another"),
+            });
         }
         let asks = config.tls.as_ref().is_some_and(|tls| tls.client_roots.is_some());
         let read = |(relay, one): (usize, &RelayConfig)| {
@@ -97,14 +109,18 @@ impl Relays {
             if let Some(ours) =
                 config.operator.as_ref().filter(is_ours).filter(|_| !config.insecure_one_operator)
             {
-                return Err(RelayError { relay, what: operators::refusal(ours, "gateway", "relay") });
+                return Err(RelayError {
+                    relay,
+                    key: "operator",
+                    what: operators::refusal(ours, "gateway", "relay"),
+                });
             }
             if one.operator.is_some() && config.operator.is_none() {
                 let what =
                     "without `operator` of the gateway, nothing can be compared with its operator".to_owned();
-                return Err(RelayError { relay, what });
+                return Err(RelayError { relay, key: "operator", what });
             }
-            one.proof(asks).map_err(|what| RelayError { relay, what })
+            one.proof(asks).map_err(|what| RelayError { relay, key: one.shows(), what })
         };
         let proofs: Vec<Proof> = (1..).zip(&config.relays).map(read).collect::<Result<_, _>>()?;
         let is_shared = |at: &usize| {
@@ -113,7 +129,8 @@ impl Relays {
         if let Some(at) = (0..proofs.len()).find(is_shared) {
             let what =
                 "it shows what another relay shows, so that neither can be turned away alone".to_owned();
-            return Err(RelayError { relay: at + 1, what });
+            let key = config.relays.get(at).map_or("name", RelayConfig::shows);
+            return Err(RelayError { relay: at + 1, key, what });
         }
         Ok(Self(proofs))
     }
@@ -127,5 +144,25 @@ impl Relays {
             Proof::Certificate(hash) => certificate.as_ref() == Some(hash),
         };
         self.0.is_empty() || self.0.iter().any(shows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_of_a_certificate_may_be_spelled_as_others_print_it() {
+        let plain = "ab".repeat(32);
+        let colons = vec!["AB"; 32].join(":");
+        for text in [plain.clone(), format!("sha256:{plain}"), colons] {
+            let relay = RelayConfig {
+                name: "edge".to_owned(),
+                token_file: None,
+                certificate_sha256: Some(text.clone()),
+                operator: None,
+            };
+            assert!(matches!(relay.proof(true), Ok(Proof::Certificate([0xab, .., 0xab]))), "{text}");
+        }
     }
 }

@@ -75,7 +75,7 @@ impl Reload {
             return Err(Kept::Fixed(key));
         }
         bounds::check_all(&config).map_err(|(key, what)| Kept::Value(key, what))?;
-        let (routes, relays) = (RouteTable::build(&config.routes, &self.peers)?, Relays::load(&config)?);
+        let (routes, relays) = (RouteTable::of(&config, &self.peers)?, Relays::load(&config)?);
         self.routes.replace(routes);
         self.relays.replace(relays);
         *in_force = config;

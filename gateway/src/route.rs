@@ -9,12 +9,13 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
 use mica_dap::media::Media;
 use mica_envelope::InnerRequest;
+use mica_service::config::bounds;
 use mica_service::http::{Peer, PeerError};
 use mica_service::tls::Peers;
 use thiserror::Error;
 
 use crate::{
-    config::{MergeConfig, Protocol, RouteConfig},
+    config::{Config, MergeConfig, Protocol, RouteConfig},
     media_type::MediaType,
     problem::Problem,
 };
@@ -27,6 +28,8 @@ pub enum RouteError {
     Value {
         /// Number of the route in the file, from 1.
         route: usize,
+        /// Its key.
+        key: &'static str,
         /// The value.
         value: String,
         /// What it should be.
@@ -71,12 +74,29 @@ impl Matched {
 }
 
 impl RouteTable {
-    /// Reads the table of a configuration.
+    /// The table of a configuration, each route beside what else it says.
+    pub(crate) fn of(config: &Config, peers: &Peers) -> Result<Self, RouteError> {
+        let table = Self::build(&config.routes, peers)?;
+        for (route, one) in (1..).zip(&config.routes) {
+            // What a route does not say contradicts nothing.
+            if one.max_bytes > config.max_request_bytes && one.max_bytes != RouteConfig::MAX_BYTES {
+                let (value, what) = (one.max_bytes.to_string(), "within `max_request_bytes` of the gateway");
+                return Err(RouteError::Value { route, key: "max_bytes", value, what });
+            }
+            if bounds::is_own_url(&config.listen, &one.target) {
+                let what = "another server: it is this gateway";
+                return Err(RouteError::Value { route, key: "target", value: one.target.clone(), what });
+            }
+        }
+        Ok(table)
+    }
+
+    /// Reads routes.
     pub(crate) fn build(routes: &[RouteConfig], peers: &Peers) -> Result<Self, RouteError> {
         if let Some(route) = (1..routes.len()).find(|index| is_dead(routes, *index)) {
             let value = routes.get(route).map(|route| route.path.clone()).unwrap_or_default();
             let what = "of a route of its own: one above takes all of its requests";
-            return Err(RouteError::Value { route: route + 1, value, what });
+            return Err(RouteError::Value { route: route + 1, key: "path", value, what });
         }
         let routes = routes.iter().enumerate().map(|(index, config)| Route::build(index + 1, config, peers));
         Ok(Self { routes: routes.collect::<Result<_, _>>()? })
@@ -123,29 +143,33 @@ enum Segment {
 
 impl Route {
     fn build(route: usize, config: &RouteConfig, peers: &Peers) -> Result<Self, RouteError> {
-        let bad = |value: &str, what| RouteError::Value { route, value: value.to_owned(), what };
+        let bad = |key, value: &str, what| RouteError::Value { route, key, value: value.to_owned(), what };
+        if config.max_bytes == 0 && config.content_type.is_some() {
+            return Err(bad("max_bytes", "0", "a size: nothing could be sent there"));
+        }
         let content = config.content_type.as_deref().map(|text| {
             let parsed = MediaType::parse(text.as_bytes()).zip(HeaderValue::from_str(text).ok());
-            parsed.ok_or_else(|| bad(text, "a media type"))
+            parsed.ok_or_else(|| bad("content_type", text, "a media type"))
         });
         let forward = config.forward_headers.iter().map(|name| {
             let may_go = name.starts_with("dap-") || FORWARDABLE.contains(&name.as_str());
             let parsed = HeaderName::from_lowercase(name.as_bytes()).ok().filter(|_| may_go);
-            parsed.map(|header| (name.clone(), header)).ok_or_else(|| bad(name, FORWARDABLE_ONLY))
+            parsed
+                .map(|header| (name.clone(), header))
+                .ok_or_else(|| bad("forward_headers", name, FORWARDABLE_ONLY))
         });
         Ok(Self {
-            method: method(&config.method)
-                .ok_or_else(|| bad(&config.method, "a method in capital letters"))?,
+            method: method(&config.method).ok_or_else(|| bad("method", &config.method, METHODS_ONLY))?,
             authority: authority(&config.authority)
-                .ok_or_else(|| bad(&config.authority, "a host and port"))?,
+                .ok_or_else(|| bad("authority", &config.authority, "a host and port"))?,
             segments: segments(&config.path)
-                .ok_or_else(|| bad(&config.path, "a path such as /tasks/{task}/reports"))?,
+                .ok_or_else(|| bad("path", &config.path, "a path such as /tasks/{task}/reports"))?,
             content: content.transpose()?,
             max_bytes: config.max_bytes,
             forward: forward.collect::<Result<_, _>>()?,
             target: target(&config.target, peers).map_err(|why| RouteError::Target { route, why })?,
             protocol: config.protocol,
-            merging: merging(config).map_err(|value| bad(value, UPLOADS_ONLY))?,
+            merging: merging(config).map_err(|value| bad("merge", value, UPLOADS_ONLY))?,
         })
     }
 
@@ -192,9 +216,9 @@ impl Route {
     }
 }
 
-/// Methods are told apart by their case (RFC 9110 9.1), and none that is in use has small letters.
+/// Methods are told apart by their case (RFC 9110 9.1). One that nobody has heard of is a slip of the pen.
 fn method(text: &str) -> Option<Method> {
-    text.parse().ok().filter(|_| text.bytes().all(|letter| letter.is_ascii_uppercase()))
+    METHODS.contains(&text).then(|| text.parse().ok())?
 }
 
 /// Whether a route above takes all that the one at `index` could.
@@ -267,6 +291,10 @@ fn is_fixed_byte(byte: u8) -> bool {
 const MOST_TOGETHER: usize = 1_000;
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 const UPLOADS_ONLY: &str = "possible: merge is for routes of DAP uploads, of 2 to 1,000 reports and up to 1s";
+
+const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY"];
+const METHODS_ONLY: &str =
+    "a method, in capital letters: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS or QUERY";
 
 /// Longer fields are dropped: as long as the longest task configuration that a leader reads from one.
 const LONGEST_FIELD: usize = 8_192;

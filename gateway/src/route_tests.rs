@@ -104,6 +104,8 @@ fn a_table_that_makes_no_sense_is_refused_with_the_number_of_its_line() {
         |route| route.forward_headers = vec!["keep-alive".into()],
         |route| route.forward_headers = vec!["authorization".into()],
         |route| route.method = "post".into(),
+        |route| route.method = "PSOT".into(),
+        |route| route.max_bytes = 0,
         |route| route.target = "https://10.0.0.2".into(),
         |route| route.path = "/tasks/{other}".into(),
         |route| route.merge = Some(MergeConfig { reports: 1, wait: Duration::ZERO }),
@@ -124,4 +126,23 @@ fn a_table_that_makes_no_sense_is_refused_with_the_number_of_its_line() {
         let error = RouteTable::build(&[good, bad], &Peers::default()).err().unwrap().to_string();
         assert!(error.starts_with("route 2: "), "{error}");
     }
+}
+
+#[test]
+fn a_route_that_contradicts_the_gateway_is_refused_with_its_key() {
+    let good = RouteConfig::new("POST", "a.example", "/a", Some(UPLOAD), "https://10.0.0.1");
+    let refused = |spoil: fn(&mut Config)| {
+        let mut config = Config::new("127.0.0.1:8483", "sqlite:a.db", vec![good.clone()]);
+        spoil(&mut config);
+        match RouteTable::of(&config, &Peers::default()).err() {
+            Some(RouteError::Value { route: 1, key, .. }) => key,
+            Some(other) => panic!("{other}"),
+            None => "",
+        }
+    };
+    assert_eq!(refused(|_| ()), "");
+    assert_eq!(refused(|config| config.max_request_bytes = 512), "", "the default says nothing");
+    assert_eq!(refused(|config| config.routes[0].max_bytes = config.max_request_bytes + 1), "max_bytes");
+    assert_eq!(refused(|config| config.routes[0].target = "http://localhost:8483/x".into()), "target");
+    assert_eq!(refused(|config| config.routes[0].target = "http://localhost:8484/x".into()), "");
 }

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use mica_envelope::{
     AnswerLock, EncDigest, InnerRequest, InnerResponse, Invalid, Opened, Sealer, media, pad_response,
+    padded_length,
 };
 use mica_service::{
     compute::ComputePool,
@@ -174,7 +175,7 @@ impl Server {
             tracing::error!("a request failed in a way that nobody foresaw");
             encoded(&Problem::FAILED.inside())
         });
-        let sealed = self.seal(sealer, &answer, least, &mut place).await;
+        let sealed = self.seal(sealer, answer, least, &mut place).await;
         self.grid.wait(arrived).await;
         sealed.map(|sealed| place.house(sealed.into()))
     }
@@ -221,7 +222,7 @@ impl Server {
             return encoded(&Problem::LATER.inside_after(1));
         };
         if only_reads {
-            return self.ask(matched, deadline).await;
+            return self.ask(matched, deadline).await.0;
         }
         let claim = self.answers.claim(enc, lock, deadline).await;
         self.ask_or_say(claim, matched, deadline).await
@@ -238,37 +239,46 @@ impl Server {
                 answer
             }
             Claim::First(ticket) => {
-                let answer = self.ask(matched, deadline).await;
-                ticket.leave(answer.clone()).await;
+                let (answer, outcome) = self.ask(matched, deadline).await;
+                match outcome {
+                    // The target got nothing: the same request may be sent on when it is there again.
+                    Outcome::Unreached => ticket.take_back(answer.clone()).await,
+                    _ => ticket.leave(answer.clone()).await,
+                }
                 answer
             }
         }
     }
 
-    async fn ask(&self, matched: Matched, deadline: Instant) -> Answer {
+    async fn ask(&self, matched: Matched, deadline: Instant) -> (Answer, Outcome) {
         let (answer, outcome) = self.merger.send(matched, deadline).await;
         self.counters.add(outcome);
-        encoded(&answer)
+        // The copy is counted as long as it waits to be remembered and sealed.
+        let made = encoded(&answer);
+        (self.room.in_place_of(answer.body, made), outcome)
     }
 
     /// Sealing a short answer takes less time than handing it to another thread.
     async fn seal(
         &self,
         sealer: Sealer,
-        answer: &Answer,
+        mut answer: Answer,
         least: usize,
         place: &mut Place,
     ) -> Result<Vec<u8>, Problem> {
         let pad = |answer: &Answer| pad_response(answer, sealer.overhead(), least);
-        let padded = pad(answer)
-            .or_else(|_| pad(&encoded(&Problem::BAD_TARGET.inside())))
-            .map_err(|_| Problem::BAD_TARGET)?;
-        let padded = if self.room.fit(place, padded.len() + sealer.overhead()) {
-            padded
+        let size = |answer: &Answer| padded_length(answer.len().saturating_add(sealer.overhead()).max(least));
+        if size(&answer).is_none() {
+            answer = encoded(&Problem::BAD_TARGET.inside());
+        }
+        // It has to have its place before it is made.
+        let padded = if size(&answer).is_some_and(|size| self.room.fit(place, size)) {
+            pad(&answer).map_err(|_| Problem::BAD_TARGET)?
         } else {
             // It is remembered, for whoever sends the same again when there is room.
             pad(&encoded(&Problem::NO_ROOM.inside())).map_err(|_| Problem::BAD_TARGET)?
         };
+        drop(answer);
         let outcome = if padded.len() <= SHORT {
             sealer.seal_encoded(&padded)
         } else {

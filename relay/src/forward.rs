@@ -82,7 +82,13 @@ impl Forwarder {
         let exchanged = self.pool.exchange(sender, self.new_request(sealed), place).await;
         self.times.add(since.elapsed());
         match exchanged {
-            Exchanged::Answered(Ok(answer)) => answer::pass_on(answer).map_err(Refusal::of),
+            Exchanged::Answered(Ok(answer)) => {
+                let status = answer.status();
+                answer::pass_on(answer).map_err(|outcome| {
+                    self.reach.note_answer(outcome, status);
+                    Refusal::of(outcome)
+                })
+            }
             Exchanged::Answered(Err(error)) => {
                 self.reach.note_error(&error);
                 Err(Refusal::unanswered(outcome_of(&error)))
@@ -159,7 +165,7 @@ fn declared_length(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// Media type of a sealed request (RFC 9458 9.2).
-const OHTTP_REQUEST: &str = "message/ohttp-req";
+pub(crate) const OHTTP_REQUEST: &str = "message/ohttp-req";
 /// A header, an encapsulated key of the shortest KEM and a tag around nothing: what is shorter is no encapsulated request
 /// (RFC 9458 4.3).
 const LEAST_REQUEST: usize = 7 + 32 + 16;

@@ -1,4 +1,4 @@
-//! Whether the gateway can be reached, and accepts this relay.
+//! Whether the gateway can be reached, accepts this relay, and gives answers that are passed on.
 //!
 //! Requests find out; while none gets through, the relay tries by itself, so that one that is left alone by its load
 //! balancer learns that it may come back. No client's request causes a try, and none has a line in the log: what goes
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Uri, header};
+use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use mica_service::http::{HttpClient, PeerError};
 use mica_service::trouble::Trouble;
 use tokio::time::{Instant, sleep};
@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use crate::answer;
 use crate::counters::Outcome;
+use crate::forward::OHTTP_REQUEST;
 
 /// Since when nothing gets through, and what has been told of it.
 #[derive(Default)]
@@ -36,6 +37,7 @@ struct Lost {
 enum Why {
     Unreachable,
     NotAccepted,
+    BadAnswer,
 }
 
 impl Reach {
@@ -53,14 +55,23 @@ impl Reach {
                     );
                 }
             }
-            Outcome::BadAnswer => {
-                *self.lock() = None;
-                if let Some(times) = self.bad_answers.occurs() {
-                    warn!(times, "the gateway answers what is not passed on");
-                }
-            }
+            Outcome::BadAnswer => self.lose(Why::BadAnswer),
             Outcome::Forwarded => self.is_back(),
             _ => {}
+        }
+    }
+
+    /// An answer was not passed on.
+    pub(crate) fn note_answer(&self, outcome: Outcome, status: StatusCode) {
+        if outcome == Outcome::BadAnswer
+            && let Some(times) = self.bad_answers.occurs()
+        {
+            let status = status.as_u16();
+            warn!(
+                times,
+                status,
+                "the gateway answers what is not passed on; is gateway_url, with its path, that of a gateway?"
+            );
         }
     }
 
@@ -77,6 +88,7 @@ impl Reach {
         Some(match why {
             Why::Unreachable => "the gateway cannot be reached",
             Why::NotAccepted => "the gateway does not accept this relay",
+            Why::BadAnswer => "the gateway gives no answers that are passed on",
         })
     }
 
@@ -96,12 +108,21 @@ impl Reach {
             let is_back = match why {
                 // Whatever it says of its health, it is there.
                 Why::Unreachable => client.send(ask(&health, None)).await.is_ok(),
-                Why::NotAccepted => {
+                Why::NotAccepted | Why::BadAnswer => {
                     let token = token.read().unwrap_or_else(PoisonError::into_inner).clone();
                     let mut request = ask(&gateway, token);
                     *request.method_mut() = Method::POST;
+                    request
+                        .headers_mut()
+                        .insert(header::CONTENT_TYPE, HeaderValue::from_static(OHTTP_REQUEST));
                     let answer = client.send(request).await;
-                    answer.is_ok_and(|answer| !answer::is_about_us(answer.status()))
+                    answer.is_ok_and(|answer| {
+                        let status = answer.status();
+                        match why {
+                            Why::BadAnswer => answer::pass_on(answer).is_ok(),
+                            Why::NotAccepted | Why::Unreachable => !answer::is_about_us(status),
+                        }
+                    })
                 }
             };
             if is_back {

@@ -54,6 +54,18 @@ impl AsRef<[u8]> for Housed {
     }
 }
 
+/// Bytes, and what they were made of.
+struct Made {
+    bytes: Bytes,
+    _of: Bytes,
+}
+
+impl AsRef<[u8]> for Made {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 /// What one body takes of the bytes. Small bodies take nothing of what is there for the large ones.
 struct Taken {
     all: OwnedSemaphorePermit,
@@ -181,6 +193,18 @@ impl Room {
         }
         place.bytes.shrink_to(length);
         true
+    }
+
+    /// Bytes that were made of an answer. It goes when there is a place for them; while there is none, they stand in its
+    /// place, and it is kept with them: what is in memory is never more than twice what is counted.
+    pub fn in_place_of(&self, answer: Bytes, made: Bytes) -> Bytes {
+        if made.len() <= ANSWER {
+            return made;
+        }
+        match self.bytes.take(made.len(), made.len()) {
+            Ok(bytes) => Place { _request: None, bytes }.house(made),
+            Err(_) => Bytes::from_owner(Made { bytes: made, _of: answer }),
+        }
     }
 
     /// How many bytes are free.

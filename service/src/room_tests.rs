@@ -263,3 +263,24 @@ async fn what_is_held_is_never_more_than_the_room() {
     held.clear();
     assert_eq!(room.free_bytes(), MOST);
 }
+
+#[tokio::test]
+async fn what_is_made_of_an_answer_is_counted_until_it_is_gone() {
+    let room = Room::new(1, 10_000);
+    let answer = || Full::new(Bytes::from(vec![7; 3_000]));
+    let read = room.read_answer(answer(), 3_000, None).await.expect("an empty room");
+    let made = room.in_place_of(read, Bytes::from(vec![8; 4_000]));
+    assert_eq!((made.len(), room.free_bytes()), (4_000, 6_000), "the answer itself is gone");
+    drop(made);
+    assert_eq!(room.free_bytes(), 10_000);
+    // Without room, it stands where the answer stood.
+    let read = room.read_answer(answer(), 3_000, None).await.expect("an empty room");
+    let _others = room.take(7_000).expect("it just fits");
+    let made = room.in_place_of(read, Bytes::from(vec![8; 4_000]));
+    assert_eq!((made.len(), room.free_bytes()), (4_000, 0));
+    drop(made);
+    assert_eq!(room.free_bytes(), 3_000);
+    // Short ones need none.
+    assert_eq!(room.in_place_of(Bytes::new(), Bytes::from(vec![8; ANSWER])).len(), ANSWER);
+    assert_eq!(room.free_bytes(), 3_000);
+}

@@ -166,6 +166,17 @@ async fn an_answer_that_is_too_large_is_refused_announced_or_not() {
     }
 }
 
+/// Many connections would else hold more than all answers may take.
+#[tokio::test]
+async fn a_connection_of_http_1_reads_no_more_ahead_than_the_head_of_an_answer_may_be_long() {
+    for (length, is_read) in [(15_000, true), (17_000, false)] {
+        let head = format!("HTTP/1.1 200 OK\r\nx: {}\r\nContent-Length: 2\r\n\r\nok", "a".repeat(length));
+        let answers: &'static [&'static [u8]] = Box::leak(Box::new([&*head.into_bytes().leak()]));
+        let (address, ..) = server(answers).await;
+        assert_eq!(get(&HttpClient::new(HttpOptions::default()), address).await.is_ok(), is_read);
+    }
+}
+
 #[tokio::test]
 async fn the_timeout_covers_the_whole_answer() {
     let client =

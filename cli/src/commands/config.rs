@@ -79,7 +79,13 @@ fn show(settings: &Settings, with_origin: bool, format: Format) -> Result<(), Fa
             print::json(&json!(values))
         }
         Format::Table => {
-            print::columns(headings, &rows)?;
+            let shown = |row: Vec<String>| -> Vec<String> {
+                row.into_iter()
+                    .enumerate()
+                    .map(|(at, cell)| if at == 1 { short(&cell) } else { cell })
+                    .collect()
+            };
+            print::columns(headings, &rows.into_iter().map(shown).collect::<Vec<_>>())?;
             print::lines("Keys that are not listed have their defaults.")
         }
     }
@@ -92,6 +98,18 @@ fn provenance(settings: &Settings) -> Result<Provenance, Failure> {
         RoleName::Leader | RoleName::Helper => settings.load::<mica_aggregator::Config>()?.provenance,
     })
 }
+
+/// In one line, and no longer than leaves room for what stands beside it.
+fn short(value: &str) -> String {
+    let line = value.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= LONGEST {
+        return line;
+    }
+    line.chars().take(LONGEST - 3).chain("...".chars()).collect()
+}
+
+/// Longer values are shown whole with `-o json`.
+const LONGEST: usize = 72;
 
 /// The value as it was written. The URL of a database may hold a password, which is nobody's to see.
 fn value(settings: &Settings, key: &str, origin: &Origin) -> String {

@@ -97,18 +97,18 @@ fn explain(settings: &Settings, provenance: &Provenance, error: BuildError) -> F
     match error {
         BuildError::Tls(error) => server::explain_tls(settings, provenance, &error),
         BuildError::Route(error) => {
-            let route = match error {
-                mica_gateway::RouteError::Value { route, .. }
-                | mica_gateway::RouteError::Target { route, .. } => route,
+            let (route, key) = match error {
+                mica_gateway::RouteError::Value { route, key, .. } => (route, key),
+                mica_gateway::RouteError::Target { route, .. } => (route, "target"),
             };
-            settings.wrong_entry("routes", route, &error.to_string(), "correct this route")
+            settings.wrong_entry(("routes", route, key), &error.to_string(), "correct this value")
         }
         BuildError::Keys(why) => {
             let (key, what) = why.split_once(": ").unwrap_or(("keys", &why));
             settings.wrong(provenance, key, what, "correct this value")
         }
         BuildError::Relay(error) => {
-            settings.wrong_entry("relays", error.relay, &error.to_string(), "correct this relay")
+            settings.wrong_entry(("relays", error.relay, error.key), &error.to_string(), "correct this relay")
         }
         BuildError::Window(key, what) => settings.wrong(provenance, key, &what, "correct this value"),
         other @ BuildError::Store(_) => other.into(),

@@ -1,6 +1,7 @@
 //! What the commands of all four roles have in common: logs, one listener, a wish to stop.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Read as _;
 use std::net::ToSocketAddrs as _;
 use std::path::PathBuf;
 
@@ -98,11 +99,26 @@ pub(super) fn check_database(
         return wrong("this is not the URL of a database", "write \"sqlite:FILE\" or \"postgres://...\"");
     };
     let folder = std::path::Path::new(path).parent().unwrap_or(std::path::Path::new(""));
-    if folder.as_os_str().is_empty() || folder.is_dir() {
-        return Ok(());
+    if !folder.as_os_str().is_empty() && !folder.is_dir() {
+        let what = format!("there is no folder {}", folder.display());
+        return wrong(&what, "create it or choose another path");
     }
-    wrong(&format!("there is no folder {}", folder.display()), "create it or choose another path")
+    if is_other_than_database(std::path::Path::new(path)) {
+        return wrong(&format!("{path} is there, and is no database"), "choose another path");
+    }
+    Ok(())
 }
+
+/// Whether a file holds something that does not begin as all databases of SQLite do.
+fn is_other_than_database(path: &std::path::Path) -> bool {
+    let mut begin = Vec::new();
+    let read =
+        std::fs::File::open(path).and_then(|file| file.take(SQLITE.len() as u64).read_to_end(&mut begin));
+    read.is_ok_and(|length| length > 0) && begin != SQLITE
+}
+
+/// The first bytes of a database (one that is new is empty).
+const SQLITE: &[u8] = b"SQLite format 3\0";
 
 /// The file that remembers how far the ledger had come, which must be outside the database.
 pub(super) fn high_water_mark(

@@ -43,7 +43,7 @@ fn a_bad_value_has_its_place() {
         (aggregator("leader", 8481, "max_job_reports = \"many\"\n"), "c.toml:6:19: C001: "),
         (
             aggregator("leader", 8481, "[limits]\nmin_batch_size_floor = 1\n"),
-            "c.toml:6:1: C001: min_batch_size_floor is below 2",
+            "c.toml:7:24: C001: min_batch_size_floor is below 2",
         ),
         (RELAY.replace("127.0.0.1:8484", "nowhere"), "c.toml:2:10: C003: \"nowhere\" is not an address"),
         (RELAY.replace("http://127.0.0.1:8483/", "gateway"), "c.toml:3:15: C003: "),
@@ -56,7 +56,7 @@ fn a_bad_value_has_its_place() {
         ),
         (
             format!("{GATEWAY}[replay]\nwindow = \"1m\"\n"),
-            "c.toml:4:1: C003: `date_window` is more than half",
+            "c.toml:4:1: C003: `date_window` (300 s; 300 s where nothing is said) is more than half",
         ),
         (
             aggregator("leader", 8481, "").replace("policy.toml", "nothing.toml"),
@@ -90,7 +90,103 @@ fn a_bad_route_is_found_by_its_number() {
         )
     };
     let said = complaint(&format!("{GATEWAY}{}{}", route("/hpke_config"), route("/../secrets")));
-    assert!(said.starts_with("c.toml:11:1: C003: route 2: `/../secrets` is not a path"), "{said}");
+    assert!(said.starts_with("c.toml:14:8: C003: route 2: `/../secrets` is not a path"), "{said}");
+}
+
+#[test]
+fn a_value_of_a_route_or_a_relay_is_found_where_it_is() {
+    let route = |further: &str| {
+        format!(
+            "{GATEWAY}\n[[routes]]\nmethod = \"POST\"\nauthority = \"a.example\"\npath = \"/a\"\n\
+             content_type = \"text/plain\"\ntarget = \"http://127.0.0.1:8481\"\n{further}"
+        )
+    };
+    for (text, start) in [
+        (route("").replace("POST", "PSOT"), "c.toml:6:10: C003: route 1: `PSOT` is not a method"),
+        (route("").replace("8481", "8483"), "c.toml:10:10: C003: route 1: "),
+        (route("").replace("http:", "ftp:"), "c.toml:10:10: C003: route 1: target: "),
+        (
+            route("max_bytes = 99999999\n"),
+            "c.toml:11:13: C003: route 1: `99999999` is not within `max_request",
+        ),
+        (route("max_bytes = 0\n"), "c.toml:11:13: C003: route 1: `0` is not a size"),
+        (route("forward_headers = [\"cookie\"]\n"), "c.toml:11:19: C003: route 1: `cookie` is not"),
+        (
+            format!("{GATEWAY}[[relays]]\nname = \"a\"\ntoken_file = \"none\"\n"),
+            "c.toml:6:14: C003: relay 1: ",
+        ),
+        (format!("{GATEWAY}[[relays]]\nname = \"a\"\n"), "c.toml:4:1: C003: relay 1: "),
+        (format!("{GATEWAY}max_streams = 0\n"), "c.toml:4:15: C003: `max_streams` is from 1 to"),
+        (
+            format!("{GATEWAY}max_buffered_bytes = 1\n"),
+            "c.toml:4:22: C003: `max_buffered_bytes` is at least 512;",
+        ),
+        (
+            format!("{GATEWAY}max_streams = -1\n"),
+            "c.toml:4:15: C001: invalid value: the number `-1`, expected a whole",
+        ),
+        (
+            format!("{RELAY}max_connections = 20\nmax_connections_per_client = 21\n"),
+            "c.toml:5:30: C003: `max_connections_per_client` is from 1 to 20",
+        ),
+        (
+            format!("{RELAY}max_connections_per_client = 0\n"),
+            "c.toml:4:30: C001: invalid value: the number `0`, expected a whole number, not below 1",
+        ),
+        (
+            format!("{GATEWAY}[keys]\n\nkems = [\"x25519\", \"p256\"]\n"),
+            "c.toml:6:8: C001: kems: there is no KEM `p256`",
+        ),
+        (
+            format!("{GATEWAY}[keys]\ncache_for = \"1d\"\nrotate_every = \"2d\"\n"),
+            "c.toml:6:16: C001: rotate_every must be",
+        ),
+    ] {
+        let said = complaint(&text);
+        assert!(said.starts_with(start), "{said}\n{start}");
+    }
+}
+
+#[test]
+fn a_database_that_is_none_is_found_before_anything_starts() {
+    let folder = Folder::new();
+    folder.write("gateway.toml", GATEWAY);
+    folder.write("gateway.db", "text, and quite a lot of it\n");
+    for args in [
+        &["config", "check", "gateway.toml"][..],
+        &["gateway", "--config", "gateway.toml"],
+        &["keys", "list", "--config", "gateway.toml"],
+    ] {
+        let ran = folder.mica(args);
+        let said = ran.one_line(3);
+        assert!(
+            said.starts_with("gateway.toml:3:12: C003: gateway.db is there, and is no database"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn every_value_of_every_route_is_shown_with_its_line() {
+    let folder = Folder::new();
+    let route = |path: &str| {
+        format!(
+            "\n[[routes]]\nmethod = \"GET\"\nauthority = \"leader.example\"\npath = \"{path}\"\n\
+             target = \"http://127.0.0.1:8481\"\n"
+        )
+    };
+    let long = format!("forward_headers = [\n{}]\n", "  \"accept\",\n".repeat(20));
+    folder.write("gateway.toml", &format!("{GATEWAY}{}{}{long}", route("/one"), route("/two")));
+    let ran = folder.mica(&["config", "show", "gateway.toml", "--origin"]);
+    for (key, value, origin) in
+        [("routes[1].path", "\"/one\"", "gateway.toml:8"), ("routes[2].path", "\"/two\"", "gateway.toml:14")]
+    {
+        let line = ran.out.lines().find(|line| line.starts_with(key)).expect("a line about it");
+        assert_eq!(line.split_whitespace().collect::<Vec<_>>(), [key, value, origin]);
+    }
+    assert!(ran.out.lines().all(|line| line.len() < 140), "{}", ran.out);
+    let json = folder.mica(&["config", "show", "gateway.toml", "-o", "json"]);
+    assert!(json.out.contains("routes[2].target") && json.out.contains("accept"), "{}", json.out);
 }
 
 #[test]

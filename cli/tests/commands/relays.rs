@@ -184,6 +184,7 @@ fn a_relay_without_file_descriptors_is_not_ready_and_recovers() {
     let (folder, gateway, port) = (Folder::new(), Gateway::start(), free_port());
     // Else who holds what was begun would soon make room.
     folder.write("relay.toml", &config(port, &gateway, "[bodies]\ngrace = \"1m\"\n"));
+    let begun = std::time::Instant::now();
     let server = folder.serve_with_descriptors("relay", 40);
     let mut known = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
     assert_eq!(get(&mut known, "/ready").expect("an answer").0, 200);
@@ -202,6 +203,9 @@ fn a_relay_without_file_descriptors_is_not_ready_and_recovers() {
     until("it serves again", || send(port).is_some_and(|(status, _)| status == 200));
     let mut new = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
     until("it is ready again", || get(&mut new, "/ready").is_some_and(|(status, _)| status == 200));
+    let log = folder.read("relay.log");
+    let told = log.lines().filter(|line| line.contains("cannot accept connections for a moment")).count();
+    assert!(told as u64 <= 1 + begun.elapsed().as_secs() / 60, "strangers fill no log:\n{log}");
     assert_eq!(server.terminate(), Some(0));
 }
 
@@ -292,6 +296,32 @@ fn a_relay_whose_token_the_gateway_does_not_know_is_found_by_doctor() {
 }
 
 #[test]
+fn a_gateway_url_whose_path_the_gateway_does_not_have_is_found_by_doctor() {
+    let (folder, port, gateway) = (Folder::new(), free_port(), free_port());
+    folder.write(
+        "gateway.toml",
+        &format!("role = \"gateway\"\nlisten = \"127.0.0.1:{gateway}\"\ndatabase = \"sqlite:gateway.db\"\n"),
+    );
+    folder.write(
+        "relay.toml",
+        &format!(
+            "role = \"relay\"\nlisten = \"127.0.0.1:{port}\"\ngateway_url = \"http://127.0.0.1:{gateway}/foo\"\n"
+        ),
+    );
+    let _gateway = folder.serve("gateway");
+    let _relay = folder.serve("relay");
+    let wrong = folder.mica(&["doctor", "--config", "relay.toml"]);
+    assert_eq!(wrong.code, 6, "{}{}", wrong.out, wrong.err);
+    let said = wrong.out.lines().find(|line| line.starts_with("fail  admitted ")).expect("a line about it");
+    assert!(said.contains("404") && said.contains("gateway_url"), "{said}");
+    assert_eq!(send(port).expect("an answer").0, 502);
+    let log = folder.read("relay.log");
+    let line =
+        log.lines().find(|line| line.contains("answers what is not passed on")).expect("a line about it");
+    assert!(line.contains("404"), "{line}");
+}
+
+#[test]
 fn what_a_relay_cannot_do_is_said_at_the_key() {
     let (folder, gateway) = (Folder::new(), Gateway::start());
     for (further, place, what) in [
@@ -320,7 +350,7 @@ fn what_a_relay_cannot_do_is_said_at_the_key() {
             "from 1 to 20",
         ),
         ("max_request_bytes = 0\n", "relay.toml:5:21: C003: ", "from 512 to"),
-        ("max_buffered_bytes = 0\n", "relay.toml:5:22: C003: ", "from 512 to"),
+        ("max_buffered_bytes = 0\n", "relay.toml:5:22: C003: ", "at least 512"),
         ("max_response_bytes = 0\n", "relay.toml:5:22: C003: ", "from 512 to"),
         ("timeout = \"0s\"\n", "relay.toml:5:11: C003: ", "more than nothing"),
         ("path = \"/ohttp-keys\"\n", "relay.toml:5:8: C003: ", "shows something else"),
@@ -368,19 +398,19 @@ fn what_a_gateway_cannot_do_is_said_at_the_key_or_the_entry() {
     for (further, place, what) in [
         ("max_connections = 0\n".to_owned(), "4:19", "from 1 to"),
         ("max_request_bytes = 0\n".to_owned(), "4:21", "from 512 to"),
-        ("max_buffered_bytes = 0\n".to_owned(), "4:22", "from 512 to"),
+        ("max_buffered_bytes = 0\n".to_owned(), "4:22", "at least 512"),
         ("max_response_bytes = 0\n".to_owned(), "4:22", "from 512 to"),
         ("min_response_bytes = 100000000\n".to_owned(), "4:22", "from 0 to"),
         ("timeout = \"0s\"\n".to_owned(), "4:11", "more than nothing"),
         ("answer_grid = \"10m\"\n".to_owned(), "4:15", "too late for clients"),
         ("admin_listen = \"127.0.0.1:1\"\n".to_owned(), "4:16", "`listen` has this address"),
-        ("[replay]\nmax_requests = 0\n".to_owned(), "5:16", "from 1 to"),
+        ("[replay]\nmax_requests = 0\n".to_owned(), "5:16", "at least 1"),
         ("[replay]\nwindow = \"1s\"\n".to_owned(), "5:10", "is to be remembered for"),
-        (route("post", "1"), "4:1", "a method in capital letters"),
-        (route("POST", "1") + &route("POST", "2"), "9:1", "one above takes all"),
-        (relay("a", "one.token") + &relay("b", "same.token"), "7:1", "what another relay shows"),
-        (relay("a", "one.token") + &relay("a", "other.token"), "7:1", "the name of another"),
-        (relay("a", "one.token") + "operator = \"B\"\n", "4:1", "without `operator`"),
+        (route("post", "1"), "5:10", "a method, in capital letters"),
+        (route("POST", "1") + &route("POST", "2"), "12:8", "one above takes all"),
+        (relay("a", "one.token") + &relay("b", "same.token"), "9:14", "what another relay shows"),
+        (relay("a", "one.token") + &relay("a", "other.token"), "8:8", "the name of another"),
+        (relay("a", "one.token") + "operator = \"B\"\n", "7:12", "without `operator`"),
     ] {
         let text = format!(
             "role = \"gateway\"\nlisten = \"127.0.0.1:1\"\ndatabase = \"sqlite:gateway.db\"\n{further}"
@@ -417,7 +447,7 @@ fn a_gateway_takes_changed_routes_up_at_sighup_and_says_what_it_cannot_change() 
         "[[routes]]\nmethod = \"GET\"\nauthority = \"a\"\npath = \"b\"\ntarget = \"http://127.0.0.1:1\"\n";
     folder.write("gateway.toml", &config(route));
     server.hang_up();
-    log("gateway.toml:5:1: C003: route 1: `b` is not");
+    log("gateway.toml:8:8: C003: route 1: `b` is not");
     folder.write("gateway.toml", &config("[[relays]]\nname = \"a\"\n"));
     server.hang_up();
     log("gateway.toml:5:1: C003: relay 1: it is known by token_file or by certificate_sha256");

@@ -114,7 +114,7 @@ impl TryFrom<Written> for Schedule {
         Self::new(
             written.rotate_every.as_secs(),
             written.cache_for.as_secs(),
-            kems.map_err(|error| error.to_string())?,
+            kems.map_err(|error| format!("kems: {error}"))?,
         )
     }
 }

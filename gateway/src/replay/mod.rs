@@ -78,14 +78,18 @@ pub(crate) struct Ticket {
     enc: EncDigest,
     lock: AnswerLock,
     slot: Slot,
+    /// Until when it is claimed in the database, where replicas claim there.
+    until: Option<u64>,
 }
 
 /// The bytes under which an answer is kept. One that cannot be written is a failure of the target.
 pub(crate) fn encoded(answer: &InnerResponse) -> Answer {
-    encode_response(answer)
+    let mut encoded = encode_response(answer)
         .or_else(|_| encode_response(&Problem::BAD_TARGET.inside()))
-        .expect("a constant answer keeps the rules")
-        .into()
+        .expect("a constant answer keeps the rules");
+    // It is kept for a while, and what is counted of it is its length.
+    encoded.shrink_to_fit();
+    encoded.into()
 }
 
 /// What is told of an answer that was kept, or of which was kept that it was given.
@@ -134,7 +138,7 @@ impl Answers {
     pub(crate) async fn claim(&self, enc: EncDigest, lock: AnswerLock, deadline: Instant) -> Claim {
         match self.memory.recall(enc, self.clock.look()) {
             Recalled::New(slot) => {
-                let ticket = Ticket { answers: self.clone(), enc, lock, slot };
+                let ticket = Ticket { answers: self.clone(), enc, lock, slot, until: None };
                 match self.writer.stuck() {
                     None => self.claim_among_replicas(ticket, deadline).await,
                     Some(seconds) => {
@@ -198,14 +202,17 @@ impl Answers {
     }
 
     /// The same among all who share the database. One process alone has asked everybody when it has asked itself.
-    async fn claim_among_replicas(&self, ticket: Ticket, deadline: Instant) -> Claim {
+    async fn claim_among_replicas(&self, mut ticket: Ticket, deadline: Instant) -> Claim {
         if self.writer.dialect() == Dialect::Sqlite {
             return Claim::First(ticket);
         }
         loop {
             let lease = deadline.saturating_duration_since(Instant::now()).saturating_add(TO_WRITE);
             match self.writer.claim(ticket.enc, lease).await {
-                Ok(Standing::Claimed) => return Claim::First(ticket),
+                Ok(Standing::Claimed { until }) => {
+                    ticket.until = Some(until);
+                    return Claim::First(ticket);
+                }
                 Ok(Standing::Answered(locked)) => {
                     let answer = unlocked(&ticket.lock, &locked);
                     return Claim::Again(ticket.keep(answer));
@@ -237,6 +244,17 @@ impl Ticket {
             Err(error) => warn!(%error, "an answer is kept in memory only"),
         }
         self.answers.memory.keep(self.enc, &kept);
+        self.slot.send(answer);
+    }
+
+    /// The target certainly got nothing: whoever waits for the answer is told the same, and whoever comes next begins anew,
+    /// here or at a replica.
+    pub(crate) async fn take_back(self, answer: Answer) {
+        if let Some(until) = self.until {
+            // Else it is free when the claim ends.
+            self.answers.writer.release(self.enc, until).await;
+        }
+        self.answers.memory.forget(self.enc);
         self.slot.send(answer);
     }
 

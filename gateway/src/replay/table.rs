@@ -174,6 +174,23 @@ pub(super) async fn take_over(
     Ok(query.execute(tx.connection()).await?.rows_affected() == 1)
 }
 
+/// Takes back what we claimed until then and nobody answered. A claim that somebody has taken over since ends later.
+pub(super) async fn release(tx: &mut Tx, table: Table, enc: EncDigest, until: u64) -> Result<(), StoreError> {
+    let statement = match table {
+        Table::Even => {
+            "-- release\nDELETE FROM gateway_answers_even \
+             WHERE enc = $1 AND answer IS NULL AND claimed_until = $2"
+        }
+        Table::Odd => {
+            "-- release\nDELETE FROM gateway_answers_odd \
+             WHERE enc = $1 AND answer IS NULL AND claimed_until = $2"
+        }
+    };
+    let query = sqlx::query(statement).bind(enc.as_bytes().to_vec()).bind(signed(until)?);
+    query.execute(tx.connection()).await?;
+    Ok(())
+}
+
 /// Stores answers. One that is there already stays.
 pub(super) async fn leave(tx: &mut Tx, table: Table, answers: &[&Left]) -> Result<(), StoreError> {
     let words = match table {

@@ -29,7 +29,7 @@ use super::{
     Answer,
     blocks::{self, Place},
     group,
-    table::{self, Current, Left, Row},
+    table::{self, Current, Left, Row, Table},
 };
 use crate::under_way::{Begun, UnderWay};
 
@@ -47,8 +47,8 @@ pub(super) struct Writer {
 /// What the database says of a request that is new to this process.
 #[derive(Clone)]
 pub(super) enum Standing {
-    /// It is ours.
-    Claimed,
+    /// It is ours until then.
+    Claimed { until: u64 },
     /// A replica has answered it.
     Answered(Answer),
     /// A replica works on it, or did when it ended: it is free after so many seconds.
@@ -136,6 +136,22 @@ impl Writer {
         let lease = lease.as_secs() + 1;
         self.claims.send(ToClaim { enc, lease, told }).await.map_err(|_| Unwritable)?;
         tokio::time::timeout(PATIENCE, standing).await.map_err(|_| Unwritable)?.map_err(|_| Unwritable)?
+    }
+
+    /// Takes a claim of ours back, and returns when replicas can see that, or when that takes too long.
+    pub(super) async fn release(&self, enc: EncDigest, until: u64) {
+        let released = self.store.tx("release_claim", move |mut tx| async move {
+            table::commit_lightly(&mut tx).await?;
+            for table in [Table::Even, Table::Odd] {
+                table::release(&mut tx, table, enc, until).await?;
+            }
+            Ok((tx, ()))
+        });
+        match tokio::time::timeout(PATIENCE, released).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "a claim cannot be taken back before it ends"),
+            Err(_) => warn!("a claim cannot be taken back before it ends"),
+        }
     }
 
     /// The stored answer, wherever a replica has left it.
@@ -257,7 +273,7 @@ impl Setting {
     ) -> Result<(), StoreError> {
         if let Some(current) = known.filter(|current| current.goes_on(moment.look, moment.window)) {
             let ours = group::claim(line, current, encs, moment.until).await?;
-            standings.extend(ours.into_iter().map(|enc| (enc, Standing::Claimed)));
+            standings.extend(ours.into_iter().map(|enc| (enc, Standing::Claimed { until: moment.until })));
         }
         let left: Vec<EncDigest> = encs.iter().filter(|enc| !standings.contains_key(enc)).copied().collect();
         if left.is_empty() {
@@ -298,7 +314,7 @@ async fn claim_each(
     stand(tx, &mut standings, found, current, moment).await?;
     let free: Vec<EncDigest> = encs.iter().filter(|enc| !standings.contains_key(enc)).copied().collect();
     for enc in table::claim(tx, current.table, &free, moment.until).await? {
-        standings.insert(enc, Standing::Claimed);
+        standings.insert(enc, Standing::Claimed { until: moment.until });
     }
     // Somebody was quicker by a moment.
     for enc in free {
@@ -325,7 +341,7 @@ async fn stand(
         } else if !standings.contains_key(&row.enc)
             && table::take_over(tx, current.table, row.enc, now, until).await?
         {
-            standings.insert(row.enc, Standing::Claimed);
+            standings.insert(row.enc, Standing::Claimed { until });
         }
     }
     Ok(())

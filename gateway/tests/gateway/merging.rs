@@ -18,7 +18,7 @@ use mica_envelope::{InnerRequest, InnerResponse};
 use mica_gateway::{Config, MergeConfig, Mounted, Outcome};
 use mica_service::{clock::Clock, testing::sqlite};
 
-use crate::world::{World, routes, upload};
+use crate::world::{Door, World, routes, upload};
 
 /// Reports of this kind are refused with the code 5.
 const BAD: u8 = 0xbb;
@@ -164,6 +164,29 @@ async fn uploads_that_arrive_together_are_one_for_the_leader_and_each_client_get
         [vec![], vec![(id(BAD, 2), 5)], vec![], vec![(id(BAD, 5), 5)]]
     );
     assert_eq!(world.count(Outcome::Forwarded), 4);
+}
+
+#[tokio::test]
+async fn uploads_that_went_nowhere_together_are_sent_on_when_they_are_sent_again() {
+    let (leader, door) = (Leader::default(), Door::shut());
+    let merge = Some(MergeConfig { reports: 2, wait: Duration::from_secs(1) });
+    let world = World::start_with(door.address, |config| {
+        config.routes[0].max_bytes = 4_000;
+        config.routes[0].merge = merge;
+    })
+    .await;
+    let sealed = [1, 2].map(|number| world.seal(&request(&[id(0, number)])).0);
+    let both = || {
+        let [one, two] = sealed.clone();
+        async { tokio::join!(world.post(world.gateway, one), world.post(world.gateway, two)) }
+    };
+    both().await;
+    assert_eq!((world.count(Outcome::Unreached), leader.uploads().len()), (2, 0));
+    door.open(leader.router());
+    both().await;
+    both().await;
+    assert_eq!(leader.uploads().iter().sum::<usize>(), 2, "each report once");
+    assert_eq!((world.count(Outcome::Forwarded), world.count(Outcome::Again)), (2, 2));
 }
 
 #[tokio::test]

@@ -172,7 +172,11 @@ async fn what_no_key_opens_is_refused_in_clear_and_always_alike() {
 
 #[tokio::test]
 async fn what_is_no_sealed_request_is_refused_before_it_is_opened() {
-    let (target, world) = Untouched::start_with(|config| config.max_request_bytes = 1024).await;
+    let adjust = |config: &mut Config| {
+        config.max_request_bytes = 1024;
+        config.routes.iter_mut().for_each(|route| route.max_bytes = 1000);
+    };
+    let (target, world) = Untouched::start_with(adjust).await;
     let send = async |change: &dyn Fn(&mut Request<Bytes>)| {
         let mut request =
             Request::post(format!("http://{}/", world.gateway)).body(Bytes::from(vec![0; 512])).unwrap();

@@ -11,7 +11,7 @@ use mica_gateway::{Config, Mounted, Outcome};
 use mica_service::{clock::Clock, shutdown::Shutdown, testing::sqlite};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use crate::world::{Target, World, created, open, routes, upload};
+use crate::world::{Door, Target, World, created, open, routes, upload};
 
 fn numbered(before: usize) -> Response {
     Response::new(Body::from(format!("answer {before}")))
@@ -184,4 +184,66 @@ async fn what_does_not_open_or_has_no_route_takes_no_memory() {
         world.exchange(&elsewhere).await;
     }
     assert_eq!(world.exchange(&upload()).await.1.status, 201);
+}
+
+#[tokio::test]
+async fn a_request_that_never_reached_its_target_is_sent_on_when_the_target_is_there_again() {
+    let (target, door) = (Target::new(numbered), Door::shut());
+    let world = World::start(door.address).await;
+    let (sealed, opener) = world.seal(&upload());
+    assert_eq!(open(world.post(world.relay, sealed.clone()).await, opener).1.status, 502);
+    assert_eq!(world.count(Outcome::Unreached), 1);
+    door.open(target.router());
+    for again in 0..2 {
+        assert_eq!(world.post(world.relay, sealed.clone()).await.status(), 200);
+        assert_eq!(target.seen().len(), 1);
+        assert_eq!((world.count(Outcome::Forwarded), world.count(Outcome::Again)), (1, again));
+    }
+}
+
+#[tokio::test]
+async fn what_a_replica_could_not_send_on_another_sends_on() {
+    let Some(database) = mica_service::testing::postgres().await else { return };
+    let (target, door, clock) = (Target::new(numbered), Door::shut(), Clock::manual(1_700_000_000));
+    let config = Config::new("127.0.0.1:0", database.url, routes(door.address));
+    let (one, two) =
+        (World::over(config.clone(), clock.clone()).await, World::over(config, clock.clone()).await);
+    let (sealed, opener) = one.seal(&upload());
+    assert_eq!(open(one.post(one.relay, sealed.clone()).await, opener).1.status, 502);
+    door.open(target.router());
+    for world in [&two, &one] {
+        assert_eq!(world.post(world.relay, sealed.clone()).await.status(), 200);
+        assert_eq!(target.seen().len(), 1);
+    }
+    let counts = (one.count(Outcome::Unreached), two.count(Outcome::Forwarded), one.count(Outcome::Again));
+    assert_eq!(counts, (1, 1, 1));
+}
+
+#[tokio::test]
+async fn a_request_that_its_target_may_have_is_not_sent_on_again() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let taken = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&taken);
+    tokio::spawn(async move {
+        // It reads the whole request and hangs up.
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut read = Vec::new();
+            while !read.ends_with(b"report") {
+                if tokio::io::AsyncReadExt::read_buf(&mut stream, &mut read).await.unwrap_or(0) == 0 {
+                    break;
+                }
+            }
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let adjust = |config: &mut Config| {
+        config.routes.iter_mut().for_each(|route| route.protocol = mica_gateway::Protocol::H1);
+    };
+    let world = World::start_with(address, adjust).await;
+    let (sealed, opener) = world.seal(&upload());
+    assert_eq!(open(world.post(world.relay, sealed.clone()).await, opener).1.status, 502);
+    assert_eq!(world.post(world.relay, sealed).await.status(), 200);
+    assert_eq!(taken.load(Ordering::SeqCst), 1);
+    assert_eq!((world.count(Outcome::BadTarget), world.count(Outcome::Again)), (1, 1));
 }

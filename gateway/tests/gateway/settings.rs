@@ -33,3 +33,15 @@ fn the_documented_merging_is_read() {
     let alone: RouteConfig = toml::from_str(route).unwrap();
     assert_eq!(alone.merge, None);
 }
+
+#[test]
+fn the_documented_route_is_read_and_its_sizes_are_the_defaults() {
+    let config: Config = toml::from_str(&format!(
+        "listen = \"127.0.0.1:0\"\ndatabase = \"sqlite:x.db\"\n{}",
+        documented("[[routes]]")
+    ))
+    .unwrap();
+    let said = &config.routes[0];
+    let default = RouteConfig::new("POST", "a", "/", None, "https://a");
+    assert_eq!((said.max_bytes, said.protocol), (default.max_bytes, default.protocol));
+}

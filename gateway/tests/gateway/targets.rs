@@ -15,7 +15,7 @@ async fn a_dead_target_is_a_sealed_502() {
     drop(listener);
     let world = World::start(address).await;
     assert_eq!(world.exchange(&upload()).await.1.status, 502);
-    assert_eq!(world.count(Outcome::BadTarget), 1);
+    assert_eq!(world.count(Outcome::Unreached), 1);
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ use mica_service::{
     shutdown::Shutdown,
     testing::{TestDatabase, sqlite},
 };
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 pub(crate) const UPLOAD: &str = "application/ppm-dap;message=upload-req";
 
@@ -69,6 +69,25 @@ impl Target {
         let address = listener.local_addr().unwrap();
         tokio::spawn(listener::serve(listener, router, Limits::default(), Shutdown::new()));
         address
+    }
+}
+
+/// An address that nobody else gets, and where nobody listens until it is opened.
+pub(crate) struct Door {
+    pub(crate) address: SocketAddr,
+    socket: TcpSocket,
+}
+
+impl Door {
+    pub(crate) fn shut() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        Self { address: socket.local_addr().unwrap(), socket }
+    }
+
+    pub(crate) fn open(self, router: Router) {
+        let listener = self.socket.listen(1024).unwrap();
+        tokio::spawn(listener::serve(listener, router, Limits::default(), Shutdown::new()));
     }
 }
 

@@ -134,6 +134,31 @@ async fn a_relay_that_its_gateway_does_not_accept_is_not_ready_and_finds_out_whe
     assert_eq!(asked.headers["authorization"], "Bearer of-the-relay");
 }
 
+/// A path of `gateway_url` that the gateway does not have: everybody is told 502.
+#[tokio::test]
+async fn a_relay_whose_gateway_answers_nothing_that_is_passed_on_is_not_ready_until_it_does() {
+    let answers = std::sync::Arc::new(std::sync::atomic::AtomicU16::new(404));
+    let scripted = std::sync::Arc::clone(&answers);
+    let gateway = ScriptedGateway::new(move || {
+        let mut answer = sealed_answer();
+        let status = scripted.load(std::sync::atomic::Ordering::SeqCst);
+        *answer.status_mut() = StatusCode::from_u16(status).unwrap();
+        answer
+    });
+    let relay = start_relay(gateway.start().await, |config| config.unready_after = Duration::ZERO).await;
+    assert_eq!(get(&relay, "/ready").await.status(), StatusCode::OK);
+    assert_eq!(client(true).send(relay.sealed_request()).await.unwrap().status(), StatusCode::BAD_GATEWAY);
+    assert_eq!(relay.counters.count(Outcome::BadAnswer), 1);
+    let said = get(&relay, "/ready").await.into_body();
+    assert_eq!(said, "not ready: the gateway gives no answers that are passed on\n");
+    // Nobody sends anything: the relay asks by itself, for nothing, and takes a refusal of that for an answer.
+    answers.store(400, std::sync::atomic::Ordering::SeqCst);
+    until_ready(&relay, true).await;
+    let asked = gateway.seen().last().cloned().unwrap();
+    assert_eq!((asked.method.as_str(), asked.body.len()), ("POST", 0));
+    assert_eq!(asked.headers["content-type"], "message/ohttp-req");
+}
+
 async fn until_ready(relay: &RunningRelay, ready: bool) {
     let since = Instant::now();
     while (get(relay, "/ready").await.status() == StatusCode::OK) != ready {

@@ -14,7 +14,9 @@ pub type Wrong = (&'static str, String);
 /// When it is another.
 pub fn number(key: &'static str, value: usize, [least, most]: [usize; 2]) -> Result<(), Wrong> {
     if value < least || value > most {
-        return Err((key, format!("`{key}` is from {least} to {most}")));
+        let range =
+            if most == usize::MAX { format!("at least {least}") } else { format!("from {least} to {most}") };
+        return Err((key, format!("`{key}` is {range}")));
     }
     Ok(())
 }

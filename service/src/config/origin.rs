@@ -34,7 +34,8 @@ impl fmt::Display for Origin {
     }
 }
 
-/// The origin of every key that was given, by its dotted path. Holds no values.
+/// The origin of every key that was given, by its dotted path; of several tables of one name, `routes[1].path` is in the first.
+/// Holds no values.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Provenance(BTreeMap<String, Origin>);
 
@@ -65,6 +66,12 @@ impl Sources {
     fn walk(&self, table: &dyn TableLike, above: &str, origins: &mut BTreeMap<String, Origin>) {
         for (name, item) in table.iter() {
             let key = if above.is_empty() { name.to_owned() } else { format!("{above}.{name}") };
+            if let Some(tables) = item.as_array_of_tables() {
+                for (number, below) in (1..).zip(tables.iter()) {
+                    self.walk(below, &format!("{key}[{number}]"), origins);
+                }
+                continue;
+            }
             match item.as_table_like() {
                 Some(below) => self.walk(below, &key, origins),
                 None => self.note(key, table, name, item, origins),

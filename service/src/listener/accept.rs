@@ -16,19 +16,20 @@ use super::Drained;
 use super::connection::Server;
 use super::gauge::Gauge;
 use super::shares::{Shares, TurnedAway};
+use crate::trouble::Trouble;
 
 pub(super) async fn serve(listener: TcpListener, server: Server) -> Drained {
     let (grace, shutdown) = (server.limits.grace, server.shutdown.clone());
     let places = Arc::new(Semaphore::new(server.limits.max_connections.max(1)));
     let (shares, mut turned_away) = (server.limits.max_per_caller.map(Shares::new), TurnedAway::default());
     let server = Arc::new(server);
-    let mut connections = JoinSet::new();
+    let (mut connections, trouble) = (JoinSet::new(), Trouble::default());
     loop {
         // Dropped connections are collected before the next one is waited for.
         while connections.try_join_next().is_some() {}
         let next = async {
             let place = place(&places, &server.gauge).await;
-            (accept(&listener, &server.gauge).await, place)
+            (accept(&listener, &server.gauge, &trouble).await, place)
         };
         let ((stream, address), place) = tokio::select! {
             biased;
@@ -77,7 +78,7 @@ async fn place(places: &Arc<Semaphore>, gauge: &Gauge) -> OwnedSemaphorePermit {
 }
 
 /// The next connection, and the address it comes from, which is dropped by the caller.
-async fn accept(listener: &TcpListener, gauge: &Gauge) -> (TcpStream, IpAddr) {
+async fn accept(listener: &TcpListener, gauge: &Gauge, trouble: &Trouble) -> (TcpStream, IpAddr) {
     loop {
         let next = poll_fn(|context| {
             let polled = listener.poll_accept(context);
@@ -98,7 +99,10 @@ async fn accept(listener: &TcpListener, gauge: &Gauge) -> (TcpStream, IpAddr) {
             Err(error) => {
                 // Out of file descriptors or memory: only connections that end can help.
                 gauge.stall();
-                tracing::error!(%error, "cannot accept connections for a moment");
+                // Strangers can have it so for as long as they like.
+                if let Some(times) = trouble.occurs() {
+                    tracing::error!(times, %error, "cannot accept connections for a moment");
+                }
                 sleep(BACK_OFF).await;
             }
         }

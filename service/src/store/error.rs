@@ -118,8 +118,8 @@ fn from_database(error: &dyn sqlx::error::DatabaseError) -> StoreError {
 /// Serialization failure, deadlock, lock not available; SQLite busy, busy snapshot, locked.
 const RETRYABLE: &[&str] = &["40001", "40P01", "55P03", "5", "261", "517", "6", "262"];
 
-/// SQLite: read-only and its kinds, disk full, cannot open.
-const UNWRITABLE: &[&str] = &["8", "520", "776", "1032", "1544", "13", "14"];
+/// SQLite: read-only and its kinds, disk full, cannot open, not a database.
+const UNWRITABLE: &[&str] = &["8", "520", "776", "1032", "1544", "13", "14", "26"];
 
 /// PostgreSQL: too many connections, being shut down, starting up, connection lost, idle too long in a transaction.
 const GONE: &[&str] = &["53300", "57P01", "57P02", "57P03", "08000", "08003", "08006", "25P03"];

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{Request, Uri};
+use http::{Request, Response, Uri};
+use mica_envelope::media::PROBLEM_OHTTP_KEY;
 use mica_service::http::{HttpClient, HttpOptions, PeerError};
 use mica_service::tls::{PeerTls, Peers};
 use mica_service::token;
@@ -75,13 +76,33 @@ async fn admitted(
             );
             Finding::fail("admitted", what, todo, Exit::Unauthorized)
         }
-        Ok(_) => Finding::ok("admitted", what),
+        Ok(answer) => opened(&answer, what),
         Err(error @ PeerError::NotAccepted { .. }) => {
             Finding::fail("admitted", what, error.to_string(), Exit::Unauthorized)
         }
         Err(error) => Finding::fail("admitted", what, error.to_string(), Exit::Unreachable),
     });
     Ok(())
+}
+
+/// Nothing is what no key opens, and a gateway says so (RFC 9458 5.3).
+fn opened(answer: &Response<Bytes>, what: &'static str) -> Finding {
+    let status = answer.status().as_u16();
+    let key = PROBLEM_OHTTP_KEY.as_bytes();
+    match status {
+        400 if answer.body().windows(key.len()).any(|part| part == key) => Finding::ok("admitted", what),
+        400 => {
+            let todo = "it answers 400 to a request of nothing, but not with the ohttp-key problem: is it a gateway?";
+            Finding::warn("admitted", what, todo)
+        }
+        _ => {
+            let todo = format!(
+                "it answers {status}, and a gateway 400 to a request of nothing: is gateway_url, with its path, \
+                 that of a gateway?"
+            );
+            Finding::fail("admitted", what, todo, Exit::Unreachable)
+        }
+    }
 }
 
 /// Whether the origin of `url` answers at all.
