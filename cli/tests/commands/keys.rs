@@ -120,7 +120,7 @@ fn the_keys_of_a_gateway_are_listed_and_rotated_by_their_kem() {
     );
     let ran = folder.mica(&["config", "check", "gateway.toml"]);
     assert!(
-        ran.code == 3 && ran.err.contains("gateway.toml:4:") && ran.err.contains("three times"),
+        ran.code == 3 && ran.err.contains("gateway.toml:5:16:") && ran.err.contains("three times"),
         "{}",
         ran.err
     );
