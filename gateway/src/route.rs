@@ -9,7 +9,6 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
 use mica_dap::media::Media;
 use mica_envelope::InnerRequest;
-use mica_service::config::bounds;
 use mica_service::http::{Peer, PeerError};
 use mica_service::tls::Peers;
 use thiserror::Error;
@@ -82,10 +81,6 @@ impl RouteTable {
             if one.max_bytes > config.max_request_bytes && one.max_bytes != RouteConfig::MAX_BYTES {
                 let (value, what) = (one.max_bytes.to_string(), "within `max_request_bytes` of the gateway");
                 return Err(RouteError::Value { route, key: "max_bytes", value, what });
-            }
-            if bounds::is_own_url(&config.listen, &one.target) {
-                let what = "another server: it is this gateway";
-                return Err(RouteError::Value { route, key: "target", value: one.target.clone(), what });
             }
         }
         Ok(table)

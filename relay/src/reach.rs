@@ -67,11 +67,7 @@ impl Reach {
             && let Some(times) = self.bad_answers.occurs()
         {
             let status = status.as_u16();
-            warn!(
-                times,
-                status,
-                "the gateway answers what is not passed on; is gateway_url, with its path, that of a gateway?"
-            );
+            warn!(times, status, "the gateway answers what is not passed on");
         }
     }
 
