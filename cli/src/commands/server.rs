@@ -154,7 +154,8 @@ pub(super) fn alone(database: &str) -> Result<Option<File>, Failure> {
     let Some(path) = database.strip_prefix("sqlite:") else { return Ok(None) };
     let beside = format!("{path}.lock");
     let file = OpenOptions::new().append(true).create(true).open(&beside);
-    let file = file.map_err(|error| Failure::invalid(format!("cannot write {beside}: {error}")))?;
+    let file = file
+        .map_err(|error| Failure::invalid(format!("cannot write the database {path}: {beside}: {error}")))?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Err(Failure::invalid(format!(
