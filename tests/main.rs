@@ -11,6 +11,7 @@
 //! * `scenarios`: what a hostile or broken peer sends hurts nobody but itself;
 //! * `helper_alone`: a helper against a leader that says what a test tells it to;
 //! * `helper_selected`: the same where that leader selects the batches, with every VDAF;
+//! * `one_process`: a gateway with its leader inside;
 //! * `leader_selected`: batches of the leader's choice, one after the other;
 //! * `interop`: parties of another make can take any role;
 //! * `stuck`: what an operator sees of work that is stuck, and what a command makes of it;
@@ -29,6 +30,7 @@ mod leader_alone;
 mod leader_alone_selects;
 mod leader_selected;
 mod ledger;
+mod one_process;
 mod privacy;
 mod scenarios;
 mod stuck;

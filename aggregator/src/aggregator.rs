@@ -225,6 +225,12 @@ impl Aggregator {
         admin::router(desk, token)
     }
 
+    /// Everything that a leader answers, for a gateway in the same process. As long as it is kept, uploads are taken and
+    /// [`Self::run`] does not end.
+    pub fn mounted(&self) -> axum::Router {
+        router::leader(Arc::clone(&self.shared))
+    }
+
     /// Serves until `shutdown`; requests and steps under way are finished first.
     pub async fn run(self, listener: TcpListener, shutdown: Shutdown) {
         let Self { shared, writing, tls } = self;

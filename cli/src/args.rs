@@ -118,7 +118,7 @@ pub(crate) enum Command {
     /// Run a relay: it sees addresses and never contents
     Relay(ServerArgs),
     /// Run a gateway: it opens envelopes and never sees addresses
-    Gateway(ServerArgs),
+    Gateway(GatewayArgs),
     /// Run a leader: it takes reports and verifies them with the helper
     Leader(ServerArgs),
     /// Run a helper: it verifies reports with the leader
@@ -161,6 +161,16 @@ pub(crate) struct ServerArgs {
     /// Ask peers on other machines over plain HTTP too
     #[arg(long)]
     pub(crate) insecure_peers: bool,
+}
+
+/// What a gateway is started with.
+#[derive(Args)]
+pub(crate) struct GatewayArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// Run the leader of this configuration in the same process, and hand over what goes to it without a network
+    #[arg(long, value_name = "FILE")]
+    pub(crate) leader: Option<PathBuf>,
 }
 
 /// Whom a command believes that asks other parties.

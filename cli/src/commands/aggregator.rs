@@ -3,45 +3,42 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use mica_aggregator::aggregator::Options;
 use mica_aggregator::auth::TokenHash;
 use mica_aggregator::enrol::Rules;
 use mica_aggregator::taskprov::Taskprov;
-use mica_aggregator::{Aggregator, Config, Role, TaskFile};
+use mica_aggregator::{Config, Role, TaskFile};
 use mica_dp::Policy;
-use mica_service::clock::Clock;
 use mica_service::compute::ComputePool;
 use mica_service::config::{Loaded, Provenance};
-use mica_service::http::{HttpClient, HttpOptions};
-use mica_service::listener;
-use mica_service::store::Store;
-use mica_service::telemetry::{self, role_span};
+use mica_service::http::{HttpClient, HttpOptions, Peer};
+use mica_service::telemetry::role_span;
 use mica_service::tls::{Acceptor, Peers, TlsError};
 use tracing::Instrument as _;
 
-use super::{operations, reload, server, warnings};
+use super::serving::Serving;
+use super::{operations, server};
 use crate::args::{Global, ServerArgs};
 use crate::exit::Failure;
 use crate::files;
 use crate::settings::{RoleName, Settings};
 
 /// A configuration and the files it names.
-struct Parts {
-    config: Config,
-    policy: Policy,
-    tasks: Vec<TaskFile>,
-    tls: Option<Acceptor>,
-    peers: Peers,
-    admin: Option<AdminListener>,
-    taskprov: Option<Taskprov>,
-    high_water_mark: PathBuf,
+pub(super) struct Parts {
+    pub(super) config: Config,
+    pub(super) policy: Policy,
+    pub(super) tasks: Vec<TaskFile>,
+    pub(super) tls: Option<Acceptor>,
+    pub(super) peers: Peers,
+    pub(super) admin: Option<AdminListener>,
+    pub(super) taskprov: Option<Taskprov>,
+    pub(super) high_water_mark: PathBuf,
 }
 
 /// Where the operator asks, and the hash of what must be shown there.
-struct AdminListener {
-    address: SocketAddr,
-    token: TokenHash,
-    tls: Option<Acceptor>,
+pub(super) struct AdminListener {
+    pub(super) address: SocketAddr,
+    pub(super) token: TokenHash,
+    pub(super) tls: Option<Acceptor>,
 }
 
 /// Serves until it is told to stop.
@@ -62,58 +59,31 @@ pub(super) fn check(settings: &Settings, role: Role) -> Result<(), Failure> {
 }
 
 async fn serve(role: Role, parts: Parts) -> Result<(), Failure> {
-    let Parts { config, policy, tasks, tls, peers, admin, taskprov, high_water_mark } = parts;
-    let started = server::bind(&config.listen.to_string()).await?;
-    let admin = match admin {
-        Some(admin) => Some((listener::bind(admin.address).await?, admin.token, admin.tls)),
-        None => None,
-    };
-    warnings::log(&warnings::of_aggregator(&config));
-    let (schedule, limits) = (config.hpke_keys.clone(), config.limits().listener());
-    let policy_file =
-        reload::PolicyFile { path: config.policy.clone(), allowed: config.policy_allow.clone() };
-    let store = Store::open(&config.database, mica_aggregator::store::migrator()).await?;
-    // Before the leases of others are taken for those of the dead.
-    let _alone = server::alone(&config.database)?;
-    let options = Options {
-        role,
-        store,
-        clock: Clock::system(),
-        compute: ComputePool::new(),
-        http: HttpClient::new(HttpOptions { peers, ..HttpOptions::default() }),
-        policy,
-        tasks,
-        limits: config.limits(),
-    };
-    let tasks = options.tasks.len();
-    let aggregator = Aggregator::build_with_keys(options, schedule).await?;
-    let aggregator = aggregator.with_tls(tls).with_taskprov(taskprov);
-    let aggregator = aggregator.with_high_water_mark(&high_water_mark).await?;
-    if config.mark_is_beside_database() {
-        tracing::warn!(
-            "the mark of the ledger is beside its database: if both are restored together, nothing is noticed; name \
-             [ledger] high_water_mark on another disk"
-        );
-    }
-    tracing::info!(tasks, "built");
-    let admin = match admin {
-        Some((listener, token, tls)) => {
-            tracing::info!(address = %listener.local_addr()?, "the operator's address is open");
-            let router = aggregator.admin(token);
-            let serving = listener::serve_over(tls, listener, router, limits, started.shutdown.clone());
-            Some(telemetry::spawn(serving))
+    let started = server::bind(&parts.config.listen.to_string()).await?;
+    let serving = Serving::prepare(role, parts, started.listener, ComputePool::new()).await?;
+    serving.run(started.shutdown).await
+}
+
+/// The leader that a gateway runs in its own process, as `mica leader` would start it with the same flags.
+pub(super) fn read_leader(args: &ServerArgs) -> Result<Parts, Failure> {
+    let settings = Settings::of_server(RoleName::Leader, args)?;
+    read(&settings, Role::Leader)
+}
+
+impl Parts {
+    /// Where this leader listens, and the origins by which a gateway in its process may know it: of its address, of its
+    /// endpoint in tasks that come with a request, and of its tasks.
+    pub(super) fn whereabouts(&self) -> (SocketAddr, Vec<String>) {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let mut origins = vec![format!("{scheme}://{}", self.config.listen)];
+        let urls = self.tasks.iter().map(|task| task.configuration.leader_url());
+        let urls = urls.chain(self.config.taskprov.iter().map(|taskprov| taskprov.endpoint.as_str()));
+        for url in urls {
+            let origin = Peer::parse(url).map(|peer| peer.origin().to_owned());
+            origins.extend(origin.ok().filter(|origin| !origins.contains(origin)));
         }
-        None => None,
-    };
-    let following = reload::follow(policy_file, aggregator.policy_reload(), started.shutdown.clone());
-    let following = telemetry::spawn(following);
-    started.announce()?;
-    aggregator.run(started.listener, started.shutdown).await;
-    following.await.map_err(Failure::unexpected)?;
-    if let Some(admin) = admin {
-        admin.await.map_err(Failure::unexpected)?;
+        (self.config.listen, origins)
     }
-    Ok(())
 }
 
 fn read(settings: &Settings, role: Role) -> Result<Parts, Failure> {

@@ -1,38 +1,116 @@
 //! `mica gateway`: opens envelopes, never sees addresses.
 
-use mica_gateway::{BuildError, Config, Gateway, Kept, Reload};
+use std::path::Path;
+
+use mica_aggregator::Role;
+use mica_gateway::{BuildError, Config, Gateway, Kept, Reload, Resources};
 use mica_service::config::{Loaded, Provenance};
+use mica_service::http::Peer;
+use mica_service::listener;
+use mica_service::shutdown::Shutdown;
 use mica_service::telemetry::role_span;
 use tracing::Instrument as _;
 
+use super::aggregator::{self, Parts};
 use super::operations::{self, Admin, Place};
+use super::serving::Serving;
 use super::{reload, server, warnings};
-use crate::args::{Global, ServerArgs};
+use crate::args::{GatewayArgs, Global, ServerArgs};
 use crate::exit::Failure;
 use crate::settings::{RoleName, Settings};
 
 /// Serves until it is told to stop.
-pub(super) async fn run(args: &ServerArgs, global: &Global) -> Result<(), Failure> {
+pub(super) async fn run(args: &GatewayArgs, global: &Global) -> Result<(), Failure> {
+    let leader = args.leader.as_ref().map(|file| aggregator::read_leader(&of_leader(&args.server, file)));
+    let leader = leader.transpose()?;
+    let args = &args.server;
     let settings = Settings::of_server(RoleName::Gateway, args)?;
     let Loaded { config, provenance } = load(&settings)?;
     let admin = admin(&settings, &provenance, &config)?;
+    if let Some(leader) = &leader {
+        check_leader(&settings, &config, leader)?;
+    }
     server::log(global)?;
-    let warnings = warnings::of_gateway(&config, &config.database);
-    async {
+    let read = Read { settings: &settings, provenance: &provenance, args };
+    Box::pin(read.serve(config, admin, leader)).instrument(role_span("gateway")).await
+}
+
+/// Where a configuration was read from, to name its places and to read it again.
+struct Read<'r> {
+    settings: &'r Settings,
+    provenance: &'r Provenance,
+    args: &'r ServerArgs,
+}
+
+impl Read<'_> {
+    async fn serve(self, config: Config, admin: Option<Place>, leader: Option<Parts>) -> Result<(), Failure> {
+        let warnings = warnings::of_gateway(&config, &config.database);
         let started = server::bind(&config.listen).await?;
         warnings::log(&warnings);
         // Before the database is opened: a newer version would change its tables under the one that runs.
         let _alone = server::alone(&config.database)?;
-        let gateway = Gateway::build(config).await.map_err(|error| explain(&settings, &provenance, error))?;
+        let (leader, resources) = mount(leader).await?;
+        let gateway = Gateway::build_with(config, resources).await;
+        let gateway = gateway.map_err(|error| explain(self.settings, self.provenance, error))?;
         let (changes, shutdown) = (gateway.reload(), started.shutdown.clone());
         let operating = operations::serve(admin, gateway.operations(), shutdown.clone()).await?;
         started.announce()?;
-        let following = reload::at_hangup(&shutdown, || take_up(args, &changes));
-        tokio::join!(gateway.run(started.listener, started.shutdown), operating, following);
-        Ok(())
+        let following = reload::at_hangup(&shutdown, || take_up(self.args, &changes));
+        // The leader goes on until the gateway has finished what was begun.
+        let finished = Shutdown::new();
+        let serving = async {
+            gateway.run(started.listener, started.shutdown).await;
+            finished.trigger();
+        };
+        let leading = async {
+            match leader {
+                Some(leader) => Box::pin(leader.run(finished.clone())).instrument(role_span("leader")).await,
+                None => Ok(()),
+            }
+        };
+        let ((), (), (), led) = tokio::join!(serving, operating, following, leading);
+        led
     }
-    .instrument(role_span("gateway"))
-    .await
+}
+
+/// The flags of a gateway, for the leader in its process.
+fn of_leader(args: &ServerArgs, file: &Path) -> ServerArgs {
+    ServerArgs {
+        config: file.to_owned(),
+        listen: None,
+        insecure: args.insecure,
+        insecure_peers: args.insecure_peers,
+    }
+}
+
+/// The leader of `parts`, ready to serve, and what a gateway shares with it.
+async fn mount(parts: Option<Parts>) -> Result<(Option<Serving>, Resources), Failure> {
+    let mut resources = Resources::default();
+    let Some(parts) = parts else { return Ok((None, resources)) };
+    let (address, origins) = parts.whereabouts();
+    let compute = resources.compute.clone();
+    let preparing = async {
+        let listener = listener::bind(address).await?;
+        Serving::prepare(Role::Leader, parts, listener, compute).await
+    };
+    let leader = Box::pin(preparing).instrument(role_span("leader")).await?;
+    resources.mounted = leader.mount(resources.mounted, origins);
+    Ok((Some(leader), resources))
+}
+
+/// Whether a route leads to this leader.
+fn check_leader(settings: &Settings, config: &Config, leader: &Parts) -> Result<(), Failure> {
+    let (_, origins) = leader.whereabouts();
+    let leads =
+        |target: &str| Peer::parse(target).is_ok_and(|peer| origins.iter().any(|it| it == peer.origin()));
+    if config.routes.iter().any(|route| leads(&route.target)) {
+        return Ok(());
+    }
+    Err(Failure::invalid(format!(
+        "no route of {} leads to the leader; write target = \"{}\"",
+        settings.name(),
+        origins.join("\" or \"")
+    )))
 }
 
 /// Whether a gateway could start with this configuration. Its database is left alone: the table of routes is tried

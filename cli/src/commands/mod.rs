@@ -15,6 +15,7 @@ mod relay;
 mod reload;
 pub(crate) mod report;
 mod server;
+mod serving;
 pub(crate) mod task;
 mod warnings;
 
@@ -34,7 +35,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Demo(args) => Box::pin(demo::run(args, &global)).await,
         Command::Dev(args) => Box::pin(dev::run(args, &global)).await,
         Command::Relay(args) => relay::run(&args, &global).await,
-        Command::Gateway(args) => gateway::run(&args, &global).await,
+        Command::Gateway(args) => Box::pin(gateway::run(&args, &global)).await,
         Command::Leader(args) => aggregator::run(Role::Leader, &args, &global).await,
         Command::Helper(args) => aggregator::run(Role::Helper, &args, &global).await,
         Command::Doctor(args) => doctor::run(&args, &global).await,
