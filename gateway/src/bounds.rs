@@ -1,5 +1,6 @@
 //! What a gateway cannot work with, found before it listens.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use mica_service::config::bounds::{self, Wrong};
@@ -16,6 +17,7 @@ fn check(config: &Config) -> Result<(), Wrong> {
     bounds::apart(&config.listen, config.admin_listen)?;
     bounds::number("max_connections", config.max_connections, [1, MANY])?;
     bounds::number("max_streams", usize::try_from(config.max_streams).unwrap_or(MANY), [1, MANY])?;
+    bounds::number("threads", config.threads.map_or(1, NonZeroUsize::get), [1, bounds::THREADS])?;
     bounds::number("max_request_bytes", config.max_request_bytes, [SMALLEST, LARGEST])?;
     bounds::number("max_buffered_bytes", config.max_buffered_bytes, [SMALLEST, usize::MAX])?;
     bounds::number("max_response_bytes", config.max_response_bytes, [SMALLEST, LARGEST])?;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -83,6 +84,10 @@ pub struct Config {
     /// never waited for by more than half as many; whoever else asks for it is told 503, inside the envelope.
     #[serde(default = "four_thousand")]
     pub max_streams: u32,
+    /// Threads that look after connections and open what is short. Without it, one for two processors; with a leader in the
+    /// same process, one for each.
+    #[serde(default)]
+    pub threads: Option<NonZeroUsize>,
     /// Where `/metrics` and `/ready` are, for the operator alone: an address of this machine, or any with TLS and a token.
     #[serde(default)]
     pub admin_listen: Option<SocketAddr>,
@@ -235,6 +240,7 @@ impl Config {
             ("`peer_tls`", self.peer_tls == other.peer_tls),
             ("`keys`", self.keys == other.keys && self.key_max_age == other.key_max_age),
             ("`timeout`", self.timeout == other.timeout),
+            ("`threads`", self.threads == other.threads),
             ("`admin_listen`", self.admin_listen == other.admin_listen),
             ("what is neither a route nor a relay", self.fixed() == other.fixed()),
         ];
@@ -323,6 +329,7 @@ impl Config {
             relays: Vec::new(),
             max_connections: a_thousand(),
             max_streams: four_thousand(),
+            threads: None,
             admin_listen: None,
             admin_token_file: None,
             admin_token_sha256: None,

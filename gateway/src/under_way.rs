@@ -20,7 +20,11 @@ impl UnderWay {
 
     /// One more.
     pub(crate) fn begin(&self) -> Begun {
-        self.0.send_modify(|number| *number += 1);
+        // Nobody waits for more of them.
+        self.0.send_if_modified(|number| {
+            *number += 1;
+            false
+        });
         Begun(self.0.clone())
     }
 
@@ -33,7 +37,10 @@ impl UnderWay {
 
 impl Drop for Begun {
     fn drop(&mut self) {
-        self.0.send_modify(|number| *number -= 1);
+        self.0.send_if_modified(|number| {
+            *number -= 1;
+            *number == 0
+        });
     }
 }
 

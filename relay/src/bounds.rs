@@ -14,6 +14,7 @@ pub(crate) fn check(config: &Config) -> Result<(), Wrong> {
     let (most, own) =
         (config.max_connections, config.max_connections_per_client.map_or(1, NonZeroUsize::get));
     bounds::number("max_connections_per_client", own, [1, most])?;
+    bounds::number("threads", config.threads.map_or(1, NonZeroUsize::get), [1, bounds::THREADS])?;
     bounds::number("max_request_bytes", config.max_request_bytes, [SMALLEST, LARGEST])?;
     bounds::number("max_buffered_bytes", config.max_buffered_bytes, [SMALLEST, usize::MAX])?;
     bounds::number("max_response_bytes", config.max_response_bytes, [SMALLEST, LARGEST])?;

@@ -76,6 +76,9 @@ pub struct Config {
     /// Connections of one client at once; more of them are closed. Without it, a sixteenth of all, and 16 at least.
     #[serde(default)]
     pub max_connections_per_client: Option<NonZeroUsize>,
+    /// Threads that look after connections. Without it, one for two processors.
+    #[serde(default)]
+    pub threads: Option<NonZeroUsize>,
     /// Where `/metrics` and `/ready` are, for the operator alone: an address of this machine, or any with TLS and a token.
     #[serde(default)]
     pub admin_listen: Option<SocketAddr>,
@@ -139,6 +142,7 @@ impl Config {
                 "max_connections_per_client",
                 self.max_connections_per_client == other.max_connections_per_client,
             ),
+            ("threads", self.threads == other.threads),
             ("admin_listen", self.admin_listen == other.admin_listen),
             ("admin_token_file", self.admin_token_file == other.admin_token_file),
             ("admin_token_sha256", self.admin_token_sha256 == other.admin_token_sha256),
@@ -188,6 +192,7 @@ impl Config {
             gateway_token_file: None,
             max_connections: a_few_thousand(),
             max_connections_per_client: None,
+            threads: None,
             admin_listen: None,
             admin_token_file: None,
             admin_token_sha256: None,

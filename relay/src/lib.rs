@@ -236,7 +236,9 @@ fn limits(config: &Config) -> Limits {
     let (body_pace, max_connections) = (config.bodies, config.max_connections);
     let (max_streams, grace) = (CLIENTS_STREAMS, config.grace());
     let max_per_caller = Some(config.share());
-    Limits { body_pace, max_connections, max_per_caller, max_streams, grace, ..Limits::default() }
+    // A client asks for one thing at a time.
+    let gathers = false;
+    Limits { body_pace, max_connections, max_per_caller, max_streams, gathers, grace, ..Limits::default() }
 }
 
 fn readiness(gauge: &Gauge, reach: &reach::Reach, patience: Duration) -> Result<(), &'static str> {

@@ -16,6 +16,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use thiserror::Error;
 
+use crate::gathering::GatheringConnector;
 pub use crate::outgoing::Sent;
 use crate::outgoing::{Outgoing, Progress, Sizes};
 use crate::room::{Place, Refused, Room};
@@ -152,8 +153,8 @@ impl Peer {
 /// Sends requests over pooled connections. Clones share the pool.
 #[derive(Debug, Clone)]
 pub struct HttpClient {
-    plain: Client<Connector, Outgoing>,
-    tls: Client<Connector, Outgoing>,
+    plain: Client<GatheringConnector, Outgoing>,
+    tls: Client<GatheringConnector, Outgoing>,
     connector: Connector,
     options: HttpOptions,
     sizes: Sizes,
@@ -176,8 +177,10 @@ impl HttpClient {
             .http2_keep_alive_timeout(PING_TIMEOUT)
             .http2_initial_stream_window_size(STREAM_WINDOW)
             .http2_initial_connection_window_size(CONNECTION_WINDOW);
-        let tls = builder.build(connector.clone());
-        let plain = builder.http2_only(options.h2_prior_knowledge).build(connector.clone());
+        let through = |always| GatheringConnector::new(connector.clone(), always);
+        let tls = builder.build(through(false));
+        let prior = options.h2_prior_knowledge;
+        let plain = builder.http2_only(prior).build(through(prior));
         Self {
             plain,
             tls,

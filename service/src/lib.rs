@@ -7,6 +7,7 @@
 pub mod clock;
 pub mod compute;
 pub mod config;
+mod gathering;
 pub mod http;
 pub mod key_life;
 pub mod listener;

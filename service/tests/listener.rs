@@ -392,3 +392,25 @@ async fn a_request_says_once_whom_it_is_for() {
         assert!(said.ends_with(status), "{head:?}: {said}");
     }
 }
+
+#[tokio::test]
+async fn headers_have_a_bound_however_their_version_is_found_out() {
+    let running = start(Limits::default()).await;
+    // What begins like HTTP/2 is looked at by another than what is plain from its first bytes.
+    for first in ["GET", "P"] {
+        for (length, status) in [(15_000, "200"), (17_000, "431")] {
+            let rest = format!(" / HTTP/1.1\r\nhost: x\r\nx-long: {}\r\n\r\n", "x".repeat(length));
+            let rest = if first == "P" { format!("OST{}", rest.replacen('/', "/length", 1)) } else { rest };
+            let mut stream = TcpStream::connect(running.address).await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            stream.write_all(first.as_bytes()).await.unwrap();
+            if first == "P" {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            stream.write_all(rest.as_bytes()).await.unwrap();
+            let mut answer = [0; 12];
+            stream.read_exact(&mut answer).await.unwrap();
+            assert_eq!(answer, *format!("HTTP/1.1 {status}").as_bytes(), "{first} {length}");
+        }
+    }
+}

@@ -14,13 +14,13 @@ use tracing::Instrument as _;
 use super::aggregator::{self, Parts};
 use super::operations::{self, Admin, Place};
 use super::serving::Serving;
-use super::{reload, server, warnings};
+use super::{reload, server, threads, warnings};
 use crate::args::{GatewayArgs, Global, ServerArgs};
 use crate::exit::Failure;
 use crate::settings::{RoleName, Settings};
 
 /// Serves until it is told to stop.
-pub(super) async fn run(args: &GatewayArgs, global: &Global) -> Result<(), Failure> {
+pub(super) fn run(args: &GatewayArgs, global: &Global) -> Result<(), Failure> {
     let leader = args.leader.as_ref().map(|file| aggregator::read_leader(&of_leader(&args.server, file)));
     let leader = leader.transpose()?;
     let args = &args.server;
@@ -30,9 +30,10 @@ pub(super) async fn run(args: &GatewayArgs, global: &Global) -> Result<(), Failu
     if let Some(leader) = &leader {
         check_leader(&settings, &config, leader)?;
     }
+    let runtime = threads::runtime(config.threads.or_else(|| leader.as_ref().and_then(|_| threads::all())))?;
     server::log(global)?;
     let read = Read { settings: &settings, provenance: &provenance, args };
-    Box::pin(read.serve(config, admin, leader)).instrument(role_span("gateway")).await
+    runtime.block_on(Box::pin(read.serve(config, admin, leader)).instrument(role_span("gateway")))
 }
 
 /// Where a configuration was read from, to name its places and to read it again.

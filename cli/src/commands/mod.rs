@@ -17,9 +17,11 @@ pub(crate) mod report;
 mod server;
 mod serving;
 pub(crate) mod task;
+mod threads;
 mod warnings;
 
 use mica_aggregator::Role;
+use tokio::runtime::Runtime;
 
 use crate::args::{Cli, Command};
 use crate::exit::Failure;
@@ -28,23 +30,29 @@ use crate::exit::Failure;
 ///
 /// # Errors
 /// With the words and the number for whoever typed it.
-pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
+pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
     let Cli { command, global } = cli;
     let global = global.of(&command)?;
     match command {
-        Command::Demo(args) => Box::pin(demo::run(args, &global)).await,
-        Command::Dev(args) => Box::pin(dev::run(args, &global)).await,
-        Command::Relay(args) => relay::run(&args, &global).await,
-        Command::Gateway(args) => Box::pin(gateway::run(&args, &global)).await,
-        Command::Leader(args) => aggregator::run(Role::Leader, &args, &global).await,
-        Command::Helper(args) => aggregator::run(Role::Helper, &args, &global).await,
-        Command::Doctor(args) => doctor::run(&args, &global).await,
-        Command::Config(command) => config::run(command, &global).await,
-        Command::Task(command) => task::run(command, &global).await,
-        Command::Keys(command) => keys::run(command, &global).await,
-        Command::Policy(command) => policy::run(&command, &global).await,
-        Command::Budget(command) => budget::run(command, &global).await,
-        Command::Report(args) => report::run(&args, &global).await,
-        Command::Collect(args) => collect::run(&args, &global).await,
+        // How many threads these two have is in their configuration.
+        Command::Relay(args) => relay::run(&args, &global),
+        Command::Gateway(args) => gateway::run(&args, &global),
+        Command::Demo(args) => finish(demo::run(args, &global)),
+        Command::Dev(args) => finish(dev::run(args, &global)),
+        Command::Leader(args) => finish(aggregator::run(Role::Leader, &args, &global)),
+        Command::Helper(args) => finish(aggregator::run(Role::Helper, &args, &global)),
+        Command::Doctor(args) => finish(doctor::run(&args, &global)),
+        Command::Config(command) => finish(config::run(command, &global)),
+        Command::Task(command) => finish(task::run(command, &global)),
+        Command::Keys(command) => finish(keys::run(command, &global)),
+        Command::Policy(command) => finish(policy::run(&command, &global)),
+        Command::Budget(command) => finish(budget::run(command, &global)),
+        Command::Report(args) => finish(report::run(&args, &global)),
+        Command::Collect(args) => finish(collect::run(&args, &global)),
     }
+}
+
+/// Runs a command on as many threads as there are processors.
+fn finish(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    Runtime::new()?.block_on(command)
 }

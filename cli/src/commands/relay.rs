@@ -6,34 +6,37 @@ use mica_service::telemetry::role_span;
 use tracing::Instrument as _;
 
 use super::operations::{self, Admin, Place};
-use super::{reload, server, warnings};
+use super::{reload, server, threads, warnings};
 use crate::args::{Global, ServerArgs};
 use crate::exit::Failure;
 use crate::settings::{RoleName, Settings};
 
 /// Serves until it is told to stop.
-pub(super) async fn run(args: &ServerArgs, global: &Global) -> Result<(), Failure> {
+pub(super) fn run(args: &ServerArgs, global: &Global) -> Result<(), Failure> {
     let settings = Settings::of_server(RoleName::Relay, args)?;
-    let Prepared { listen, relay, admin, warnings } = prepare(&settings)?;
+    let loaded = load(&settings)?;
+    let runtime = threads::runtime(loaded.config.threads)?;
+    let prepared = prepare(&settings, loaded)?;
     server::log(global)?;
-    async {
-        let started = server::bind(&listen).await?;
-        warnings::log(&warnings);
-        let (changes, shutdown) = (relay.reload(), started.shutdown);
-        let operating = operations::serve(admin, relay.operations(), shutdown.clone()).await?;
-        let address = started.listener.local_addr()?;
-        tracing::info!(%address, "listening");
-        let following = reload::at_hangup(&shutdown, || take_up(args, &changes));
-        tokio::join!(relay.run(started.listener, shutdown.clone()), operating, following);
-        Ok(())
-    }
-    .instrument(role_span("relay"))
-    .await
+    runtime.block_on(serve(args, prepared).instrument(role_span("relay")))
+}
+
+async fn serve(args: &ServerArgs, prepared: Prepared) -> Result<(), Failure> {
+    let Prepared { listen, relay, admin, warnings } = prepared;
+    let started = server::bind(&listen).await?;
+    warnings::log(&warnings);
+    let (changes, shutdown) = (relay.reload(), started.shutdown);
+    let operating = operations::serve(admin, relay.operations(), shutdown.clone()).await?;
+    let address = started.listener.local_addr()?;
+    tracing::info!(%address, "listening");
+    let following = reload::at_hangup(&shutdown, || take_up(args, &changes));
+    tokio::join!(relay.run(started.listener, shutdown.clone()), operating, following);
+    Ok(())
 }
 
 /// Whether a relay could start with this configuration.
 pub(super) fn check(settings: &Settings) -> Result<(), Failure> {
-    prepare(settings).map(drop)
+    prepare(settings, load(settings)?).map(drop)
 }
 
 /// A relay that is ready for a socket.
@@ -44,8 +47,8 @@ struct Prepared {
     warnings: Vec<warnings::Warning>,
 }
 
-fn prepare(settings: &Settings) -> Result<Prepared, Failure> {
-    let Loaded { config, provenance } = load(settings)?;
+fn prepare(settings: &Settings, loaded: Loaded<Config>) -> Result<Prepared, Failure> {
+    let Loaded { config, provenance } = loaded;
     let admin = Admin {
         listen: config.admin_listen,
         token_file: config.admin_token_file.as_deref(),

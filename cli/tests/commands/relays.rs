@@ -349,6 +349,7 @@ fn what_a_relay_cannot_do_is_said_at_the_key() {
             "relay.toml:6:30: C003: ",
             "from 1 to 20",
         ),
+        ("threads = 1025\n", "relay.toml:5:11: C003: ", "from 1 to 1024"),
         ("max_request_bytes = 0\n", "relay.toml:5:21: C003: ", "from 512 to"),
         ("max_buffered_bytes = 0\n", "relay.toml:5:22: C003: ", "at least 512"),
         ("max_response_bytes = 0\n", "relay.toml:5:22: C003: ", "from 512 to"),

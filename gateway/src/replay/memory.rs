@@ -12,16 +12,15 @@ use std::{
 
 use mica_envelope::{AnswerLock, EncDigest};
 use mica_service::key_life::Moment;
-use tokio::sync::watch;
 use tracing::warn;
 
 use super::{
     Answer,
     blocks::{Known, Place},
-    encoded,
+    slot::{Pending, Slot, slot},
     table::Found,
 };
-use crate::{config::ReplayConfig, problem::Problem};
+use crate::config::ReplayConfig;
 
 /// The map with its bounds.
 pub(super) struct Memory {
@@ -52,21 +51,8 @@ pub(super) enum Met {
     InStore(Place),
 }
 
-/// Where the answer is put.
-pub(super) struct Slot(watch::Sender<News>);
-
-/// Where the answer will be.
-pub(super) struct Pending(watch::Receiver<News>);
-
-#[derive(Clone)]
-enum News {
-    None,
-    Answer(Answer),
-    GivenUp,
-}
-
 enum Entry {
-    Waiting(watch::Receiver<News>),
+    Waiting(Pending),
     Kept(Answer),
     InStore(Place),
 }
@@ -147,13 +133,13 @@ impl Memory {
             current.told.once_full();
             return Recalled::Full(self.window.saturating_sub(moment.age_of(*since)).max(1));
         }
-        let (sender, news) = watch::channel(News::None);
+        let (slot, pending) = slot();
         current.requests += 1;
         if current.requests >= self.max_requests / 5 * 4 {
             current.told.once_nearly_full();
         }
-        current.entries.insert(enc, Entry::Waiting(news));
-        Recalled::New(Slot(sender))
+        current.entries.insert(enc, Entry::Waiting(pending));
+        Recalled::New(slot)
     }
 
     /// The answer as it is kept: [`GONE`] when there is no room for it.
@@ -242,7 +228,7 @@ impl Generations {
         let entry = self.current.entries.get(enc).or_else(|| self.previous.entries.get(enc))?;
         Some(match entry {
             Entry::Kept(answer) => Met::Kept(answer.clone()),
-            Entry::Waiting(news) => Met::Waiting(Pending(news.clone())),
+            Entry::Waiting(pending) => Met::Waiting(pending.clone()),
             Entry::InStore(place) => Met::InStore(*place),
         })
     }
@@ -263,28 +249,6 @@ impl Generations {
         let current = mem::take(&mut self.current);
         self.previous = if age < window.saturating_mul(2) { current } else { Generation::default() };
         self.since = now;
-    }
-}
-
-impl Slot {
-    pub(super) fn send(&self, answer: Answer) {
-        self.0.send_replace(News::Answer(answer));
-    }
-
-    pub(super) fn give_up(&self) {
-        self.0.send_replace(News::GivenUp);
-    }
-}
-
-impl Pending {
-    /// The answer, once it is there; `None` when nothing was asked after all. Whoever worked on it may also have failed
-    /// without leaving one: then nobody asks again.
-    pub(super) async fn answer(mut self) -> Option<Answer> {
-        match self.0.wait_for(|news| !matches!(news, News::None)).await.map(|news| news.clone()) {
-            Ok(News::Answer(answer)) => Some(answer),
-            Ok(News::GivenUp) => None,
-            Ok(News::None) | Err(_) => Some(encoded(&Problem::BAD_TARGET.inside())),
-        }
     }
 }
 

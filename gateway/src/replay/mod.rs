@@ -15,6 +15,7 @@ mod date;
 mod group;
 mod look;
 mod memory;
+mod slot;
 mod table;
 mod writer;
 
@@ -34,7 +35,8 @@ use tracing::{debug, warn};
 pub use self::look::{Remembered, remembered};
 pub(crate) use self::{date::DateRule, memory::Fill};
 use self::{
-    memory::{GONE, Memory, Met, Recalled, Slot},
+    memory::{GONE, Memory, Met, Recalled},
+    slot::Slot,
     writer::{Standing, Writer},
 };
 use crate::{

@@ -8,6 +8,9 @@ use http::Uri;
 /// A key, and a sentence about its value.
 pub type Wrong = (&'static str, String);
 
+/// The most threads of a process that look after connections.
+pub const THREADS: usize = 1_024;
+
 /// A number from `least` to `most`.
 ///
 /// # Errors

@@ -3,7 +3,7 @@
 //! What a connection needs to speak is made when its first byte is there: one that says nothing costs next to nothing.
 
 use std::convert::Infallible;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,9 +15,11 @@ use http::{Request, StatusCode, Version, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -31,15 +33,17 @@ use super::pace::TimedBody;
 use super::pulse::Pulse;
 use super::unread::Unread;
 use super::{Limits, Listening};
+use crate::gathering::Gathering;
 use crate::shutdown::Shutdown;
 use crate::tls::{Acceptor, ClientCertificate, reason};
 
 /// What all connections of one listener share.
 pub(super) struct Server {
     pub(super) tls: Option<Acceptor>,
-    /// For those who have not said yet which version they speak, and for each of the versions.
+    /// For those who have not said yet which version they speak, and for each of the versions. What can be either takes
+    /// the memory of the larger, and most connections are of HTTP/1.1.
     either: Builder<InSpan>,
-    http1: Builder<InSpan>,
+    http1: http1::Builder,
     http2: Builder<InSpan>,
     router: Router,
     pub(super) limits: Limits,
@@ -67,13 +71,22 @@ struct Peer {
 impl Server {
     pub(super) fn new(listening: Listening, shutdown: Shutdown) -> Self {
         let Listening { tls, router, limits, callers, gauge } = listening;
-        let mut http = Builder::new(InSpan);
-        http.http1()
+        let (mut http1, mut either) = (http1::Builder::new(), Builder::new(InSpan));
+        http1
             .timer(TokioTimer::new())
             .header_read_timeout(limits.header_timeout)
             .max_buf_size(HTTP1_BUFFER)
+            .max_header_size(HTTP1_HEADERS)
             .max_headers(MAX_HEADERS);
-        http.http2()
+        either
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.header_timeout)
+            // Knows no other bound of headers.
+            .max_buf_size(HTTP1_HEADERS)
+            .max_headers(MAX_HEADERS);
+        either
+            .http2()
             .timer(TokioTimer::new())
             .keep_alive_interval(limits.idle_timeout / 4)
             .keep_alive_timeout(limits.header_timeout)
@@ -81,20 +94,24 @@ impl Server {
             .max_header_list_size(HTTP2_HEADERS)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW);
-        let (http1, http2) = (http.clone().http1_only(), http.clone().http2_only());
-        Self { tls, either: http, http1, http2, router, limits, shutdown, callers, gauge }
+        let http2 = either.clone().http2_only();
+        Self { tls, either, http1, http2, router, limits, shutdown, callers, gauge }
     }
 
     /// Serves until the peer leaves, stays silent for too long, or the server drains.
     pub(super) async fn connection(&self, stream: TcpStream, caller: Option<Caller>) {
-        let Some(tls) = &self.tls else {
-            let pulse = Pulse::new();
-            let until = Instant::now() + self.limits.header_timeout;
-            let Some(spoken) = self.first_words(&stream, &pulse, until).await else { return };
-            let peer = Peer { certificate: None, caller };
-            return Box::pin(self.talk(stream, spoken, peer, (pulse, until))).await;
-        };
-        let handshake = timeout(self.limits.handshake_timeout, Box::pin(tls.accept(stream)));
+        if let Some(tls) = &self.tls {
+            return Box::pin(self.secured(tls, stream, caller)).await;
+        }
+        let pulse = Pulse::new();
+        let until = Instant::now() + self.limits.header_timeout;
+        let Some(spoken) = self.first_words(&stream, &pulse, until).await else { return };
+        let peer = Peer { certificate: None, caller };
+        Box::pin(self.talk(stream, spoken, peer, (pulse, until))).await;
+    }
+
+    async fn secured(&self, tls: &Acceptor, stream: TcpStream, caller: Option<Caller>) {
+        let handshake = timeout(self.limits.handshake_timeout, tls.accept(stream));
         let outcome = tokio::select! {
             outcome = handshake => outcome,
             // Nothing was asked yet, so nothing is lost.
@@ -132,11 +149,7 @@ impl Server {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let unread = Unread::new(self.limits.body_pace);
-        let http = match spoken {
-            Spoken::Http1 => &self.http1,
-            Spoken::Http2 => &self.http2,
-            Spoken::Either => &self.either,
-        };
+        let (stream, vitals) = (TokioIo::new(stream), (&*pulse, &*unread));
         let service = service_fn(|mut request: Request<Incoming>| {
             if let Some(certificate) = &peer.certificate {
                 request.extensions_mut().insert(Arc::clone(certificate));
@@ -146,10 +159,29 @@ impl Server {
             }
             self.answer(request, &pulse, &unread)
         });
-        let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+        match spoken {
+            Spoken::Http1 => {
+                self.watch(Box::pin(self.http1.serve_connection(stream, service)), vitals, until).await;
+            }
+            Spoken::Http2 => {
+                let stream = Gathering::new(stream, self.limits.gathers);
+                self.watch(Box::pin(self.http2.serve_connection(stream, service)), vitals, until).await;
+            }
+            Spoken::Either => {
+                self.watch(Box::pin(self.either.serve_connection(stream, service)), vitals, until).await;
+            }
+        }
+    }
+
+    async fn watch(
+        &self,
+        mut connection: Pin<Box<impl GracefulConnection>>,
+        (pulse, unread): (&Pulse, &Unread),
+        until: Instant,
+    ) {
         let mut first_request = pin!(sleep_until(until));
         let mut overdue = pin!(unread.overdue());
-        let mut in_the_way = pin!(self.in_the_way(&pulse));
+        let mut in_the_way = pin!(self.in_the_way(pulse));
         let (mut waiting, mut draining, mut closing) = (true, false, false);
         let mut makes_room = false;
         loop {
@@ -275,6 +307,8 @@ const CROWDED_IDLE: Duration = Duration::from_secs(1);
 /// RFC 9113 3.4.
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HTTP1_BUFFER: usize = 128 * 1024;
+/// The lines of a request without its body.
+const HTTP1_HEADERS: usize = 16 * 1024;
 const MAX_HEADERS: usize = 64;
 const HTTP2_HEADERS: u32 = 32 * 1024;
 const STREAM_WINDOW: u32 = 1024 * 1024;

@@ -52,6 +52,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Requests at once on one HTTP/2 connection.
     pub max_streams: u32,
+    /// Many of them are usual, and what is said to them together is sent together.
+    pub gathers: bool,
     /// How long a drain waits for what was begun.
     pub grace: Duration,
 }
@@ -67,6 +69,7 @@ impl Default for Limits {
             body_pace: BodyPace::default(),
             idle_timeout: Duration::from_mins(2),
             max_streams: 256,
+            gathers: true,
             grace: Duration::from_secs(20),
         }
     }
