@@ -19,8 +19,8 @@ use tikv_jemallocator::Jemalloc;
 
 use crate::args::Cli;
 
-/// Messages of some kilobytes come and go all the time, on several threads: what takes the system's allocator up to a tenth
-/// of a request takes this one half of it.
+/// Messages of some kilobytes come and go all the time: what takes the system's allocator a tenth of a request takes this one
+/// half of it, and what large bodies took is given back.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
