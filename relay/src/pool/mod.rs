@@ -53,7 +53,7 @@ pub(crate) struct Pool {
     room: Arc<Room>,
     counters: Counters,
     released: [AtomicU64; Release::ALL.len()],
-    /// Each batch that is on its way holds it with others.
+    /// Each batch that is on its way holds it with others, and so does each request that waits for nobody.
     on_their_way: Arc<RwLock<()>>,
 }
 
@@ -205,7 +205,7 @@ impl Pool {
                 Some(NOBODY)
             }
             Joined::Alone(parcel) => {
-                telemetry::spawn(parcel.carry(self.gateway.clone(), Arc::clone(&self.room)));
+                self.let_go(parcel.carry(self.gateway.clone(), Arc::clone(&self.room)));
                 Some(NOBODY)
             }
             Joined::Refused => None,
@@ -224,16 +224,19 @@ impl Pool {
         if let Some(count) = self.released.get(why as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        // Nobody's going away stops what is on its way: to the gateway, all clients are patient.
-        let (gateway, room) = (self.gateway.clone(), Arc::clone(&self.room));
+        self.let_go(batch.carry(self.gateway.clone(), Arc::clone(&self.room)));
+    }
+
+    /// Nobody's going away stops what is on its way: to the gateway, all clients are patient.
+    fn let_go(&self, carrying: impl Future<Output = ()> + Send + 'static) {
         let on_its_way = Arc::clone(&self.on_their_way).try_read_owned();
         telemetry::spawn(async move {
-            batch.carry(gateway, room).await;
+            carrying.await;
             drop(on_its_way);
         });
     }
 
-    /// Returns when no batch is on its way: also none of clients that have gone.
+    /// Returns when nothing is on its way, neither alone nor with others: also nothing of clients that have gone.
     pub(crate) async fn carried(&self) {
         drop(self.on_their_way.write().await);
     }

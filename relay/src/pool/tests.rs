@@ -3,9 +3,11 @@
 mod orders;
 
 use std::sync::atomic::{AtomicU32, AtomicUsize};
+use std::task::Poll;
 
 use mica_service::testing::{Carried, Network};
 use rand::SeedableRng as _;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -287,6 +289,39 @@ async fn a_client_that_goes_away_later_changes_nothing_of_what_the_gateway_sees(
         })
         .await
         .expect("both exchanges come to their ends");
+    }
+}
+
+#[tokio::test]
+async fn what_was_sent_off_for_clients_that_have_gone_is_waited_for() {
+    for mixing in [None, Some(mixing(2, 14_000))] {
+        let (sent, answering) = (Arc::<AtomicUsize>::default(), Arc::new(Semaphore::new(0)));
+        let (seen, gate) = (Arc::clone(&sent), Arc::clone(&answering));
+        let network = Network::new(move |_| {
+            seen.fetch_add(1, Ordering::SeqCst);
+            let gate = Arc::clone(&gate);
+            Box::pin(async move {
+                gate.acquire().await.expect("it stays open").forget();
+                Ok(Response::new(Bytes::new()))
+            })
+        });
+        let (room, gateway) = (Arc::new(Room::new(10, 1 << 20)), HttpClient::through(network));
+        let pool = Arc::new(Pool::new(mixing, gateway, room, Counters::default()));
+        pool.carried().await;
+        let clients = [0, 1].map(|who| tokio::spawn(World::exchange(Arc::clone(&pool), who)));
+        while sent.load(Ordering::SeqCst) < 2 {
+            tokio::task::yield_now().await;
+        }
+        for client in clients {
+            client.abort();
+            assert!(client.await.unwrap_err().is_cancelled());
+        }
+        let mut carried = std::pin::pin!(pool.carried());
+        let is_over = std::future::poll_fn(|cx| Poll::Ready(carried.as_mut().poll(cx).is_ready())).await;
+        assert!(!is_over, "{mixing:?}: the gateway has not answered");
+        answering.add_permits(2);
+        carried.await;
+        assert_eq!(pool.room.free_bytes(), 1 << 20);
     }
 }
 
