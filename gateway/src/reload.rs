@@ -60,7 +60,8 @@ pub enum Kept {
 impl Reload {
     /// Says in the log what nobody has said of who runs what.
     pub(crate) fn announce(&self) {
-        if let Some(what) = unsaid(&self.in_force.lock().unwrap_or_else(PoisonError::into_inner)) {
+        let in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(what) = in_force.unsaid_operators() {
             tracing::warn!("{what}");
         }
     }
@@ -70,11 +71,12 @@ impl Reload {
     /// # Errors
     /// What stands in the way.
     pub fn adopt(&self, config: Config) -> Result<(), Kept> {
+        // What no gateway could start with need not be told to wait for a start.
+        bounds::check_all(&config).map_err(|(key, what)| Kept::Value(key, what))?;
         let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(key) = in_force.fixed_difference(&config) {
             return Err(Kept::Fixed(key));
         }
-        bounds::check_all(&config).map_err(|(key, what)| Kept::Value(key, what))?;
         let (routes, relays) = (RouteTable::of(&config, &self.peers)?, Relays::load(&config)?);
         self.routes.replace(routes);
         self.relays.replace(relays);
@@ -85,16 +87,19 @@ impl Reload {
     }
 }
 
-/// Who runs what, as far as it is not said.
-fn unsaid(config: &Config) -> Option<String> {
-    let relays = !config.relays.is_empty() && config.relays.iter().all(|relay| relay.operator.is_some());
-    let keys = [("operator", config.operator.is_some()), ("[[relays]] with the operator of each", relays)];
-    if config.insecure_one_operator { None } else { operators::unsaid(&keys) }
+impl Config {
+    /// What to warn of as long as nobody has said who runs relay and gateway.
+    #[must_use]
+    pub fn unsaid_operators(&self) -> Option<String> {
+        let relays = !self.relays.is_empty() && self.relays.iter().all(|relay| relay.operator.is_some());
+        let keys = [("operator", self.operator.is_some()), ("[[relays]] with the operator of each", relays)];
+        if self.insecure_one_operator { None } else { operators::unsaid(&keys) }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Config, unsaid};
+    use super::Config;
 
     #[test]
     fn a_gateway_of_which_nobody_says_who_runs_it_warns_unless_it_is_a_trial() {
@@ -102,11 +107,11 @@ mod tests {
             let text = format!("listen = \"127.0.0.1:0\"\ndatabase = \"sqlite:x\"\n{text}");
             toml::from_str::<Config>(&text).expect("a configuration")
         };
-        let warning = unsaid(&read("")).expect("nothing is said");
+        let warning = read("").unsaid_operators().expect("nothing is said");
         assert!(warning.ends_with("write operator and [[relays]] with the operator of each"), "{warning}");
-        assert_eq!(unsaid(&read("insecure_one_operator = true")), None);
+        assert_eq!(read("insecure_one_operator = true").unsaid_operators(), None);
         let relay = "operator = \"one\"\n[[relays]]\nname = \"r\"\ntoken_file = \"t\"\n";
-        assert!(unsaid(&read(relay)).is_some_and(|what| !what.contains("write operator")));
-        assert_eq!(unsaid(&read(&format!("{relay}operator = \"another\"\n"))), None);
+        assert!(read(relay).unsaid_operators().is_some_and(|what| !what.contains("write operator")));
+        assert_eq!(read(&format!("{relay}operator = \"another\"\n")).unsaid_operators(), None);
     }
 }

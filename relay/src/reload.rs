@@ -121,7 +121,7 @@ impl Reload {
     pub(crate) fn announce(&self) {
         self.pool.announce();
         let in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(what) = unsaid(&in_force) {
+        if let Some(what) = in_force.unsaid_operators() {
             tracing::warn!("{what}");
         }
         if in_force.mixing.is_some() && in_force.rate_limit.is_none() {
@@ -144,25 +144,29 @@ impl Reload {
     }
 }
 
-/// Who runs what, as far as it is not said.
-fn unsaid(config: &Config) -> Option<String> {
-    let keys =
-        [("operator", config.operator.is_some()), ("gateway_operator", config.gateway_operator.is_some())];
-    if config.insecure_one_operator { None } else { operators::unsaid(&keys) }
+impl Config {
+    /// What to warn of as long as nobody has said who runs relay and gateway.
+    #[must_use]
+    pub fn unsaid_operators(&self) -> Option<String> {
+        let keys =
+            [("operator", self.operator.is_some()), ("gateway_operator", self.gateway_operator.is_some())];
+        if self.insecure_one_operator { None } else { operators::unsaid(&keys) }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Config, unsaid};
+    use super::Config;
 
     #[test]
     fn a_relay_of_which_nobody_says_who_runs_it_warns_unless_it_is_a_trial() {
         let mut config = Config::new("127.0.0.1:0", "http://127.0.0.1:1/");
-        assert!(unsaid(&config).is_some_and(|what| what.ends_with("write operator and gateway_operator")));
+        let unsaid = config.unsaid_operators();
+        assert!(unsaid.is_some_and(|what| what.ends_with("write operator and gateway_operator")));
         config.insecure_one_operator = true;
-        assert_eq!(unsaid(&config), None);
+        assert_eq!(config.unsaid_operators(), None);
         config.insecure_one_operator = false;
         (config.operator, config.gateway_operator) = (Some("one".to_owned()), Some("another".to_owned()));
-        assert_eq!(unsaid(&config), None);
+        assert_eq!(config.unsaid_operators(), None);
     }
 }

@@ -22,8 +22,11 @@ pub(super) struct Warning {
 pub(super) fn of_relay(config: &mica_relay::Config) -> Vec<Warning> {
     let files = [&config.gateway_token_file, &config.admin_token_file];
     let mut found = exposed(files.into_iter().flatten().cloned());
+    // Whoever shows a token is somebody of their own, and one connection carries several.
+    let by_token = config.clients.as_ref().is_some_and(|clients| clients.tokens_file.is_some());
     if let Some(mixing) = config.mixing
         && mixing.requests > config.max_connections
+        && !by_token
     {
         let what = format!(
             "no pool of {} clients can fill: there are {} connections at most",
@@ -155,5 +158,10 @@ mod tests {
         assert_eq!(of_relay(&relay), []);
         relay.max_connections = 7;
         assert_eq!(checks(&of_relay(&relay)), ["mixing"]);
+        let clients = mica_relay::ClientsConfig { tokens_file: None, certificates: true };
+        relay.clients = Some(clients.clone());
+        assert_eq!(checks(&of_relay(&relay)), ["mixing"], "a connection has one certificate");
+        relay.clients = Some(mica_relay::ClientsConfig { tokens_file: Some("tokens".into()), ..clients });
+        assert_eq!(of_relay(&relay), [], "one connection carries requests of several tokens");
     }
 }

@@ -130,3 +130,32 @@ fn a_gateway_and_the_mirror_of_its_relay_are_looked_into() {
     folder.write("gateway.db", "this is no database, but it is longer than nothing at all");
     assert!(has(&lines(&folder, "gateway", 3), "fail  database  the database"));
 }
+
+#[test]
+fn operators_that_nobody_has_named_are_missed_at_relay_and_gateway() {
+    let folder = Folder::new();
+    let (relay, gateway) = (free_port(), free_port());
+    let relay = format!(
+        "role = \"relay\"\nlisten = \"127.0.0.1:{relay}\"\ngateway_url = \"http://127.0.0.1:{gateway}/\"\n"
+    );
+    let gateway =
+        format!("role = \"gateway\"\nlisten = \"127.0.0.1:{gateway}\"\ndatabase = \"sqlite:gateway.db\"\n");
+    folder.write("edge.token", "of-the-relay\n");
+    let trial = "insecure_one_operator = true\n";
+    let theirs = "[[relays]]\nname = \"edge\"\ntoken_file = \"edge.token\"\noperator = \"B\"\n";
+    for (role, text, further, todo) in [
+        ("relay", &relay, "", Some("write operator and gateway_operator")),
+        ("relay", &relay, "operator = \"A\"\n", Some("write gateway_operator")),
+        ("relay", &relay, "operator = \"A\"\ngateway_operator = \"B\"\n", None),
+        ("relay", &relay, trial, None),
+        ("gateway", &gateway, "", Some("write operator and [[relays]] with the operator of each")),
+        ("gateway", &gateway, &format!("operator = \"A\"\n{theirs}"), None),
+        ("gateway", &gateway, trial, None),
+    ] {
+        folder.write(&format!("{role}.toml"), &format!("{text}{further}"));
+        let told = lines(&folder, role, 6);
+        let said = told.iter().find(|line| line.starts_with("warn  operators "));
+        let said = said.map(|line| line.split_once("; ").expect("what to do").1);
+        assert_eq!(said, todo, "{role} {further}");
+    }
+}

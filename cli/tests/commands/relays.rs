@@ -63,7 +63,7 @@ fn read_message(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
 }
 
 /// Sends one sealed block and returns the status and the head of the answer.
-fn send(port: u16) -> Option<(u16, String)> {
+pub(crate) fn send(port: u16) -> Option<(u16, String)> {
     send_over(TcpStream::connect(("127.0.0.1", port)).ok()?)
 }
 
@@ -112,7 +112,8 @@ fn several(port: u16, many: usize) -> Vec<JoinHandle<Option<(u16, String)>>> {
     (0..many).map(|_| spawn(move || send(port))).collect()
 }
 
-fn until(what: &str, mut is: impl FnMut() -> bool) {
+/// Waits for something.
+pub(crate) fn until(what: &str, mut is: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !is() {
         assert!(Instant::now() < deadline, "{what}");

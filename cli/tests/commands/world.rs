@@ -1,6 +1,7 @@
 //! A folder with files, the program run in it, and servers that are stopped when a test is over.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -46,7 +47,12 @@ impl Folder {
 
     /// Makes a task in a folder `out`, with these flags beside those that every task needs; the two URLs are among them.
     pub(crate) fn new_task(&self, out: &str, flags: &[&str]) -> Ran {
-        self.mica(&[&NEW_TASK[..], &["--out", out], flags].concat())
+        self.mica(&Self::of_new_task(out, flags))
+    }
+
+    /// The command line of that.
+    pub(crate) fn of_new_task<'a>(out: &'a str, flags: &[&'a str]) -> Vec<&'a str> {
+        [&NEW_TASK[..], &["--out", out], flags].concat()
     }
 
     /// Writes a file.
@@ -96,16 +102,45 @@ impl Folder {
 
     /// The same with so few file descriptors.
     pub(crate) fn serve_with_descriptors(&self, role: &str, most: u32) -> Server {
+        self.serve_under(&format!("ulimit -n {most}"), role)
+    }
+
+    /// The same after something was done in its shell.
+    pub(crate) fn serve_under(&self, before: &str, role: &str) -> Server {
         let log = self.path(&format!("{role}.log"));
         let file = fs::File::create(&log).expect("a file in a folder of our own");
-        let program = self.command(&[role, "--config", &format!("{role}.toml")]);
-        let mut limited = Command::new("sh");
-        limited.current_dir(self.0.path()).stdin(Stdio::null()).stderr(file);
-        limited.args(["-c", &format!("ulimit -n {most} && exec \"$0\" \"$@\"")]);
-        limited.arg(program.get_program()).args(program.get_args());
-        let server = Server(limited.spawn().expect("the program runs"));
+        let mut command = self.under(before, &[role, "--config", &format!("{role}.toml")]);
+        let server = Server(command.stderr(file).spawn().expect("the program runs"));
         wait_for(&log, "listening");
         server
+    }
+
+    /// A deployment that is kept in `dev.db`, ready to work, after something was done in its shell.
+    pub(crate) fn develop_under(&self, before: &str) -> Server {
+        let mut command = self.under(before, &["dev", "--database", "sqlite:dev.db", "--json"]);
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the program runs");
+        let mut sheet = String::new();
+        let out = child.stdout.take().expect("it is piped");
+        BufReader::new(out).read_line(&mut sheet).expect("it prints what it made");
+        assert!(sheet.starts_with('{'), "{sheet}");
+        Server(child)
+    }
+
+    /// Runs the program to its end, after something was done in its shell.
+    pub(crate) fn mica_under(&self, before: &str, args: &[&str]) -> Ran {
+        ran(&self.under(before, args).output().expect("the program runs"))
+    }
+
+    fn under(&self, before: &str, args: &[&str]) -> Command {
+        let program = self.command(args);
+        let mut shell = Command::new("sh");
+        shell
+            .current_dir(self.0.path())
+            .stdin(Stdio::null())
+            .envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        shell.args(["-c", &format!("{before} && exec \"$0\" \"$@\"")]);
+        shell.arg(program.get_program()).args(program.get_args());
+        shell
     }
 
     /// Starts a server, asks it to stop, and returns its exit code.

@@ -22,6 +22,7 @@ pub(super) async fn relay(settings: &Settings, findings: &mut Vec<Finding>) -> R
     let Ok(loaded) = settings.load::<mica_relay::Config>() else { return Ok(()) };
     let config = loaded.config.relative_to(settings.folder());
     findings.extend(warned(warnings::of_relay(&config)));
+    findings.extend(unsaid(config.unsaid_operators()));
     let http = client(&config.peer_tls, config.insecure_peers)?;
     server::examine(&http, &config.listen, config.tls.is_some(), findings).await;
     reach(&http, "gateway", &config.gateway_url, findings).await;
@@ -40,6 +41,7 @@ pub(super) async fn gateway(settings: &Settings, findings: &mut Vec<Finding>) ->
     let config = loaded.config.relative_to(settings.folder());
     let database = database_relative_to(settings, config.database.clone());
     findings.extend(warned(warnings::of_gateway(&config, &database)));
+    findings.extend(unsaid(config.unsaid_operators()));
     inside::examine(&config, &database, findings).await;
     let http = client(&config.peer_tls, config.insecure_peers)?;
     server::examine(&http, &config.listen, config.tls.is_some(), findings).await;
@@ -48,6 +50,13 @@ pub(super) async fn gateway(settings: &Settings, findings: &mut Vec<Finding>) ->
         reach(&http, "target", target, findings).await;
     }
     Ok(())
+}
+
+/// What the server says in its log, too, as long as nobody has said who runs what.
+fn unsaid(operators: Option<String>) -> Option<Finding> {
+    let said = operators?;
+    let (what, todo) = said.split_once(": ").unwrap_or((&said, "say who does"));
+    Some(Finding::warn("operators", what, todo))
 }
 
 fn client(tls: &PeerTls, insecure_peers: bool) -> Result<HttpClient, Failure> {
