@@ -64,8 +64,8 @@ impl Upstream {
             Protocol::H1 => &self.h1,
         };
         let exchange = async {
-            match self.mounted.find(&matched.request) {
-                Some(target) => hand_over(target, matched.request, self.max_response, &self.room).await,
+            match self.mounted.find(matched.request.uri()) {
+                Some(router) => hand_over(router, matched.request, self.max_response, &self.room).await,
                 None => client.send_within(matched.request, &self.room, None).await,
             }
         };

@@ -54,7 +54,7 @@ use tokio::{net::TcpListener, time::Instant};
 
 pub use config::{Config, Dates, MergeConfig, Padding, Protocol, ReplayConfig, RouteConfig};
 pub use counters::{Counters, Outcome};
-pub use mounted::Mounted;
+pub use mounted::{Mounted, Place};
 pub use relays::{RelayConfig, RelayError};
 pub use reload::{Kept, Reload};
 pub use replay::{Remembered, remembered};

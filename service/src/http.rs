@@ -361,7 +361,11 @@ impl PeerError {
     }
 }
 
-fn origin_of(uri: &Uri) -> Result<String, PeerError> {
+/// Scheme, host and port of the URL of a peer.
+///
+/// # Errors
+/// When it has none of them, or a name before its host.
+pub fn origin_of(uri: &Uri) -> Result<String, PeerError> {
     let host = uri.authority().map(Authority::as_str).filter(|name| !name.contains('@'));
     match (uri.scheme_str(), host) {
         (Some(scheme @ ("http" | "https")), Some(host)) => Ok(format!("{scheme}://{host}")),

@@ -8,9 +8,10 @@ use mica_aggregator::enrol::Rules;
 use mica_aggregator::taskprov::Taskprov;
 use mica_aggregator::{Config, Role, TaskFile};
 use mica_dp::Policy;
+use mica_gateway::Place;
 use mica_service::compute::ComputePool;
 use mica_service::config::{Loaded, Provenance};
-use mica_service::http::{HttpClient, HttpOptions, Peer};
+use mica_service::http::{HttpClient, HttpOptions};
 use mica_service::telemetry::role_span;
 use mica_service::tls::{Acceptor, Peers, TlsError};
 use tracing::Instrument as _;
@@ -50,12 +51,14 @@ pub(super) async fn run(role: Role, args: &ServerArgs, global: &Global) -> Resul
 }
 
 /// Whether an aggregator could start with this configuration, its policy and its tasks. Its database is left alone.
-pub(super) fn check(settings: &Settings, role: Role) -> Result<(), Failure> {
-    let Parts { config, policy, tasks, peers, .. } = read(settings, role)?;
-    let http = &HttpClient::new(HttpOptions { peers, ..HttpOptions::default() });
+pub(super) fn check(settings: &Settings, role: Role) -> Result<Parts, Failure> {
+    let parts = read(settings, role)?;
+    let Parts { config, policy, tasks, peers, .. } = &parts;
+    let http = &HttpClient::new(HttpOptions { peers: peers.clone(), ..HttpOptions::default() });
     let min_batch_size_floor = config.limits().min_batch_size_floor;
-    let rules = Rules { role, policy: &policy, min_batch_size_floor, http };
-    tasks.iter().try_for_each(|task| rules.check(task).map_err(Failure::invalid))
+    let rules = Rules { role, policy, min_batch_size_floor, http };
+    tasks.iter().try_for_each(|task| rules.check(task).map_err(Failure::invalid))?;
+    Ok(parts)
 }
 
 async fn serve(role: Role, parts: Parts) -> Result<(), Failure> {
@@ -71,18 +74,19 @@ pub(super) fn read_leader(args: &ServerArgs) -> Result<Parts, Failure> {
 }
 
 impl Parts {
-    /// Where this leader listens, and the origins by which a gateway in its process may know it: of its address, of its
-    /// endpoint in tasks that come with a request, and of its tasks.
-    pub(super) fn whereabouts(&self) -> (SocketAddr, Vec<String>) {
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let mut origins = vec![format!("{scheme}://{}", self.config.listen)];
+    /// Where a gateway in the process of this leader may know it: at its address, at its endpoint in tasks that come with
+    /// a request, and at that of its tasks.
+    pub(super) fn places(&self) -> Vec<Place> {
         let urls = self.tasks.iter().map(|task| task.configuration.leader_url());
         let urls = urls.chain(self.config.taskprov.iter().map(|taskprov| taskprov.endpoint.as_str()));
-        for url in urls {
-            let origin = Peer::parse(url).map(|peer| peer.origin().to_owned());
-            origins.extend(origin.ok().filter(|origin| !origins.contains(origin)));
+        let mut places: Vec<Place> =
+            Place::of_listener(self.config.listen, self.tls.is_some()).into_iter().collect();
+        for place in urls.filter_map(|url| Place::of_url(url).ok()) {
+            if !places.contains(&place) {
+                places.push(place);
+            }
         }
-        (self.config.listen, origins)
+        places
     }
 }
 

@@ -23,6 +23,9 @@ pub(crate) enum Command {
         /// Also check that it is for this role
         #[arg(long, value_enum)]
         role: Option<RoleName>,
+        /// Also check the leader that a gateway runs in its process, and that the two go together
+        #[arg(long, value_name = "FILE")]
+        leader: Option<PathBuf>,
     },
     /// Show each value that is given, and where it comes from
     Show {
@@ -37,24 +40,33 @@ pub(crate) enum Command {
 /// Does what the command line says.
 pub(super) async fn run(command: Command, global: &Global) -> Result<(), Failure> {
     match command {
-        Command::Check { file, role } => {
+        Command::Check { file, role, leader } => {
             let settings = match role {
                 Some(role) => Settings::of(role, &file)?,
                 None => Settings::read(&file)?,
             };
-            check(&settings).await?;
-            print::lines(&format!("{}: ok ({})", settings.name(), settings.role()))
+            let leader = leader.map(|file| Settings::of(RoleName::Leader, &file)).transpose()?;
+            check(&settings, leader.as_ref()).await?;
+            let checked = [Some(&settings), leader.as_ref()].into_iter().flatten();
+            let ok = |settings: &Settings| format!("{}: ok ({})", settings.name(), settings.role());
+            print::lines(&checked.map(ok).collect::<Vec<_>>().join("\n"))
         }
         Command::Show { file, origin } => show(&Settings::read(&file)?, origin, global.output),
     }
 }
 
-async fn check(settings: &Settings) -> Result<(), Failure> {
+async fn check(settings: &Settings, leader: Option<&Settings>) -> Result<(), Failure> {
+    if leader.is_some() && settings.role() != RoleName::Gateway {
+        let (name, role) = (settings.name(), settings.role());
+        return Err(Failure::usage(format!(
+            "--leader goes with the configuration of a gateway, and {name} is that of a {role}"
+        )));
+    }
     match settings.role() {
         RoleName::Relay => relay::check(settings),
-        RoleName::Gateway => gateway::check(settings).await,
-        RoleName::Leader => aggregator::check(settings, Role::Leader),
-        RoleName::Helper => aggregator::check(settings, Role::Helper),
+        RoleName::Gateway => gateway::check(settings, leader).await,
+        RoleName::Leader => aggregator::check(settings, Role::Leader).map(drop),
+        RoleName::Helper => aggregator::check(settings, Role::Helper).map(drop),
     }
 }
 

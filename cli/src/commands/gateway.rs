@@ -5,7 +5,6 @@ use std::path::Path;
 use mica_aggregator::Role;
 use mica_gateway::{BuildError, Config, Gateway, Kept, Reload, Resources};
 use mica_service::config::{Loaded, Provenance};
-use mica_service::http::Peer;
 use mica_service::listener;
 use mica_service::shutdown::Shutdown;
 use mica_service::telemetry::role_span;
@@ -14,7 +13,7 @@ use tracing::Instrument as _;
 use super::aggregator::{self, Parts};
 use super::operations::{self, Admin, Place};
 use super::serving::Serving;
-use super::{reload, server, threads, warnings};
+use super::{beside, reload, server, threads, warnings};
 use crate::args::{GatewayArgs, Global, ServerArgs};
 use crate::exit::Failure;
 use crate::settings::{RoleName, Settings};
@@ -28,7 +27,7 @@ pub(super) fn run(args: &GatewayArgs, global: &Global) -> Result<(), Failure> {
     let Loaded { config, provenance } = load(&settings)?;
     let admin = admin(&settings, &provenance, &config)?;
     if let Some(leader) = &leader {
-        check_leader(&settings, &config, leader)?;
+        beside::check((&settings, &provenance), &config, leader)?;
     }
     let runtime = threads::runtime(config.threads.or_else(|| leader.as_ref().and_then(|_| threads::all())))?;
     server::log(global)?;
@@ -88,37 +87,26 @@ fn of_leader(args: &ServerArgs, file: &Path) -> ServerArgs {
 async fn mount(parts: Option<Parts>) -> Result<(Option<Serving>, Resources), Failure> {
     let mut resources = Resources::default();
     let Some(parts) = parts else { return Ok((None, resources)) };
-    let (address, origins) = parts.whereabouts();
+    let (address, places) = (parts.config.listen, parts.places());
     let compute = resources.compute.clone();
     let preparing = async {
         let listener = listener::bind(address).await?;
         Serving::prepare(Role::Leader, parts, listener, compute).await
     };
     let leader = Box::pin(preparing).instrument(role_span("leader")).await?;
-    resources.mounted = leader.mount(resources.mounted, origins);
+    resources.mounted = leader.mount(resources.mounted, places);
     Ok((Some(leader), resources))
 }
 
-/// Whether a route leads to this leader.
-fn check_leader(settings: &Settings, config: &Config, leader: &Parts) -> Result<(), Failure> {
-    let (_, origins) = leader.whereabouts();
-    let leads =
-        |target: &str| Peer::parse(target).is_ok_and(|peer| origins.iter().any(|it| it == peer.origin()));
-    if config.routes.iter().any(|route| leads(&route.target)) {
-        return Ok(());
-    }
-    Err(Failure::invalid(format!(
-        "no route of {} leads to the leader; write target = \"{}\"",
-        settings.name(),
-        origins.join("\" or \"")
-    )))
-}
-
 /// Whether a gateway could start with this configuration. Its database is left alone: the table of routes is tried
-/// with an empty one that is removed afterwards.
-pub(super) async fn check(settings: &Settings) -> Result<(), Failure> {
+/// with an empty one that is removed afterwards. With a leader in its process, whether both could.
+pub(super) async fn check(settings: &Settings, leader: Option<&Settings>) -> Result<(), Failure> {
     let Loaded { mut config, provenance } = load(settings)?;
     admin(settings, &provenance, &config)?;
+    if let Some(leader) = leader {
+        let leader = aggregator::check(leader, Role::Leader)?;
+        beside::check((settings, &provenance), &config, &leader)?;
+    }
     let scratch = tempfile::tempdir()?;
     config.database = format!("sqlite:{}", scratch.path().join("gateway.db").display());
     Gateway::build(config).await.map_err(|error| explain(settings, &provenance, error)).map(drop)

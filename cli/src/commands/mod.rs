@@ -1,6 +1,7 @@
 //! One file per command.
 
 mod aggregator;
+mod beside;
 pub(crate) mod budget;
 pub(crate) mod collect;
 pub(crate) mod config;

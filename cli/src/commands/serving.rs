@@ -6,7 +6,7 @@ use std::fs::File;
 use mica_aggregator::aggregator::Options;
 use mica_aggregator::auth::TokenHash;
 use mica_aggregator::{Aggregator, Role};
-use mica_gateway::Mounted;
+use mica_gateway::{Mounted, Place};
 use mica_service::clock::Clock;
 use mica_service::compute::ComputePool;
 use mica_service::http::{HttpClient, HttpOptions};
@@ -49,9 +49,10 @@ impl Serving {
         let (schedule, limits) = (config.hpke_keys.clone(), config.limits().listener());
         let policy_file =
             reload::PolicyFile { path: config.policy.clone(), allowed: config.policy_allow.clone() };
-        let store = Store::open(&config.database, mica_aggregator::store::migrator()).await?;
-        // Before the leases of others are taken for those of the dead.
+        // Before the database is opened: a newer version would change its tables under the one that runs. And before the
+        // leases of others are taken for those of the dead.
         let alone = server::alone(&config.database)?;
+        let store = Store::open(&config.database, mica_aggregator::store::migrator()).await?;
         let options = Options {
             role,
             store,
@@ -76,9 +77,9 @@ impl Serving {
         Ok(Self { aggregator, listener, limits, admin, policy_file, _alone: alone })
     }
 
-    /// Has a gateway in the same process hand over to this leader what goes to one of `origins`.
-    pub(super) fn mount(&self, at: Mounted, origins: Vec<String>) -> Mounted {
-        origins.into_iter().fold(at, |mounted, origin| mounted.with(origin, self.aggregator.mounted()))
+    /// Has a gateway in the same process hand over to this leader what goes to one of `places`.
+    pub(super) fn mount(&self, at: Mounted, places: Vec<Place>) -> Mounted {
+        places.into_iter().fold(at, |mounted, place| mounted.at(place, self.aggregator.mounted()))
     }
 
     /// Serves until `shutdown`, and until nobody can hand it anything over any more.

@@ -29,6 +29,58 @@ fn right_files_of_all_four_roles_are_ok() {
     assert!(!folder.path("leader.db").exists() && !folder.path("gateway.db").exists(), "nothing was started");
 }
 
+/// As `mica gateway --leader` would start them.
+#[test]
+fn a_gateway_is_checked_together_with_the_leader_in_its_process() {
+    let folder = Folder::with_task(8481, 8482);
+    let route = |target: &str| {
+        format!(
+            "[[routes]]\nmethod = \"POST\"\nauthority = \"leader.example\"\npath = \"/tasks/{{task}}/reports\"\n\
+             content_type = \"application/ppm-dap;message=upload-req\"\ntarget = \"{target}\"\n"
+        )
+    };
+    let together = |gateway: &str, target: &str| {
+        folder.write("gateway.toml", &format!("{gateway}{}", route(target)));
+        folder.mica(&["config", "check", "gateway.toml", "--leader", "leader.toml"])
+    };
+    let both = together(GATEWAY, "http://localhost:8481/");
+    let ok = "gateway.toml: ok (gateway)\nleader.toml: ok (leader)\n";
+    assert_eq!((both.code, both.out.as_str()), (0, ok), "{}", both.err);
+    let said = together(GATEWAY, "https://elsewhere.example").one_line(3).to_owned();
+    assert!(
+        said.contains(
+            "no route of gateway.toml leads to the leader; write target = \"http://127.0.0.1:8481\""
+        )
+    );
+    let target = "http://127.0.0.1:8481";
+    for (gateway, start) in [
+        (
+            GATEWAY.replace(":8483", ":8481"),
+            "gateway.toml:2:10: C003: the leader in this process listens on 127.",
+        ),
+        (
+            format!("{GATEWAY}admin_listen = \"127.0.0.1:8481\"\n"),
+            "gateway.toml:4:16: C003: the leader in this",
+        ),
+        (
+            GATEWAY.replace("gateway.db", "./leader.db"),
+            "gateway.toml:3:12: C003: this is the database of the leader",
+        ),
+    ] {
+        let said = together(&gateway, target).one_line(3).to_owned();
+        assert!(said.starts_with(start), "{said}");
+    }
+    folder.write("leader.toml", &aggregator("leader", 8481, "nonsense = 1\n"));
+    let said = together(GATEWAY, target).one_line(3).to_owned();
+    assert!(said.starts_with("leader.toml:6:1: C001: unknown key"), "{said}");
+    folder.write("leader.toml", &aggregator("helper", 8481, ""));
+    assert!(together(GATEWAY, target).one_line(3).starts_with("leader.toml:1:1: C002: "));
+    folder.write("leader.toml", &aggregator("leader", 8481, ""));
+    let alone = folder.mica(&["config", "check", "helper.toml", "--leader", "leader.toml"]);
+    assert!(alone.one_line(2).contains("--leader goes with the configuration of a gateway"), "{}", alone.err);
+    assert!(!folder.path("leader.db").exists() && !folder.path("gateway.db").exists(), "nothing was started");
+}
+
 #[test]
 fn an_unknown_key_has_its_place_and_a_guess() {
     let said = complaint(&aggregator("leader", 8481, "max_job_report = 3\n"));

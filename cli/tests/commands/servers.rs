@@ -1,5 +1,6 @@
 //! Servers that cannot start say why in one sentence; those that can stop when they are asked to.
 
+use std::fs::File;
 use std::net::TcpListener;
 
 use sqlx::{Connection as _, SqliteConnection};
@@ -75,6 +76,23 @@ fn a_second_gateway_on_one_file_is_refused_until_the_first_has_ended() {
     // However it ended.
     drop(first);
     assert_eq!(folder.mica_briefly("gateway"), Some(0));
+}
+
+/// One of a newer version would change the tables under the one that runs.
+#[test]
+fn a_server_that_is_not_alone_leaves_the_database_as_it_is() {
+    let folder = Folder::with_task(free_port(), free_port());
+    folder.write("gateway.toml", &gateway(free_port(), "sqlite:gateway.db"));
+    for role in ["leader", "helper", "gateway"] {
+        let other =
+            File::create(folder.path(&format!("{role}.db.lock"))).expect("a file in a folder of our own");
+        other.try_lock().expect("nobody else has it");
+        let said = last_words(&folder, role);
+        assert!(said.contains("another server works on"), "{said}");
+        assert!(!folder.path(&format!("{role}.db")).exists(), "{role}: it was opened, and migrated");
+        drop(other);
+        assert_eq!(folder.mica_briefly(role), Some(0));
+    }
 }
 
 #[tokio::test]

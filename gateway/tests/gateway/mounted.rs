@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::{Router, extract::DefaultBodyLimit, routing::post};
-use mica_gateway::{Config, Mounted, Outcome};
+use mica_gateway::{Config, Mounted, Outcome, Place, RouteConfig};
 use mica_service::{clock::Clock, testing::sqlite};
 
 use crate::world::{Target, World, created, routes, upload};
@@ -78,4 +78,78 @@ async fn what_is_mounted_answers_for_its_own_origin_only() {
     let (world, _database) = world(inside.router(), |it| it.routes = routes(address)).await;
     assert_eq!(world.exchange(&upload()).await.1.status, 201);
     assert_eq!((elsewhere.seen().len(), inside.seen().len()), (1, 0));
+}
+
+/// Behind one reverse proxy there may be others than the one in this process.
+#[tokio::test]
+async fn another_service_below_the_same_origin_is_asked_over_the_network() {
+    let (elsewhere, inside) = (Target::new(created), Target::new(created));
+    let address = elsewhere.start().await;
+    for (mounted_at, handed_over) in
+        [("/dap", false), ("/insid", false), ("/inside", true), ("/inside/", true)]
+    {
+        let mounted = Mounted::default().with(&format!("http://{address}{mounted_at}"), inside.router());
+        let (database, clock) = (sqlite(), Clock::manual(1_700_000_000));
+        let config = Config::new("127.0.0.1:0", database.url.clone(), routes(address));
+        let world = World::beside(config, clock, mounted).await;
+        let before = inside.seen().len();
+        assert_eq!(world.exchange(&upload()).await.1.status, 201);
+        assert_eq!(inside.seen().len() > before, handed_over, "{mounted_at}");
+    }
+    assert_eq!((elsewhere.seen().len(), inside.seen().len()), (2, 2));
+}
+
+#[tokio::test]
+async fn whatever_leads_to_the_listener_of_a_mounted_target_is_handed_over() {
+    for (listener, target) in [
+        ("0.0.0.0:9", "http://127.0.0.1:9"),
+        ("0.0.0.0:9", "http://localhost:9"),
+        ("[::]:9", "http://[::1]:9/inside"),
+        ("127.0.0.1:80", "http://127.0.0.1/inside"),
+    ] {
+        let inside = Target::new(created);
+        let (database, clock) = (sqlite(), Clock::manual(1_700_000_000));
+        let mut config =
+            Config::new("127.0.0.1:0", database.url.clone(), routes("127.0.0.1:9".parse().unwrap()));
+        config.routes.iter_mut().for_each(|route| route.target = target.to_owned());
+        let place = Place::of_listener(listener.parse().unwrap(), false).unwrap();
+        let world = World::beside(config, clock, Mounted::default().at(place, inside.router())).await;
+        assert_eq!(world.exchange(&upload()).await.1.status, 201, "{listener} {target}");
+        assert_eq!(inside.seen().len(), 1);
+    }
+}
+
+#[test]
+fn a_place_knows_the_routes_that_lead_to_it_and_proposes_a_target_that_may_be_asked() {
+    let leads = |place: &Place, target: &str, path: &str| {
+        place.is_led_to_by(&RouteConfig::new("POST", "a.example", path, None, target))
+    };
+    let listener = Place::of_listener("0.0.0.0:8080".parse().unwrap(), false).unwrap();
+    assert_eq!(listener.target(), "http://127.0.0.1:8080");
+    for (target, is_led) in [
+        ("http://127.0.0.1:8080", true),
+        ("http://127.0.0.1:8080/dap", true),
+        ("http://localhost:8080", true),
+        ("https://127.0.0.1:8080", false),
+        ("http://127.0.0.1:8081", false),
+        ("http://leader.example:8080", false),
+        ("nonsense", false),
+    ] {
+        assert_eq!(leads(&listener, target, "/tasks/{task}/reports"), is_led, "{target}");
+    }
+    let below = Place::of_url("https://Example.com/dap/").unwrap();
+    assert_eq!(below.target().to_ascii_lowercase(), "https://example.com/dap");
+    for (target, path, is_led) in [
+        ("https://example.com/dap/", "/tasks/{task}/reports", true),
+        ("https://example.com:443", "/dap/tasks/{task}/reports", true),
+        ("https://example.com", "/{service}/hpke_config", true),
+        ("https://example.com", "/tasks/{task}/reports", false),
+        ("https://example.com/other", "/tasks/{task}/reports", false),
+        ("https://example.com/dapper", "/tasks/{task}/reports", false),
+        ("https://example.com:8443/dap", "/tasks/{task}/reports", false),
+        ("http://example.com/dap", "/tasks/{task}/reports", false),
+    ] {
+        assert_eq!(leads(&below, target, path), is_led, "{target} {path}");
+    }
+    assert!(Place::of_url("example").is_err() && Place::of_url("https://a@example.com").is_err());
 }

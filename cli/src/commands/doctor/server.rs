@@ -1,9 +1,10 @@
 //! Does the server itself run, at the address that its configuration names?
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::Request;
+use mica_service::config::bounds::asked_at;
 use mica_service::http::{HttpClient, PeerError};
 
 use super::finding::Finding;
@@ -34,14 +35,9 @@ pub(super) async fn examine(http: &HttpClient, listen: &str, tls: bool, findings
 /// Where to ask a server of this machine that listens so.
 pub(super) fn url_of(listen: &str, tls: bool, path: &str) -> Option<String> {
     let scheme = if tls { "https" } else { "http" };
-    let Ok(mut address) = listen.parse::<SocketAddr>() else {
+    let Ok(address) = listen.parse::<SocketAddr>().map(asked_at) else {
         return listen.contains(':').then(|| format!("{scheme}://{listen}{path}"));
     };
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(IpAddr::from([127, 0, 0, 1])),
-        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])),
-        _ => {}
-    }
     (address.port() != 0).then(|| format!("{scheme}://{address}{path}"))
 }
 
