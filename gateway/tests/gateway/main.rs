@@ -7,6 +7,7 @@ mod crowding;
 mod dates;
 mod journey;
 mod keys;
+mod lines;
 mod looks;
 mod merging;
 mod mounted;

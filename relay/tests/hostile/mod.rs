@@ -199,3 +199,43 @@ async fn chunked_oblivious_http_is_refused_at_once_by_its_media_type() {
     }
     assert!(gateway.seen().is_empty());
 }
+
+/// RFC 9112 2.2: whoever stands in front of a relay, and takes a bare LF for a part of a value, reads another message than
+/// the relay does.
+#[tokio::test]
+async fn a_bare_lf_ends_a_line_of_a_head_and_nothing_in_a_chunked_body() {
+    let gateway = ScriptedGateway::new(sealed_answer);
+    let relay = start_relay(gateway.start().await, |_| ()).await;
+    let head = "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: message/ohttp-req\r\n";
+    let block = "Z".repeat(512);
+    let in_chunks = |chunks: &str| format!("{head}transfer-encoding: chunked\r\n\r\n{chunks}");
+    let cases = [
+        (200, format!("{head}content-length: 512\r\n\r\n{block}").replace("\r\n", "\n")),
+        (200, format!("{head}x: a\ncontent-length: 512\r\n\r\n{block}")),
+        (200, format!("{head}content-length: 512\r\n\n{block}")),
+        (400, format!("{head}content-length: 512\r\nx: a\ncontent-length: 511\r\n\r\n{block}")),
+        (400, format!("{head}content-length: 512\r\nx: a\rb\r\n\r\n{block}")),
+        (200, in_chunks(&format!("200\r\n{block}\r\n0\r\n\r\n"))),
+        (400, in_chunks(&format!("200\n{block}\r\n0\r\n\r\n"))),
+        (400, in_chunks(&format!("200;a\n{block}\r\n0\r\n\r\n"))),
+        (400, in_chunks(&format!("200\r\n{block}\n0\r\n\r\n"))),
+        (400, in_chunks(&format!("200\r\n{block}\r\n0\n\r\n"))),
+    ];
+    let taken = cases.iter().filter(|(status, _)| *status == 200).count();
+    for (status, request) in cases {
+        let answer = exchange(relay.address, request.as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request:?}\n{answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "one message has one answer: {answer}");
+    }
+    let seen = gateway.seen();
+    assert_eq!(seen.len(), taken);
+    assert!(seen.iter().all(|seen| seen.body == block && seen.headers.get("x").is_none()));
+
+    let answer = b"HTTP/1.1 200 OK\ncontent-type: message/ohttp-res\nx: a\ncontent-length: 3\n\nyes".to_vec();
+    let (gateway, _) = raw_gateway(answer).await;
+    let relay = start_relay(gateway, |config| config.gateway_protocol = Protocol::H1).await;
+    let answer =
+        exchange(relay.address, format!("{head}content-length: 512\r\n\r\n{block}").as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nyes"), "{answer}");
+    assert!(!answer.replace("\r\n", "").contains(['\r', '\n']), "{answer:?}");
+}
