@@ -150,12 +150,12 @@ impl Server {
     ) -> Result<Bytes, Problem> {
         let arrived = Instant::now();
         let least = self.min_response.max(least_answer(sealed.len()));
-        let (ring, now) = (self.keys.ring(), self.keys.now());
+        let (ring, moment) = (self.keys.ring(), self.keys.moment());
         // Nearly all of it is one key agreement, which a request that is not too long does not wait for another thread for.
         let opened = if sealed.len() <= SHORT {
-            ring.open(&sealed, now)
+            ring.open(&sealed, moment)
         } else {
-            self.compute.run(move || ring.open(&sealed, now)).await
+            self.compute.run(move || ring.open(&sealed, moment)).await
         };
         let Ok(inside) = opened else {
             self.counters.add(Outcome::Key);

@@ -159,6 +159,18 @@ impl Moment {
         if self.was_set { age.min(self.even_for) } else { age }
     }
 
+    /// When that is over which began and was to end then, for what cannot be undone: not before so much time has passed. By
+    /// the clock alone, one that was behind and is put right would end it too soon.
+    pub fn end_of(&self, began: u64, ends: u64) -> u64 {
+        let set_at = self.now.saturating_sub(self.even_for);
+        if self.was_set { ends.max(set_at.saturating_add(ends.saturating_sub(began))) } else { ends }
+    }
+
+    /// Whether it is over.
+    pub fn is_over(&self, began: u64, ends: u64) -> bool {
+        self.end_of(began, ends) <= self.now
+    }
+
     /// Whether this was written by a clock that was ahead: by more than the clocks of replicas may differ.
     pub fn is_before(&self, written: u64) -> bool {
         written > self.now.saturating_add(CLOCKS_DIFFER)
@@ -180,8 +192,14 @@ impl<K: PartialEq> Due<K> {
 }
 
 /// What is due now. `rotate` are kinds whose key is to be replaced although its time has not come.
-pub fn due<K: Copy + PartialEq>(keys: &[Known<K>], terms: &Terms<'_, K>, now: u64, rotate: &[K]) -> Due<K> {
-    let mut changes: Vec<Change<K>> = keys.iter().filter_map(|key| ending(key, now)).collect();
+pub fn due<K: Copy + PartialEq>(
+    keys: &[Known<K>],
+    terms: &Terms<'_, K>,
+    moment: Moment,
+    rotate: &[K],
+) -> Due<K> {
+    let now = moment.now;
+    let mut changes: Vec<Change<K>> = keys.iter().filter_map(|key| ending(key, moment)).collect();
     changes.extend(advertising(keys, terms, now));
     let mut lacks_identifier = false;
     let mut new_ids = Vec::new();
@@ -227,18 +245,19 @@ pub fn set_back<K>(keys: &[Known<K>], moment: Moment) -> Vec<Change<K>> {
     keys.iter().filter(is_ahead).map(change).collect()
 }
 
-fn ending<K>(key: &Known<K>, now: u64) -> Option<Change<K>> {
+/// What ends for good follows time that has passed, and no clock that jumped over it.
+fn ending<K>(key: &Known<K>, moment: Moment) -> Option<Change<K>> {
     let (id, life) = (key.id, key.life);
-    let leaves_at = life.leaves_at.filter(|leaves_at| *leaves_at <= now)?;
+    let leaves_at = life.leaves_at?;
+    // Another replica may accept it for as long as its clock is behind this one.
+    let of_all = leaves_at.saturating_add(CLOCKS_DIFFER);
     match life.state {
-        // Another replica may accept it for as long as its clock is behind this one.
-        KeyState::Accepted if now < leaves_at.saturating_add(CLOCKS_DIFFER) => None,
-        KeyState::Accepted => {
-            let accepted = [life.created_at, leaves_at];
-            Some(Change::Destroy { id, accepted, leaves_at: now + 2 * life.cached_for })
+        KeyState::Accepted if moment.is_over(life.entered_at, of_all) => {
+            let accepted = [life.created_at, moment.end_of(life.entered_at, leaves_at)];
+            Some(Change::Destroy { id, accepted, leaves_at: moment.now + 2 * life.cached_for })
         }
-        KeyState::Destroyed => Some(Change::Forget { id }),
-        KeyState::Pending | KeyState::Advertised => None,
+        KeyState::Destroyed if moment.is_over(life.entered_at, leaves_at) => Some(Change::Forget { id }),
+        _ => None,
     }
 }
 

@@ -195,8 +195,14 @@ mod tests {
         let ahead = steady.look();
         assert!(ahead.is_sure && ahead.now == NOW + 86_460);
         assert_eq!(ahead.age_of(NOW), 0, "it is believed, and nothing has aged by it");
+        assert_eq!(
+            (before.end_of(NOW, NOW + 100), ahead.end_of(NOW, NOW + 100)),
+            (NOW + 100, ahead.now + 100)
+        );
+        assert!(!ahead.is_over(NOW, NOW + 100) && ahead.is_over(NOW, NOW));
         clock.advance(100);
         assert_eq!(steady.look().age_of(NOW), 100);
+        assert!(steady.look().is_over(NOW, NOW + 100) && !steady.look().is_over(NOW, NOW + 101));
         clock.step_to(NOW + 220);
         let right = steady.look();
         assert!(right.is_sure && right.is_before(NOW + 86_460) && !right.is_before(NOW + 280));

@@ -8,6 +8,7 @@ use mica_dap::aggregation::{AggregationJobInitReq, VerifyInit};
 use mica_dap::id::BatchId;
 use mica_dap::report_error::{ReportError, Stage};
 use mica_dap::vdaf::{HelperStep, InputShareRef, VdafError};
+use mica_service::key_life::Moment;
 
 use super::commit::Origin;
 use super::init::Parsed;
@@ -38,6 +39,7 @@ impl Parsed {
         let keys = shared.keys.ring_for(key_ids).await.unwrap_or_else(|_| shared.keys.ring());
         let job = Job {
             now: shared.clock.now(),
+            moment: shared.keys.moment(),
             keys,
             task: Arc::clone(&task),
             verification_key_id,
@@ -53,6 +55,8 @@ struct Job {
     keys: Arc<KeyRing>,
     task: Arc<Task>,
     now: u64,
+    /// The time by which keys are accepted.
+    moment: Moment,
     verification_key_id: u8,
     parameter: Arc<[u8]>,
 }
@@ -74,7 +78,7 @@ impl Job {
         open::check_time(task, Stage::Aggregation, metadata.time, self.now)?;
         let opened = open::open_share(
             task,
-            self.keys.at(self.now),
+            self.keys.at(self.moment),
             metadata,
             &share.public_share,
             &share.encrypted_input_share,

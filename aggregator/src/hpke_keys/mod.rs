@@ -94,6 +94,11 @@ impl Keys {
         true
     }
 
+    /// The time by which keys are accepted.
+    pub fn moment(&self) -> Moment {
+        self.steady.look()
+    }
+
     /// For how long clients are told to keep the list, in seconds.
     pub fn cache_for(&self) -> u64 {
         self.schedule.cache_for()

@@ -3,6 +3,7 @@
 use mica_dap::codec::{Decode as _, Encode as _};
 use mica_dap::hpke::{HpkeKeypair, HpkePrivateKey, Suite};
 use mica_dap::hpke_config::{HpkeConfig, HpkeConfigList};
+use mica_service::key_life::Moment;
 use mica_service::store::StoreError;
 use sha2::{Digest as _, Sha256};
 
@@ -21,8 +22,8 @@ pub struct KeyRing {
 
 struct RingKey {
     pair: HpkeKeypair,
-    /// When it is not accepted any more.
-    ends_at: Option<u64>,
+    /// From when to when it is accepted, when it is no longer advertised.
+    accepted: Option<[u64; 2]>,
 }
 
 impl KeyRing {
@@ -44,7 +45,8 @@ impl KeyRing {
                 let rank = schedule.suites().iter().position(|wanted| *wanted == suite);
                 published.push((rank.unwrap_or(usize::MAX), pair.config.clone()));
             }
-            keys.push(RingKey { pair, ends_at: row.life.leaves_at.filter(|_| expired) });
+            let ends_at = row.life.leaves_at.filter(|_| expired);
+            keys.push(RingKey { pair, accepted: ends_at.map(|at| [row.life.entered_at, at]) });
         }
         published.sort_by_key(|(rank, _)| *rank);
         let published = published.into_iter().map(|(_, config)| config).collect();
@@ -55,13 +57,13 @@ impl KeyRing {
     }
 
     /// The keys that are accepted at this time.
-    pub fn at(&self, now: u64) -> Openers<'_> {
-        Openers { ring: self, now: Some(now) }
+    pub fn at(&self, moment: Moment) -> Openers<'_> {
+        Openers { ring: self, moment: Some(moment) }
     }
 
     /// All keys that there still are: for what was accepted once and is only taken up again.
     pub fn whole(&self) -> Openers<'_> {
-        Openers { ring: self, now: None }
+        Openers { ring: self, moment: None }
     }
 
     /// The encoded list of configurations, as clients fetch it.
@@ -96,14 +98,15 @@ fn mark(rows: &[HpkeKeyRow]) -> Vec<(u8, KeyLife)> {
 #[derive(Clone, Copy)]
 pub struct Openers<'a> {
     ring: &'a KeyRing,
-    now: Option<u64>,
+    moment: Option<Moment>,
 }
 
 impl<'a> Openers<'a> {
     /// The key of this number.
     pub fn find(self, config_id: u8) -> Option<&'a HpkeKeypair> {
         let key = self.ring.keys.iter().find(|key| key.pair.config.id == config_id)?;
-        let is_over = key.ends_at.zip(self.now).is_some_and(|(ends_at, now)| ends_at <= now);
+        let is_over =
+            key.accepted.zip(self.moment).is_some_and(|([began, ends], moment)| moment.is_over(began, ends));
         (!is_over).then_some(&key.pair)
     }
 }

@@ -32,7 +32,7 @@ fn advertised(keys: &Keys) -> Vec<u8> {
 }
 
 fn accepts(keys: &Keys, id: u8) -> bool {
-    keys.ring().at(keys.steady.clock().now()).find(id).is_some()
+    keys.ring().at(keys.moment()).find(id).is_some()
 }
 
 async fn states(keys: &Keys) -> Vec<(u8, KeyState)> {
@@ -145,10 +145,14 @@ async fn a_key_that_another_replica_made_is_found_when_it_is_needed() {
     let made = rotate(&one.store, &one.schedule, &[], NOW).await.unwrap();
     let id = made[0].config_id;
     assert!(!accepts(&other, id));
-    assert!(other.ring_for([0, id].into_iter()).await.unwrap().at(NOW).find(id).is_some());
+    assert!(
+        other.ring_for([0, id].into_iter()).await.unwrap().at(Moment::at_first_sight(NOW)).find(id).is_some()
+    );
     // Anybody can make up numbers: another look has to wait.
     rotate(&one.store, &one.schedule, &[], NOW + PENDING_SECONDS).await.unwrap();
-    assert!(other.ring_for([77].into_iter()).await.unwrap().at(NOW).find(77).is_none());
+    assert!(
+        other.ring_for([77].into_iter()).await.unwrap().at(Moment::at_first_sight(NOW)).find(77).is_none()
+    );
     assert!(!(other.may_look() && other.may_look()));
 }
 
@@ -249,8 +253,11 @@ fn replicas_of_different_settings_do_not_use_up_the_identifiers() {
         ),
     ];
     let wide = Schedule::new(30 * DAY, DAY, vec![Suite::MANDATORY, Suite::P256Aes128Gcm]).unwrap();
-    assert_eq!(due(&keys, &wide.terms(), NOW + 3_599, &[]).changes, []);
-    assert!(matches!(due(&keys, &wide.terms(), NOW + 3_600, &[]).changes[..], [Change::Make { id: 2, .. }]));
+    assert_eq!(due(&keys, &wide.terms(), Moment::at_first_sight(NOW + 3_599), &[]).changes, []);
+    assert!(matches!(
+        due(&keys, &wide.terms(), Moment::at_first_sight(NOW + 3_600), &[]).changes[..],
+        [Change::Make { id: 2, .. }]
+    ));
 }
 
 #[test]
@@ -264,7 +271,10 @@ fn a_key_of_a_newer_version_is_left_alone() {
     };
     let newer = Known { id: 4, kind: None, life };
     let ours = Known { id: 0, kind: Some(Suite::MANDATORY), life };
-    assert_eq!(due(&[newer, ours], &Schedule::default().terms(), NOW + DAY, &[]).changes, []);
+    assert_eq!(
+        due(&[newer, ours], &Schedule::default().terms(), Moment::at_first_sight(NOW + DAY), &[]).changes,
+        []
+    );
 }
 
 /// A job that is never settled keeps the keys that its reports may be sealed to, and none that were made after it.
@@ -375,9 +385,76 @@ async fn a_clock_that_steps_ahead_for_a_moment_ends_and_begins_no_life_of_a_key(
             }
             assert!(accepts(&one, 0) && accepts(&two, 0));
         }
+        // Where it stays is where it is, and what it jumped over has not passed.
         wrong.step_to(right.now() + 3 * DAY);
         two.renew().await.unwrap();
         after(&two, CLOCKS_DIFFER).await;
+        assert_eq!(two.moment().now, wrong.now());
+        assert_eq!(states(&two).await, before, "{}", database.kind);
+        after(&two, 2 * DAY).await;
+        assert!(accepts(&two, 0));
+        after(&two, PENDING_SECONDS).await;
+        assert!(!accepts(&two, 0));
+        after(&two, CLOCKS_DIFFER).await;
         assert_eq!(states(&two).await, [(1, KeyState::Advertised), (0, KeyState::Destroyed)]);
+    }
+}
+
+/// The clock is behind for so long, and then it is put right.
+async fn fall_behind(keys: &Keys, seconds: u64) {
+    let clock = keys.steady.clock();
+    clock.step_to(clock.now() - 400 * DAY);
+    keys.renew().await.unwrap();
+    for part in [CALM_SECONDS - 1, seconds - (CALM_SECONDS - 1)] {
+        after(keys, part).await;
+    }
+    clock.step_to(clock.now() + 400 * DAY);
+    keys.renew().await.unwrap();
+    after(keys, CLOCKS_DIFFER).await;
+    assert_eq!(keys.moment().now, clock.now(), "it is believed");
+}
+
+/// Reports that wait at the leader for the helper are sealed to a key that is accepted only.
+#[tokio::test]
+async fn a_clock_that_is_behind_for_a_while_ends_no_life_of_a_key_sooner() {
+    for seconds in [CALM_SECONDS - 1, 2 * CALM_SECONDS] {
+        for database in databases().await {
+            let clock = Clock::manual(NOW);
+            let keys = keys(&database, &clock, &Schedule::default()).await;
+            after(&keys, CLOCKS_DIFFER).await;
+            rotate(&keys.store, &keys.schedule, &[], clock.now()).await.unwrap();
+            after(&keys, PENDING_SECONDS).await;
+            fall_behind(&keys, seconds).await;
+            after(&keys, DAY).await;
+            assert!(accepts(&keys, 0), "{} {seconds}", database.kind);
+            // A job of that time may have to be sent again.
+            let formed = keys.store.tx("form_job", move |mut tx| {
+                let now = clock.now();
+                async move {
+                    aggregation_jobs::create(&mut tx, 1, None, 1, now).await?;
+                    Ok((tx, ()))
+                }
+            });
+            formed.await.unwrap();
+            after(&keys, DAY + PENDING_SECONDS + CLOCKS_DIFFER).await;
+            assert!(!accepts(&keys, 0) && states(&keys).await.contains(&(0, KeyState::Accepted)));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_destroyed_rests_although_the_clock_is_behind_for_a_while() {
+    for database in databases().await {
+        let keys = keys(&database, &Clock::manual(NOW), &Schedule::default()).await;
+        after(&keys, CLOCKS_DIFFER).await;
+        rotate(&keys.store, &keys.schedule, &[], NOW + CLOCKS_DIFFER).await.unwrap();
+        after(&keys, PENDING_SECONDS).await;
+        after(&keys, 2 * DAY + PENDING_SECONDS + CLOCKS_DIFFER).await;
+        assert!(states(&keys).await.contains(&(0, KeyState::Destroyed)));
+        fall_behind(&keys, 2 * CALM_SECONDS).await;
+        after(&keys, DAY).await;
+        assert!(states(&keys).await.contains(&(0, KeyState::Destroyed)), "{}", database.kind);
+        after(&keys, DAY).await;
+        assert!(states(&keys).await.iter().all(|(id, _)| *id != 0), "its identifier is free again");
     }
 }

@@ -19,7 +19,7 @@ pub(super) async fn look(
 ) -> Result<(Vec<HpkeKeyRow>, Due<Suite>), StoreError> {
     let rows = hpke_keys::keys(tx).await?;
     let known: Vec<Known<Suite>> = rows.iter().map(known).collect();
-    let mut due = key_life::due(&known, &schedule.terms(), moment.now, rotate);
+    let mut due = key_life::due(&known, &schedule.terms(), moment, rotate);
     if !moment.is_sure {
         due.keep_what_needs_no_clock(rotate);
     }

@@ -150,9 +150,9 @@ async fn open_all(
     }
     let (ring, task) = (keys_of(shared, &reports).await?, Arc::clone(task));
     // What was sent once is sent again, however long the key has been accepted no more.
-    let now = (!was_sent).then(|| shared.clock.now());
+    let moment = (!was_sent).then(|| shared.keys.moment());
     let opened = shared.compute.map(reports, CHUNK, move |(report, comes_again)| {
-        let keys = now.map_or_else(|| ring.whole(), |now| ring.at(now));
+        let keys = moment.map_or_else(|| ring.whole(), |moment| ring.at(moment));
         let outcome = open_one(keys, &task, &report);
         Opened { report, outcome, comes_again }
     });

@@ -79,11 +79,12 @@ async fn judge(
     place: Place,
 ) -> Result<Vec<(mica_dap::id::ReportId, Verdict)>, ServerError> {
     let key_ids = reports.iter().map(|(_, report)| report.leader_encrypted_input_share.config_id);
-    let (keys, now) = (shared.keys.ring_for(key_ids).await?, shared.clock.now());
+    let (ring, now) = (shared.keys.ring_for(key_ids).await?, shared.clock.now());
+    let keys = ring.at(shared.keys.moment());
     let mut verdicts = Vec::with_capacity(reports.len());
     let mut candidates = Vec::with_capacity(reports.len());
     for (candidate, report) in reports {
-        let verdict = check(keys.at(now), now, task, &report);
+        let verdict = check(keys, now, task, &report);
         verdicts.push((candidate.id, verdict));
         if verdict.is_ok() {
             candidates.push(candidate);

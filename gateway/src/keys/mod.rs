@@ -88,8 +88,8 @@ impl Keys {
     }
 
     /// The time by which keys are accepted.
-    pub(crate) fn now(&self) -> u64 {
-        self.steady.look().now
+    pub(crate) fn moment(&self) -> Moment {
+        self.steady.look()
     }
 
     /// Whether the clock of the database shows another time than ours: then nothing that is due is done.

@@ -8,7 +8,7 @@ use mica_envelope::{
     media,
 };
 use mica_service::{
-    key_life::{KeyLife, KeyState},
+    key_life::{KeyLife, KeyState, Moment},
     store::StoreError,
 };
 
@@ -18,8 +18,8 @@ use crate::publish::Published;
 /// The keys of one moment. Secrets never leave it.
 pub(crate) struct Ring {
     keys: GatewayKeys,
-    /// When those that are no longer advertised are not accepted any more.
-    ends: Vec<(u8, u64)>,
+    /// From when to when those are accepted that are no longer advertised.
+    ends: Vec<(u8, [u64; 2])>,
     /// The list, byte for byte as the history has it.
     pub(crate) list: Published,
     /// The history.
@@ -52,7 +52,7 @@ impl Ring {
                 others.push(key);
             }
             let ends_at = row.life.leaves_at.filter(|_| row.life.state == KeyState::Accepted);
-            ends.extend(ends_at.map(|at| (row.key_id, at)));
+            ends.extend(ends_at.map(|at| (row.key_id, [row.life.entered_at, at])));
         }
         Ok(Self {
             keys: GatewayKeys::new(advertised).map_err(corrupt)?.accepting(others).map_err(corrupt)?,
@@ -64,8 +64,9 @@ impl Ring {
     }
 
     /// Opens a request with the key that its first byte names, if that is accepted at this time.
-    pub(crate) fn open(&self, sealed: &[u8], now: u64) -> Result<Opened, OpenError> {
-        let is_over = |id: &u8| self.ends.iter().any(|(key, at)| key == id && *at <= now);
+    pub(crate) fn open(&self, sealed: &[u8], moment: Moment) -> Result<Opened, OpenError> {
+        let is_over =
+            |id: &u8| self.ends.iter().any(|(key, [began, ends])| key == id && moment.is_over(*began, *ends));
         if sealed.first().is_some_and(is_over) {
             return Err(OpenError::UnknownKey);
         }

@@ -42,7 +42,7 @@ fn sealed(list: Vec<u8>) -> Vec<u8> {
 }
 
 fn opens(keys: &Keys, sealed: &[u8]) -> bool {
-    keys.ring().open(sealed, keys.now()).is_ok()
+    keys.ring().open(sealed, keys.moment()).is_ok()
 }
 
 async fn states(keys: &Keys) -> Vec<KeyState> {
@@ -91,7 +91,7 @@ async fn of_each_kem_one_key_is_advertised_and_never_more_than_two_open() {
     let keys = keys(&database, &Clock::manual(NOW), &schedule).await;
     let (mut made, mut refused, mut given) = (0, 0, std::collections::BTreeMap::new());
     for step in 0..400 {
-        match rotate(&keys.store, &schedule, &[], keys.now()).await {
+        match rotate(&keys.store, &schedule, &[], keys.moment().now).await {
             Ok(rotated) => made += rotated.len(),
             Err(RotateError::StillAccepted { .. }) => refused += 1,
             Err(other) => panic!("{other}"),
@@ -111,7 +111,7 @@ async fn of_each_kem_one_key_is_advertised_and_never_more_than_two_open() {
                 assert!(key.life.created_at >= *last + DAY, "{}", key.key_id);
                 *made_at = key.life.created_at;
             }
-            *last = keys.now();
+            *last = keys.moment().now;
         }
     }
     assert!(made > 40 && refused > 40, "{made} {refused}");
@@ -202,9 +202,16 @@ async fn a_clock_that_steps_ahead_for_a_moment_ends_and_begins_nothing() {
             assert_eq!((states(&one).await, one.list(), one.history()), before, "{} {leap}", database.kind);
             assert!(opens(&one, &old));
         }
-        // Where it stays is where it is.
+        // Where it stays is where it is, and what it jumped over has not passed.
         wrong.step_to(right.now() + 3 * DAY);
         two.renew().await.unwrap();
+        after(&two, CLOCKS_DIFFER).await;
+        assert_eq!(two.moment().now, wrong.now());
+        assert_eq!(states(&two).await, [KeyState::Advertised, KeyState::Accepted], "{}", database.kind);
+        after(&two, 2 * DAY).await;
+        assert!(opens(&two, &old));
+        after(&two, PENDING_SECONDS).await;
+        assert!(!opens(&two, &old));
         after(&two, CLOCKS_DIFFER).await;
         assert_eq!(states(&two).await, [KeyState::Advertised, KeyState::Destroyed]);
     }
@@ -241,22 +248,45 @@ async fn gateway_keys_that_a_clock_made_which_was_ahead_are_replaced_and_destroy
     }
 }
 
+/// The clock is behind for so long, and then it is put right.
+async fn fall_behind(keys: &Keys, seconds: u64) {
+    let clock = keys.steady.clock();
+    clock.step_to(clock.now() - 400 * DAY);
+    keys.renew().await.unwrap();
+    for part in [CALM_SECONDS - 1, seconds - (CALM_SECONDS - 1)] {
+        after(keys, part).await;
+    }
+    clock.step_to(clock.now() + 400 * DAY);
+    keys.renew().await.unwrap();
+    after(keys, CLOCKS_DIFFER).await;
+    assert_eq!(keys.moment().now, clock.now(), "it is believed");
+}
+
 /// One that is behind finds the same as one that is right after one that was ahead.
 #[tokio::test]
 async fn a_clock_that_is_behind_for_a_while_ends_no_key_sooner() {
-    let (database, clock) = (sqlite(), Clock::manual(NOW));
-    let keys = keys(&database, &clock, &Schedule::default()).await;
-    after(&keys, CLOCKS_DIFFER).await;
-    let old = sealed(keys.list());
-    rotate(&keys.store, &keys.schedule, &[], clock.now()).await.unwrap();
-    after(&keys, PENDING_SECONDS).await;
-    clock.step_to(NOW - 400 * DAY);
-    keys.renew().await.unwrap();
-    after(&keys, CALM_SECONDS - 1).await;
-    clock.step_to(NOW + CALM_SECONDS);
-    keys.renew().await.unwrap();
-    after(&keys, DAY).await;
-    assert!(opens(&keys, &old));
+    for seconds in [CALM_SECONDS - 1, 2 * CALM_SECONDS] {
+        for database in databases().await {
+            let clock = Clock::manual(NOW);
+            let keys = keys(&database, &clock, &Schedule::default()).await;
+            after(&keys, CLOCKS_DIFFER).await;
+            let old = sealed(keys.list());
+            rotate(&keys.store, &keys.schedule, &[], clock.now()).await.unwrap();
+            after(&keys, PENDING_SECONDS).await;
+            fall_behind(&keys, seconds).await;
+            assert!(opens(&keys, &old), "{} {seconds}", database.kind);
+            after(&keys, DAY).await;
+            assert!(opens(&keys, &old) && states(&keys).await.contains(&KeyState::Accepted));
+            after(&keys, DAY + PENDING_SECONDS + CLOCKS_DIFFER).await;
+            assert!(!opens(&keys, &old) && states(&keys).await.contains(&KeyState::Destroyed));
+            // And its identifier rests.
+            fall_behind(&keys, seconds).await;
+            after(&keys, DAY).await;
+            assert!(states(&keys).await.contains(&KeyState::Destroyed), "{} {seconds}", database.kind);
+            after(&keys, DAY).await;
+            assert!(!states(&keys).await.contains(&KeyState::Destroyed));
+        }
+    }
 }
 
 #[tokio::test]
@@ -343,7 +373,7 @@ async fn how_long_a_history_lasts_follows_from_what_an_entry_takes() {
     ] {
         let keys = keys(&sqlite(), &Clock::manual(NOW), &schedule).await;
         let before = keys.history().len();
-        rotate(&keys.store, &schedule, &[], keys.now()).await.unwrap();
+        rotate(&keys.store, &schedule, &[], keys.moment().now).await.unwrap();
         after(&keys, PENDING_SECONDS).await;
         let (list, entry) = (keys.list().len(), keys.history().len() - before);
         let estimate = schedule::ENTRY + 2 * list;
@@ -382,7 +412,7 @@ async fn a_destroyed_secret_is_nowhere_in_the_files_of_the_database() {
             .map(|row| row.ikm.as_ref().unwrap().as_bytes().to_vec())
             .collect();
         assert!(secrets.len() == 2 && secrets.iter().all(|secret| !holding(&database, secret).is_empty()));
-        rotate(&keys.store, &schedule, &[], keys.now()).await.unwrap();
+        rotate(&keys.store, &schedule, &[], keys.moment().now).await.unwrap();
         after(&keys, PENDING_SECONDS).await;
         after(&keys, 2 * DAY + PENDING_SECONDS + CLOCKS_DIFFER).await;
         for secret in &secrets {

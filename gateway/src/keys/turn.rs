@@ -26,7 +26,7 @@ pub(super) async fn look(
     let rows = table::lives(tx).await?;
     let known: Vec<Known<Kem>> =
         rows.iter().map(|row| Known { id: row.key_id, kind: row.kem, life: row.life }).collect();
-    let mut due = key_life::due(&known, &schedule.terms(), moment.now, rotate);
+    let mut due = key_life::due(&known, &schedule.terms(), moment, rotate);
     if !moment.is_sure {
         due.keep_what_needs_no_clock(rotate);
     }

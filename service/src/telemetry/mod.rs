@@ -3,6 +3,7 @@
 //! No line carries the address of a peer. Other libraries are heard only from warnings upwards, whatever
 //! the filter asks for: at lower levels they log addresses and headers.
 
+mod panics;
 mod route;
 
 use std::fs::File;
@@ -66,7 +67,8 @@ pub const DEFAULT_FILTER: &str = "info";
 /// Sends the log lines of this process to `writer`: `std::io::stderr()` or a file.
 ///
 /// `filter` is a level, or levels by target (`mica_relay=debug,info`). The routes that are returned
-/// take the lines of single roles elsewhere.
+/// take the lines of single roles elsewhere. What panics in the same place again and again has a line a minute on standard
+/// error.
 pub fn init(
     format: LogFormat,
     filter: &str,
@@ -74,6 +76,7 @@ pub fn init(
 ) -> Result<LogRoutes, TelemetryError> {
     let (subscriber, routes) = subscriber(format, filter, writer)?;
     subscriber.try_init().map_err(|_| TelemetryError::Taken)?;
+    panics::tell_seldom();
     Ok(routes)
 }
 
