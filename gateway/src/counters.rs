@@ -24,9 +24,10 @@ pub enum Outcome {
     Date,
     /// Refused inside: not in the route table.
     NoRoute,
-    /// Told 503 inside: no memory left to remember the answer, or nobody knows yet what became of the same request.
+    /// Told 503 inside, before anything was sent: no memory left to remember the answer, too many at its target, or nobody
+    /// knows yet what became of the same request.
     Full,
-    /// Told 502 inside: the target gave no usable answer.
+    /// Told 502 inside: the target gave no usable answer, or one that there was no room for.
     BadTarget,
     /// Told 502 inside: the target got nothing, because there was no connection. It is not remembered.
     Unreached,

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Response;
 use mica_envelope::InnerResponse;
+use mica_service::clock::Clock;
 use mica_service::http::{HttpClient, HttpOptions, PeerError, Sent};
+use mica_service::retry_after::retry_after;
 use mica_service::room::Room;
 use mica_service::tls::Peers;
 use mica_service::trouble::Trouble;
@@ -28,12 +30,18 @@ pub(crate) struct Upstream {
     max_response: usize,
     /// Where answers are counted.
     room: Arc<Room>,
+    clock: Clock,
     unanswered: Trouble,
     bad_answers: Trouble,
 }
 
 impl Upstream {
-    pub(crate) fn new(config: &Config, peers: &Peers, mounted: Mounted, room: &Arc<Room>) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        peers: &Peers,
+        mounted: Mounted,
+        (room, clock): (&Arc<Room>, &Clock),
+    ) -> Self {
         let client = |h2_prior_knowledge| {
             HttpClient::new(HttpOptions {
                 h2_prior_knowledge,
@@ -52,6 +60,7 @@ impl Upstream {
             mounted,
             max_response,
             room: Arc::clone(room),
+            clock: clock.clone(),
             unanswered,
             bad_answers,
         }
@@ -77,7 +86,7 @@ impl Upstream {
         };
         match answer {
             Ok(response) if is_passed_on(response.status().as_u16()) => {
-                (inside(response), Outcome::Forwarded)
+                (inside(response, self.clock.now()), Outcome::Forwarded)
             }
             Ok(response) => {
                 if let Some(times) = self.bad_answers.occurs() {
@@ -93,7 +102,7 @@ impl Upstream {
                 }
                 match error {
                     PeerError::Timeout { .. } => (Problem::TIMEOUT.inside(), Outcome::Timeout),
-                    PeerError::NoRoom { .. } => (Problem::NO_ROOM.inside(), Outcome::Full),
+                    PeerError::NoRoom { .. } => (Problem::NO_ROOM.inside(), Outcome::BadTarget),
                     // Nobody need remember what went nowhere.
                     _ if error.sent() == Sent::Nothing => (Problem::BAD_TARGET.inside(), Outcome::Unreached),
                     _ => (Problem::BAD_TARGET.inside(), Outcome::BadTarget),
@@ -109,18 +118,18 @@ fn is_passed_on(status: u16) -> bool {
 }
 
 /// Status, content and the few fields a client needs.
-fn inside(response: Response<Bytes>) -> InnerResponse {
+fn inside(response: Response<Bytes>, now: u64) -> InnerResponse {
     let (head, body) = response.into_parts();
     let field = |name: &str| {
         let value = head.headers.get(name)?.as_bytes().trim_ascii();
         Some((name.to_owned(), value.to_vec()))
     };
-    InnerResponse {
-        status: head.status.as_u16(),
-        headers: PASSED_ON.into_iter().filter_map(field).collect(),
-        body,
-    }
+    let mut headers: Vec<_> = PASSED_ON.into_iter().filter_map(field).collect();
+    // In seconds: a time of day says nothing without the `date` beside it, which is not passed on.
+    let seconds = retry_after(&head.headers, now);
+    headers.extend(seconds.map(|seconds| ("retry-after".to_owned(), seconds.to_string().into_bytes())));
+    InnerResponse { status: head.status.as_u16(), headers, body }
 }
 
 /// Length follows from the content.
-const PASSED_ON: [&str; 3] = ["content-type", "cache-control", "retry-after"];
+const PASSED_ON: [&str; 2] = ["content-type", "cache-control"];

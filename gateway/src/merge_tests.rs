@@ -7,7 +7,7 @@ use mica_dap::{
     report::{Report, ReportMetadata},
     time::Time,
 };
-use mica_service::{room::Room, tls::Peers};
+use mica_service::{clock::Clock, room::Room, tls::Peers};
 
 use super::*;
 use crate::{config::Config, mounted::Mounted};
@@ -55,7 +55,8 @@ async fn whoever_is_sent_on_alone_after_a_joint_refusal_has_no_new_deadline() {
     let mut config = Config::new("127.0.0.1:0", "sqlite:never-made.db", vec![]);
     config.timeout = Duration::from_hours(1);
     let peers = Peers::load(&config.peer_tls, false).unwrap();
-    let merger = Merger::new(Upstream::new(&config, &peers, mounted, &Arc::new(Room::new(100, 1 << 20))));
+    let room = Arc::new(Room::new(100, 1 << 20));
+    let merger = Merger::new(Upstream::new(&config, &peers, mounted, (&room, &Clock::manual(1_000))));
     let deadline = Instant::now() + Duration::from_secs(2);
     let (one, other) = tokio::join!(merger.send(upload(1), deadline), merger.send(upload(2), deadline));
     for (answer, outcome) in [one, other] {
@@ -70,7 +71,8 @@ async fn an_upload_that_fills_a_group_by_itself_waits_for_nobody() {
     let mounted = Mounted::default().with("http://127.0.0.1:9", Router::new().fallback(async || ""));
     let config = Config::new("127.0.0.1:0", "sqlite:never-made.db", vec![]);
     let peers = Peers::load(&config.peer_tls, false).unwrap();
-    let merger = Merger::new(Upstream::new(&config, &peers, mounted, &Arc::new(Room::new(100, 1 << 20))));
+    let room = Arc::new(Room::new(100, 1 << 20));
+    let merger = Merger::new(Upstream::new(&config, &peers, mounted, (&room, &Clock::manual(1_000))));
     for (reports, max_bytes) in [(1, 1_000), (2, 10)] {
         let config = MergeConfig { reports, wait: Duration::from_hours(1) };
         let matched = Matched { merging: Some(Merging { config, max_bytes }), ..upload(1) };

@@ -67,11 +67,11 @@ impl Problem {
     };
     /// No date inside although this gateway insists.
     pub(crate) const NO_DATE: Self = Self { title: "no date in the request", ..Self::DATE };
-    /// Answered before, and the answer is not kept.
+    /// Answered before, and the answer is not kept or cannot be read.
     pub(crate) const ANSWERED_BEFORE: Self = Self::plain(
         409,
         "already answered",
-        "this sealed request was processed before and its answer is gone",
+        "this sealed request was processed before and its answer is not at hand",
     );
     /// The target gave no usable answer.
     pub(crate) const BAD_TARGET: Self = Self::plain(502, "bad gateway", "the target gave no usable answer");

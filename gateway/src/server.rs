@@ -24,7 +24,7 @@ use mica_service::{
     trouble::Trouble,
 };
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::{
     caught::caught,
@@ -48,6 +48,7 @@ pub(crate) struct Server {
     pub(crate) routes: Arc<Live<RouteTable>>,
     pub(crate) relays: Arc<Live<Relays>>,
     pub(crate) strangers: Trouble,
+    pub(crate) failures: Trouble,
     pub(crate) times: Arc<Times>,
     pub(crate) merger: Arc<Merger>,
     pub(crate) targets: Targets,
@@ -172,7 +173,9 @@ impl Server {
             }
         });
         let answer = answered.await.unwrap_or_else(|| {
-            tracing::error!("a request failed in a way that nobody foresaw");
+            if let Some(times) = self.failures.occurs() {
+                error!(times, "requests failed in a way that nobody foresaw");
+            }
             encoded(&Problem::FAILED.inside())
         });
         let sealed = self.seal(sealer, answer, least, &mut place).await;
@@ -218,8 +221,9 @@ impl Server {
             return encoded(&refusal);
         }
         let Some(_under_way) = self.targets.enter(matched.request.uri()) else {
-            self.counters.add(Outcome::Full);
-            return encoded(&Problem::LATER.inside_after(1));
+            // A replica may have answered it.
+            let before = if only_reads { None } else { self.answers.recall(enc, &lock, true).await };
+            return self.ask_or_say(before.unwrap_or(Claim::Later(1)), matched, deadline).await;
         };
         if only_reads {
             return self.ask(matched, deadline).await.0;

@@ -1,6 +1,6 @@
 //! The map in memory: two generations of digests with their answers.
 //!
-//! Every answer is kept for at least one window and at most two. Most answers are the same few bytes, and those are
+//! Every answer is kept for at least one window, and gone after two turns. Most answers are the same few bytes, and those are
 //! held once. The number of requests is what may run out. Bytes never do: when half of them are taken, of longer answers
 //! is kept that there was one, so that nobody's long answers keep others out.
 
@@ -242,12 +242,11 @@ impl Generations {
             // A clock was ahead. What is here lives one window longer by it.
             self.since = now;
         }
-        let age = moment.age_of(self.since);
-        if age < window {
+        if moment.age_of(self.since) < window {
             return;
         }
-        let current = mem::take(&mut self.current);
-        self.previous = if age < window.saturating_mul(2) { current } else { Generation::default() };
+        // One at a time, however late it is: the current one took answers until now.
+        self.previous = mem::take(&mut self.current);
         self.since = now;
     }
 }

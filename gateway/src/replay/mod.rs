@@ -15,6 +15,7 @@ mod date;
 mod group;
 mod look;
 mod memory;
+mod questions;
 mod slot;
 mod table;
 mod writer;
@@ -183,7 +184,8 @@ impl Answers {
             },
             Met::InStore(place) => {
                 let answer = self.read(self.writer.look_up_in(place, enc).await, lock);
-                answer.map_or_else(Claim::Later, |answer| Claim::Again(answer.unwrap_or_else(|| told(GONE))))
+                // It was answered, whether that can be read now or not: nobody is told to come back (RFC 9458 6.5).
+                Claim::Again(answer.ok().flatten().unwrap_or_else(|| told(GONE)))
             }
         }
     }

@@ -92,18 +92,18 @@ pub(super) async fn open(store: &Store, clock: &Steady, window: Duration) -> Res
         .await
 }
 
-/// The table that takes new answers. When its time is over, the older one is emptied and takes them from now on.
-/// By a clock that is sure: what is forgotten too early may be forwarded twice.
+/// The table that takes new answers. When its time is over, the older one is emptied and takes them from now on; that one
+/// stays until the next turn however late it is, for it took answers until now. By a clock that is sure: what is forgotten
+/// too early may be forwarded twice.
 pub(super) async fn turn(tx: &mut Tx, moment: Moment, window: Duration) -> Result<Current, StoreError> {
     let (before, now) = (state(tx).await?, moment.now);
-    let age = moment.age_of(before.since);
     // A clock was ahead. What is here lives one window longer by it. A replica whose own clock is the wrong one has found
     // that out after a minute, by the clock of the database.
     if moment.is_sure && moment.even_for >= CLOCKS_DIFFER && moment.is_before(before.since) {
         set_back(tx, before.since, now).await?;
         return Ok(Current::of(&state(tx).await?));
     }
-    if age < window.as_secs() || !moment.is_sure {
+    if moment.age_of(before.since) < window.as_secs() || !moment.is_sure {
         return Ok(Current::of(&before));
     }
     if !advance(tx, before.generation, now).await? {
@@ -112,10 +112,22 @@ pub(super) async fn turn(tx: &mut Tx, moment: Moment, window: Duration) -> Resul
     let generation = before.generation + 1;
     let current = Current { table: Table::of(generation), generation, since: now };
     empty(tx, current.table).await?;
-    if age >= window.as_secs().saturating_mul(2) {
-        empty(tx, current.table.other()).await?;
-    }
     Ok(current)
+}
+
+/// The same, and that generation goes on until the transaction ends: else another could end it after the look at both
+/// tables, and what is claimed then would be seen by nobody who claims in the next.
+pub(super) async fn turn_and_stay(
+    tx: &mut Tx,
+    moment: Moment,
+    window: Duration,
+) -> Result<Current, StoreError> {
+    loop {
+        let current = turn(tx, moment, window).await?;
+        if stay(tx, current.generation).await? {
+            return Ok(current);
+        }
+    }
 }
 
 /// Since when the current generation takes answers, how many it has, and their bytes. Nothing before the first start.
@@ -286,6 +298,19 @@ async fn set_back(tx: &mut Tx, since: u64, now: u64) -> Result<(), StoreError> {
         );
     });
     Ok(())
+}
+
+/// Whether this is the current generation still. If so, nobody begins the next before the transaction ends.
+async fn stay(tx: &mut Tx, generation: i64) -> Result<bool, StoreError> {
+    let statement = match tx.dialect() {
+        // Nobody else writes at all.
+        Dialect::Sqlite => "-- stay\nSELECT id FROM gateway_memory WHERE id = 1 AND generation = $1",
+        Dialect::Postgres => {
+            "-- stay\nSELECT id FROM gateway_memory WHERE id = 1 AND generation = $1 FOR SHARE"
+        }
+    };
+    let row = sqlx::query(statement).bind(generation).fetch_optional(tx.connection()).await?;
+    Ok(row.is_some())
 }
 
 /// Whether we are the one who begins the next generation.

@@ -8,6 +8,9 @@ use mica_service::testing::{TestDatabase, databases};
 
 use super::*;
 
+mod failing;
+mod replicas;
+
 /// Digests of different requests.
 fn requests<const N: usize>() -> [EncDigest; N] {
     let mut number = 0;
@@ -71,15 +74,50 @@ async fn an_answer_is_kept_for_one_window_at_least_and_two_at_most() {
         clock.advance(100);
         assert_eq!(again(&answers, b).await, Some(201));
         first(&answers, a).await.leave(response("x")).await;
-        clock.advance(200);
+        clock.advance(100);
         first(&answers, b).await.leave(response("x")).await;
+        assert_eq!(again(&answers, a).await, Some(201));
+        clock.advance(100);
+        assert_eq!(again(&answers, b).await, Some(201));
+        first(&answers, a).await.leave(response("x")).await;
+    }
+}
+
+/// What took answers until now was emptied with the generation that it followed.
+#[tokio::test]
+async fn what_was_answered_just_after_a_pause_is_kept_as_long_as_anything() {
+    for database in databases().await {
+        let ([before, after, under_way, more, last], clock) = (requests(), Clock::manual(1_000));
+        let limits = limits(10, 1_000);
+        let answers = start(&database, &limits, &clock).await;
+        first(&answers, before).await.leave(response("x")).await;
+        clock.advance(300);
+        let answers = start(&database, &limits, &clock).await;
+        first(&answers, after).await.leave(response("y")).await;
+        let ticket = first(&answers, under_way).await;
+        clock.advance(CLOCKS_DIFFER);
+        assert_eq!(again(&answers, after).await, Some(201), "{}", database.kind);
+        // The database turns when something is written.
+        first(&answers, more).await.leave(response("x")).await;
+        ticket.leave(response("y")).await;
+        assert_eq!(again(&answers, under_way).await, Some(201), "{}", database.kind);
+        let anew = start(&database, &limits, &clock).await;
+        for enc in [after, under_way, more] {
+            assert_eq!(again(&anew, enc).await, Some(201), "{}", database.kind);
+        }
+        // And it goes one window later than without the pause.
+        clock.advance(100);
+        first(&anew, last).await.leave(response("x")).await;
+        let anew = start(&database, &limits, &clock).await;
+        drop(first(&anew, after).await);
+        assert_eq!(again(&anew, more).await, Some(201), "{}", database.kind);
     }
 }
 
 #[tokio::test]
 async fn what_was_answered_before_the_end_of_the_process_is_answered_after_it() {
     for database in databases().await {
-        let ([a, b, c], clock) = (requests(), Clock::manual(1_000));
+        let ([a, b, c, d], clock) = (requests(), Clock::manual(1_000));
         let answers = start(&database, &limits(10, 1_000), &clock).await;
         first(&answers, a).await.leave(response("x")).await;
         clock.advance(100);
@@ -98,6 +136,16 @@ async fn what_was_answered_before_the_end_of_the_process_is_answered_after_it() 
         let answers = start(&database, &limits(10, 1_000), &clock).await;
         assert_eq!(again(&answers, b).await, Some(201), "a clock that was looked at once ends nothing");
         clock.advance(CLOCKS_DIFFER);
+        assert_eq!(
+            again(&answers, b).await,
+            Some(201),
+            "whatever was the current generation stays for one more"
+        );
+        // The database turns when something is written.
+        first(&answers, d).await.leave(response("x")).await;
+        clock.advance(99);
+        assert_eq!(again(&answers, b).await, Some(201));
+        clock.advance(1);
         first(&answers, b).await.leave(response("x")).await;
         drop(lost);
     }
@@ -251,56 +299,6 @@ async fn the_room_for_answers_is_measured_alike_before_and_after_a_restart() {
     }
 }
 
-/// Of two processes on one database, one asks the target and both have its answer.
-#[tokio::test]
-async fn replicas_share_what_they_were_answered() {
-    let Some(database) = mica_service::testing::postgres().await else { return };
-    let ([a, b, c], clock) = (requests(), Clock::manual(1_000));
-    let one = start(&database, &limits(10, 1_000), &clock).await;
-    let two = start(&database, &limits(10, 1_000), &clock).await;
-    first(&one, a).await.leave(response("x")).await;
-    assert_eq!(again(&two, a).await, Some(201));
-
-    let ticket = first(&one, b).await;
-    let waiting = tokio::spawn({
-        let two = two.clone();
-        async move { again(&two, b).await }
-    });
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert!(!waiting.is_finished());
-    ticket.leave(response("x")).await;
-    assert_eq!(waiting.await.unwrap(), Some(201));
-
-    // The generations turn once, whoever of them turns them.
-    clock.advance(100);
-    first(&two, c).await.leave(response("x")).await;
-    let three = start(&database, &limits(10, 1_000), &clock).await;
-    for enc in [a, b, c] {
-        assert_eq!(again(&three, enc).await, Some(201));
-    }
-}
-
-/// A claim that was taken over in the older generation went when that did.
-#[tokio::test]
-async fn a_claim_that_was_taken_over_outlives_the_generation_in_which_it_was_first_made() {
-    let Some(database) = mica_service::testing::postgres().await else { return };
-    let ([a, b], clock) = (requests(), Clock::manual(1_000));
-    let limits = limits(10, 1_000);
-    let one = start(&database, &limits, &clock).await;
-    let two = start(&database, &limits, &clock).await;
-    let three = start(&database, &limits, &clock).await;
-    drop(first(&one, a).await);
-    clock.advance(100);
-    first(&two, b).await.leave(response("x")).await;
-    clock.advance(95);
-    let ticket = first(&two, a).await;
-    clock.advance(10);
-    let standing = three.claim(a, lock(a), Instant::now()).await;
-    assert!(matches!(standing, Claim::Later(_)), "somebody works on it");
-    ticket.leave(response("x")).await;
-    assert_eq!(again(&three, a).await, Some(201));
-}
-
 /// What a group shares is one transaction: many who come together need few of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_answers_at_once_share_few_durable_writes() {
@@ -343,47 +341,6 @@ impl mica_service::store::Watch for Commits {
             self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         }
         Box::pin(async { Ok(()) })
-    }
-}
-
-/// A database that takes nothing: whoever was served is told so, and nobody else is served until it takes them.
-#[tokio::test]
-async fn a_database_that_takes_nothing_costs_no_answer_and_lets_nothing_new_in() {
-    for database in databases().await {
-        let ([a, b], clock) = (requests(), Clock::manual(1_000));
-        let broken = Arc::new(Broken::default());
-        let store = database.open(&crate::MIGRATOR).await.unwrap().watched_by(broken.clone());
-        let answers = Answers::open(&store, &limits(10, 1_000), Steady::new(clock.clone()), UnderWay::new())
-            .await
-            .unwrap();
-        let ticket = first(&answers, a).await;
-        broken.0.store(true, std::sync::atomic::Ordering::SeqCst);
-        ticket.leave(response("x")).await;
-        assert_eq!(again(&answers, a).await, Some(201));
-        assert!(matches!(answers.claim(b, lock(b), soon()).await, Claim::Later(1)), "{}", database.kind);
-        broken.0.store(false, std::sync::atomic::Ordering::SeqCst);
-        let ticket = loop {
-            match answers.claim(b, lock(b), soon()).await {
-                Claim::First(ticket) => break ticket,
-                Claim::Later(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-                Claim::Again(_) => panic!("nobody answered it"),
-            }
-        };
-        ticket.leave(response("x")).await;
-        let answers = start(&database, &limits(10, 1_000), &clock).await;
-        assert_eq!(again(&answers, a).await, Some(201), "{}: written when it could be", database.kind);
-    }
-}
-
-#[derive(Default)]
-struct Broken(std::sync::atomic::AtomicBool);
-
-impl mica_service::store::Watch for Broken {
-    fn reach(&self, name: &'static str, _: mica_service::store::Moment) -> mica_service::store::Verdict<'_> {
-        let broken = name == "leave_answers" && self.0.load(std::sync::atomic::Ordering::SeqCst);
-        Box::pin(async move {
-            if broken { Err(StoreError::Database("a test says so".to_owned())) } else { Ok(()) }
-        })
     }
 }
 
@@ -448,78 +405,4 @@ fn dated(at: u64) -> mica_envelope::InnerRequest {
         headers: vec![("date".to_owned(), httpdate::fmt_http_date(date).into_bytes())],
         body: "".into(),
     }
-}
-
-/// A replica that has not heard of the turn would claim in the table that is emptied next.
-#[tokio::test]
-async fn nothing_is_claimed_or_left_in_a_generation_that_is_over() {
-    let Some(database) = mica_service::testing::postgres().await else { return };
-    let ([a, b], clock) = (requests(), Clock::manual(1_000));
-    let store = database.open(&crate::MIGRATOR).await.unwrap();
-    let steady = Steady::new(clock.clone());
-    let window = Duration::from_secs(100);
-    table::open(&store, &steady, window).await.unwrap();
-    let turn = async || {
-        let look = steady.look();
-        let turned = store.tx("turn", move |mut tx| async move {
-            let current = table::turn(&mut tx, look, window).await?;
-            Ok((tx, current))
-        });
-        turned.await.unwrap()
-    };
-    let (line, stale) = (store.line(), turn().await);
-    assert!(group::claim(&line, stale, &[a], 2_000).await.unwrap() == [a]);
-    clock.advance(100);
-    let current = turn().await;
-    assert_eq!(current.generation, stale.generation + 1);
-    assert!(group::claim(&line, stale, &[b], 2_000).await.unwrap().is_empty());
-    let left = table::Left { enc: b, answer: vec![7; 40] };
-    assert!(!group::leave(&line, stale, &[&left]).await.unwrap());
-    assert!(group::claim(&line, current, &[b], 2_000).await.unwrap() == [b]);
-}
-
-struct BrokenClaims;
-
-impl mica_service::store::Watch for BrokenClaims {
-    fn reach(&self, name: &'static str, _: mica_service::store::Moment) -> mica_service::store::Verdict<'_> {
-        let broken = name == "claim_answers" || name == "look_up_answer";
-        Box::pin(async move {
-            if broken { Err(StoreError::Database("a test says so".to_owned())) } else { Ok(()) }
-        })
-    }
-}
-
-#[derive(Clone, Default)]
-struct Lines(Arc<std::sync::Mutex<Vec<u8>>>);
-
-impl std::io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Whoever sends could fill the disk, and the moments of requests would be kept.
-#[tokio::test]
-async fn a_database_that_fails_writes_no_line_for_each_request() {
-    let Some(database) = mica_service::testing::postgres().await else { return };
-    let lines = Lines::default();
-    let format = mica_service::telemetry::LogFormat::Text;
-    let (subscriber, _routes) = mica_service::telemetry::subscriber(format, "info", lines.clone()).unwrap();
-    let _guard = tracing::subscriber::set_default(subscriber);
-    let store = database.open(&crate::MIGRATOR).await.unwrap().watched_by(Arc::new(BrokenClaims));
-    let steady = Steady::new(Clock::manual(1_000));
-    let answers = Answers::open(&store, &limits(1_000, 1_000_000), steady, UnderWay::new()).await.unwrap();
-    for number in 0..50 {
-        let enc = EncDigest::from_bytes([number; 16]);
-        assert!(matches!(answers.claim(enc, lock(enc), soon()).await, Claim::Later(1)));
-        assert!(answers.recall(enc, &lock(enc), true).await.is_some());
-    }
-    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-    let told = text.lines().filter(|line| line.contains("WARN")).count();
-    assert!((1..10).contains(&told), "{text}");
 }

@@ -29,6 +29,7 @@ use super::{
     Answer,
     blocks::{self, Place},
     group,
+    questions::Questions,
     table::{self, Current, Left, Row, Table},
 };
 use crate::under_way::{Begun, UnderWay};
@@ -39,8 +40,10 @@ pub(super) struct Writer {
     store: Store,
     answers: mpsc::Sender<ToLeave>,
     claims: mpsc::Sender<ToClaim>,
+    questions: Questions,
     stuck: Arc<AtomicBool>,
     claims_failed: Arc<Mutex<Option<Instant>>>,
+    unreleased: Arc<Trouble>,
     under_way: UnderWay,
 }
 
@@ -104,7 +107,8 @@ impl Writer {
             telemetry::spawn(setting.clone().write_claims(to_claim));
         }
         telemetry::spawn(setting.write_answers(to_leave));
-        Self { store, answers, claims, stuck, claims_failed, under_way }
+        let (questions, unreleased) = (Questions::start(&store), Arc::default());
+        Self { store, answers, claims, questions, stuck, claims_failed, unreleased, under_way }
     }
 
     pub(super) fn dialect(&self) -> Dialect {
@@ -147,20 +151,20 @@ impl Writer {
             }
             Ok((tx, ()))
         });
-        match tokio::time::timeout(PATIENCE, released).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!(%error, "a claim cannot be taken back before it ends"),
-            Err(_) => warn!("a claim cannot be taken back before it ends"),
+        let failed = match tokio::time::timeout(PATIENCE, released).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error,
+            Err(_) => StoreError::Contended,
+        };
+        // Whoever sends decides how often.
+        if let Some(times) = self.unreleased.occurs() {
+            warn!(times, error = %failed, "claims cannot be taken back before they end");
         }
     }
 
     /// The stored answer, wherever a replica has left it.
     pub(super) async fn look_up(&self, enc: EncDigest) -> Result<Option<Answer>, StoreError> {
-        let found = self.store.read("look_up_answer", move |mut tx| async move {
-            let rows = group::look_up(&mut tx, &[enc]).await?;
-            Ok((tx, rows))
-        });
-        Ok(found.await?.into_iter().find_map(|row| row.answer))
+        self.questions.ask(enc).await
     }
 
     /// The stored answer that is in this place.
@@ -308,7 +312,7 @@ async fn claim_each(
     moment: Moment,
 ) -> Result<(Standings, Current), StoreError> {
     table::commit_lightly(tx).await?;
-    let current = table::turn(tx, moment.look, moment.window).await?;
+    let current = table::turn_and_stay(tx, moment.look, moment.window).await?;
     let mut standings = Standings::with_capacity(encs.len());
     let found = group::look_up(tx, encs).await?;
     stand(tx, &mut standings, found, current, moment).await?;

@@ -120,6 +120,11 @@ async fn nobody_is_told_to_send_again_what_a_target_has_answered() {
     let (sealed, opener) = world.seal(&upload());
     let (_, inner) = open(world.post(world.relay, sealed.clone()).await, opener);
     assert_eq!((inner.status, inner.header("retry-after")), (502, None));
+    assert_eq!(
+        (world.count(Outcome::BadTarget), world.count(Outcome::Full)),
+        (1, 0),
+        "it may have been acted on"
+    );
     let again = world.post(world.relay, sealed).await;
     assert_eq!((again.status(), world.count(Outcome::Again)), (StatusCode::OK, 1));
     assert_eq!(target.seen().len(), 1);

@@ -1,10 +1,17 @@
 //! Targets in the process of the gateway: asked without a connection, under the limits of all others.
 
+use std::io::Write;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::{Router, extract::DefaultBodyLimit, routing::post};
 use mica_gateway::{Config, Mounted, Outcome, Place, RouteConfig};
-use mica_service::{clock::Clock, testing::sqlite};
+use mica_service::{
+    clock::Clock,
+    telemetry::{LogFormat, subscriber},
+    testing::sqlite,
+};
+use tracing::{Dispatch, subscriber::NoSubscriber};
 
 use crate::world::{Target, World, created, routes, upload};
 
@@ -51,6 +58,39 @@ async fn a_failure_that_nobody_foresaw_is_told_inside_the_envelope() {
     assert_eq!(broken.body().len(), well.body().len());
     let names = |of: &http::HeaderMap| of.keys().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(names(broken.headers()), names(well.headers()));
+}
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// It is whoever sends them that decides how many there are.
+#[tokio::test]
+async fn requests_that_fail_in_a_way_that_nobody_foresaw_have_one_line_in_the_log() {
+    let lines = Lines::default();
+    let (subscriber, _routes) = subscriber(LogFormat::Text, "info", lines.clone()).unwrap();
+    let dispatch = Dispatch::new(subscriber);
+    // With one listener alone, what the thread of another test meets first is silenced for all.
+    let _second = Dispatch::new(NoSubscriber::default());
+    let _guard = tracing::dispatcher::set_default(&dispatch);
+    let fail = async |body: String| assert_eq!(body, "", "on purpose");
+    let router = Router::new().route("/inside/tasks/{task}/reports", post(fail));
+    let (world, _database) = world(router, |_| ()).await;
+    for _ in 0..20 {
+        assert_eq!(world.exchange(&upload()).await.1.status, 500);
+    }
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let told = text.lines().filter(|line| line.contains("nobody foresaw")).count();
+    assert!((1..5).contains(&told), "{text}");
 }
 
 #[tokio::test]

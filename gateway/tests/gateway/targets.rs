@@ -1,6 +1,6 @@
 //! Targets that are dead, slow, verbose or misleading: the client always learns it inside the envelope.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use axum::{body::Body, response::Response};
 use mica_gateway::{Outcome, Protocol};
@@ -61,4 +61,27 @@ async fn a_target_that_speaks_only_http_1_is_reached() {
     let world = World::start_with(target.start().await, adjust).await;
     assert_eq!(world.exchange(&upload()).await.1.status, 201);
     assert!(target.seen()[0].headers.contains_key("host"));
+}
+
+/// Nobody could make anything of a time of day: the `Date` beside it is not passed on, and no clock is like another.
+#[tokio::test]
+async fn when_a_target_wants_to_be_asked_again_is_told_in_seconds() {
+    let date = |seconds: u64| httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds));
+    let there = 1_600_000_000;
+    for (after, told) in [
+        ("7".to_owned(), Some("7")),
+        (date(there + 30), Some("30")),
+        (date(there - 30), Some("1")),
+        (date(there + 86_400), Some("3600")),
+        ("soon".to_owned(), None),
+    ] {
+        let target = Target::new(move |_| {
+            let answer = Response::builder().status(503).header("date", date(there));
+            answer.header("retry-after", &after).body(Body::empty()).unwrap()
+        });
+        let world = World::start(target.start().await).await;
+        let (_, inner) = world.exchange(&upload()).await;
+        assert_eq!((inner.status, inner.header("retry-after")), (503, told.map(str::as_bytes)));
+        assert!(inner.header("date").is_none());
+    }
 }
