@@ -106,9 +106,18 @@ async fn a_leader_without_room_asks_for_patience_before_it_reads() {
     let server = Server::limited(Role::Leader, &task, &database, limits).await;
     let client = ScriptedLeader::of(&task, &server);
     let upload = || client.post("reports", Media::UploadReq, vec![0; 200]);
-    let half_sent = begin(&server, &task, Media::UploadReq, 1_001, &[0; 1_000]).await;
-    until(StatusCode::SERVICE_UNAVAILABLE, upload).await;
-    drop(half_sent);
+    let filled = async {
+        for _ in 0..500 {
+            // One that comes in the moment in which an upload has its room is refused itself.
+            let half_sent = begin(&server, &task, Media::UploadReq, 1_001, &[0; 1_000]).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            if upload().await.status == StatusCode::SERVICE_UNAVAILABLE {
+                return half_sent;
+            }
+        }
+        panic!("there is always room");
+    };
+    drop(filled.await);
     until(StatusCode::BAD_REQUEST, upload).await;
 }
 
