@@ -1,5 +1,7 @@
 //! Many clients that were served once and stay connected.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 
@@ -55,6 +57,7 @@ async fn one(ruler: &Ruler<'_>, name: &'static str, relay: RelayKind<'_>, http: 
         }
     }
     workload::open_answers(openers, answers)?;
+    tokio::time::sleep(REST).await;
     let (after, _) = procfs::memory(stage.relay.pid)?;
     let open = kept.iter().filter(|line| !line.is_closed()).count();
     ensure!(open == kept.len(), "only {open} of {} connections are still open", kept.len());
@@ -64,5 +67,7 @@ async fn one(ruler: &Ruler<'_>, name: &'static str, relay: RelayKind<'_>, http: 
 
 /// For whoever asks the relay how it is.
 const SPARE: u32 = 100;
+/// How long they have been idle when they are counted: an allocator gives back what was not used for some seconds.
+const REST: Duration = Duration::from_secs(15);
 /// Clients that come at the same time.
 const AT_ONCE: usize = 64;
