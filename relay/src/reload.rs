@@ -100,11 +100,11 @@ impl Reload {
     /// What stands in the way.
     pub fn adopt(&self, config: Config) -> Result<(), Kept> {
         let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        // What a start refuses is not taken up later either.
+        bounds::check(&config).map_err(BuildError::from)?;
         if let Some(key) = in_force.fixed_difference(&config) {
             return Err(Kept::Fixed(key));
         }
-        // What a start refuses is not taken up later either.
-        bounds::check(&config).map_err(BuildError::from)?;
         let Settings { mixing, rules, token } = Settings::read(&config)?;
         self.door.adopt(rules);
         *self.token.write().unwrap_or_else(PoisonError::into_inner) = token;

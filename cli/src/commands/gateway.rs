@@ -54,8 +54,9 @@ impl Read<'_> {
         let gateway = gateway.map_err(|error| explain(self.settings, self.provenance, error))?;
         let (changes, shutdown) = (gateway.reload(), started.shutdown.clone());
         let operating = operations::serve(admin, gateway.operations(), shutdown.clone()).await?;
+        let hangup = reload::Hangup::new()?;
         started.announce()?;
-        let following = reload::at_hangup(&shutdown, || take_up(self.args, &changes));
+        let following = reload::at_hangup(hangup, &shutdown, || take_up(self.args, &changes));
         // The leader goes on until the gateway has finished what was begun.
         let finished = Shutdown::new();
         let serving = async {

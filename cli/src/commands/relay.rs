@@ -1,6 +1,6 @@
 //! `mica relay`: sees addresses, never contents.
 
-use mica_relay::{BuildError, Config, Relay, Reload};
+use mica_relay::{BuildError, Config, Kept, Relay, Reload};
 use mica_service::config::{Loaded, Provenance};
 use mica_service::telemetry::role_span;
 use tracing::Instrument as _;
@@ -27,9 +27,10 @@ async fn serve(args: &ServerArgs, prepared: Prepared) -> Result<(), Failure> {
     warnings::log(&warnings);
     let (changes, shutdown) = (relay.reload(), started.shutdown);
     let operating = operations::serve(admin, relay.operations(), shutdown.clone()).await?;
+    let hangup = reload::Hangup::new()?;
     let address = started.listener.local_addr()?;
     tracing::info!(%address, "listening");
-    let following = reload::at_hangup(&shutdown, || take_up(args, &changes));
+    let following = reload::at_hangup(hangup, &shutdown, || take_up(args, &changes));
     tokio::join!(relay.run(started.listener, shutdown.clone()), operating, following);
     Ok(())
 }
@@ -80,14 +81,15 @@ fn explain(settings: &Settings, provenance: &Provenance, error: &BuildError) -> 
 
 /// Reads the file again and works by it, if it does.
 fn take_up(args: &ServerArgs, changes: &Reload) {
-    let config = Settings::of_server(RoleName::Relay, args).and_then(|settings| load(&settings));
-    let done = match config {
-        Ok(loaded) => {
-            let warnings = warnings::of_relay(&loaded.config);
-            let taken_up = changes.adopt(loaded.config).map_err(|kept| kept.to_string());
-            taken_up.inspect(|()| warnings::log(&warnings))
-        }
-        Err(failure) => Err(failure.to_string()),
-    };
-    reload::say(done);
+    let adopted = Settings::of_server(RoleName::Relay, args).and_then(|settings| {
+        let Loaded { config, provenance } = load(&settings)?;
+        let warnings = warnings::of_relay(&config);
+        changes.adopt(config).map_err(|kept| match kept {
+            Kept::Invalid(error) => explain(&settings, &provenance, &error),
+            fixed @ Kept::Fixed(_) => Failure::invalid(fixed.to_string()),
+        })?;
+        warnings::log(&warnings);
+        Ok(())
+    });
+    reload::say(adopted.map_err(|failure| failure.to_string()));
 }

@@ -16,8 +16,7 @@ pub(super) struct PolicyFile {
 
 /// Follows the policy file at every SIGHUP until `shutdown`. A file that does not do leaves the policy as it was, and the
 /// log says why.
-pub(super) async fn follow(policy: PolicyFile, reload: PolicyReload, shutdown: Shutdown) {
-    let Some(mut hangup) = Hangup::new() else { return };
+pub(super) async fn follow(mut hangup: Hangup, policy: PolicyFile, reload: PolicyReload, shutdown: Shutdown) {
     loop {
         tokio::select! {
             () = hangup.next() => take_up(&policy, &reload).await,
@@ -27,8 +26,7 @@ pub(super) async fn follow(policy: PolicyFile, reload: PolicyReload, shutdown: S
 }
 
 /// Calls `take_up` at every SIGHUP until `shutdown`.
-pub(super) async fn at_hangup(shutdown: &Shutdown, take_up: impl Fn()) {
-    let Some(mut hangup) = Hangup::new() else { return };
+pub(super) async fn at_hangup(mut hangup: Hangup, shutdown: &Shutdown, take_up: impl Fn()) {
     loop {
         tokio::select! {
             () = hangup.next() => take_up(),
@@ -65,17 +63,20 @@ fn refuse(why: &str) {
     tracing::error!(why, "the changed policy does not do; the old one stays in force");
 }
 
-/// The signal that has always meant "read your files again".
-struct Hangup {
+/// The signal that has always meant "read your files again". From the moment at which there is one, the signal ends no server:
+/// there is one before a server says that it listens.
+pub(super) struct Hangup {
     #[cfg(unix)]
     signal: tokio::signal::unix::Signal,
 }
 
 #[cfg(unix)]
 impl Hangup {
-    fn new() -> Option<Self> {
-        let signal = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok()?;
-        Some(Self { signal })
+    /// # Errors
+    /// When the operating system has no room for it.
+    pub(super) fn new() -> std::io::Result<Self> {
+        let signal = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
+        Ok(Self { signal })
     }
 
     async fn next(&mut self) {
@@ -87,8 +88,8 @@ impl Hangup {
 
 #[cfg(not(unix))]
 impl Hangup {
-    fn new() -> Option<Self> {
-        None
+    pub(super) fn new() -> std::io::Result<Self> {
+        Ok(Self {})
     }
 
     async fn next(&mut self) {

@@ -93,8 +93,8 @@ impl Serving {
             }
             None => None,
         };
-        let reload = self.aggregator.policy_reload();
-        let following = telemetry::spawn(reload::follow(self.policy_file, reload, shutdown.clone()));
+        let (hangup, reload) = (reload::Hangup::new()?, self.aggregator.policy_reload());
+        let following = telemetry::spawn(reload::follow(hangup, self.policy_file, reload, shutdown.clone()));
         tracing::info!(address = %self.listener.local_addr()?, "listening");
         self.aggregator.run(self.listener, shutdown).await;
         following.await.map_err(Failure::unexpected)?;

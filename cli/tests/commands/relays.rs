@@ -166,7 +166,8 @@ fn a_changed_file_is_taken_up_at_sighup_and_nobody_is_dropped() {
     until("the refusal is logged", || folder.read("relay.log").contains("`listen` cannot change while"));
     folder.write("relay.toml", &config(port, &gateway, "[mixing]\nrequests = 1\n"));
     server.hang_up();
-    until("the refusal is logged", || folder.read("relay.log").contains("mixing.requests: a pool holds"));
+    let said = "relay.toml:6:12: C003: a pool holds";
+    until("the refusal is logged", || folder.read("relay.log").contains(said));
     assert_eq!(gateway.seen(), 0, "the old file is in force");
 
     let limited = "[rate_limit]\nrequests = 2\nper = \"1h\"\n";
