@@ -12,6 +12,7 @@ mod bounds;
 mod caught;
 mod config;
 mod counters;
+mod deadline;
 mod forward;
 mod grid;
 mod health;

@@ -119,18 +119,18 @@ impl<S: Write + Unpin> Write for Gathering<S> {
 }
 
 impl<S: Read + Write + Unpin> Read for Gathering<S> {
-    /// Looks after what was promised first: whoever looks after a connection reads before it writes.
+    /// Looks after what was promised first: whoever looks after a connection reads before it writes. What the other end said
+    /// before it went away is heard all the same.
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.promised
-            && let Poll::Ready(Err(error)) = self.send(context)
-        {
-            return Poll::Ready(Err(error));
+        let sent = if self.promised { self.send(context) } else { Poll::Pending };
+        match (Pin::new(&mut self.stream).poll_read(context, buffer), sent) {
+            (Poll::Pending, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
+            (read, _) => read,
         }
-        Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
@@ -267,14 +267,52 @@ mod tests {
     #[tokio::test]
     async fn a_flush_is_kept_without_anybody_asking_again() {
         let (mut near, mut far) = ends(100_000, true);
-        let looking = tokio::spawn(async move {
-            write(&mut near, b"there").await;
-            look_after(&mut near).await
-        });
+        let mut turns = 0;
+        let looking = tokio::spawn(poll_fn(move |context| {
+            turns += 1;
+            if turns == 1 {
+                assert!(Pin::new(&mut near).poll_write(context, b"there").is_ready());
+                assert!(Pin::new(&mut near).poll_flush(context).is_ready());
+                // Nothing is asked for that could wake this task, but what was promised.
+                return Poll::Pending;
+            }
+            let mut bytes = [0; 16];
+            let mut buffer = hyper::rt::ReadBuf::new(&mut bytes);
+            Pin::new(&mut near).poll_read(context, buffer.unfilled())
+        }));
         let mut heard = [0; 5];
-        far.read_exact(&mut heard).await.unwrap();
+        let hearing = tokio::time::timeout(std::time::Duration::from_secs(20), far.read_exact(&mut heard));
+        hearing.await.expect("it is sent").unwrap();
         drop(far);
         assert!(looking.await.unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_was_said_before_the_other_end_broke_off_is_heard() {
+        use tokio::io::AsyncWriteExt as _;
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut far, _) = listener.accept().await.unwrap();
+        let mut near = Gathering::new(TokioIo::new(stream), true);
+        poll_fn(|context| Pin::new(&mut near).poll_write(context, b"what nobody reads")).await.unwrap();
+        poll_fn(|context| Pin::new(&mut near).poll_flush(context)).await.unwrap();
+        let turn = tokio::time::timeout(std::time::Duration::from_millis(1), listen(&mut near));
+        assert!(turn.await.is_err(), "there is nothing to read");
+        poll_fn(|context| Pin::new(&mut near).poll_write(context, b"and another")).await.unwrap();
+        poll_fn(|context| Pin::new(&mut near).poll_flush(context)).await.unwrap();
+        far.write_all(b"an answer").await.unwrap();
+        // With bytes that were not read: the connection is reset.
+        drop(far);
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        assert_eq!(listen(&mut near).await.unwrap(), b"an answer");
+    }
+
+    async fn listen(near: &mut Gathering<TokioIo<tokio::net::TcpStream>>) -> io::Result<Vec<u8>> {
+        let mut bytes = [0; 16];
+        let mut buffer = hyper::rt::ReadBuf::new(&mut bytes);
+        poll_fn(|context| Pin::new(&mut *near).poll_read(context, buffer.unfilled())).await?;
+        Ok(buffer.filled().to_vec())
     }
 
     #[tokio::test]
@@ -300,6 +338,8 @@ mod tests {
         let (mut near, far) = ends(100, true);
         write(&mut near, b"there").await;
         drop(far);
-        assert!(look_after(&mut near).await.is_err());
+        look_after(&mut near).await.expect("it has left, and said so");
+        assert!(near.promised);
+        assert!(poll_fn(|context| Pin::new(&mut near).poll_shutdown(context)).await.is_err());
     }
 }

@@ -36,6 +36,7 @@ use self::{
     table::KeyRow,
     turn::{Picture, is_outdated},
 };
+use crate::deadline::in_time;
 
 /// The keys of one gateway, as this process sees them.
 pub struct Keys {
@@ -114,7 +115,7 @@ impl Keys {
                 () = tokio::time::sleep(POLL) => {}
                 () = shutdown.wait() => return,
             }
-            if let Err(error) = self.renew().await {
+            if let Err(error) = in_time(self.store.dialect(), self.renew()).await {
                 tracing::error!(%error, "could not look for changed keys");
             }
         }

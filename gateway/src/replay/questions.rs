@@ -12,6 +12,7 @@ use mica_service::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Answer, group};
+use crate::deadline::in_time;
 
 /// Asks for everybody. Clones share the queue.
 #[derive(Clone)]
@@ -51,7 +52,7 @@ async fn look(store: Store, mut queue: mpsc::Receiver<Question>) {
             let rows = group::look_up(&mut tx, encs).await?;
             Ok((tx, rows))
         });
-        let found = found.await.map(|rows| {
+        let found = in_time(store.dialect(), found).await.map(|rows| {
             rows.into_iter().filter_map(|row| Some((row.enc, row.answer?))).collect::<HashMap<_, _>>()
         });
         for Question { enc, told } in group.drain(..) {

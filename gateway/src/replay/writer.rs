@@ -32,7 +32,10 @@ use super::{
     questions::Questions,
     table::{self, Current, Left, Row, Table},
 };
-use crate::under_way::{Begun, UnderWay};
+use crate::{
+    deadline::in_time,
+    under_way::{Begun, UnderWay},
+};
 
 /// Writes for everybody. Clones share the queues.
 #[derive(Clone)]
@@ -190,7 +193,8 @@ impl Setting {
             if more == Ok(0) && group.is_empty() {
                 return;
             }
-            let written = self.write(&line, &group, known).await.map(|current| known = Some(current));
+            let written = in_time(self.store.dialect(), self.write(&line, &group, known)).await;
+            let written = written.map(|current| known = Some(current));
             for answer in &mut group {
                 // Nobody waits any longer for the disk than it takes to learn that it does not answer.
                 let _ = answer.written.take().map(|written| written.send(()));
@@ -252,7 +256,8 @@ impl Setting {
             let (look, window) = (self.clock.look(), self.window);
             let moment = Moment { look, until: look.now + lease, window };
             let mut standings = Standings::with_capacity(encs.len());
-            if let Err(error) = self.claim_all(&line, &encs, (&mut known, &mut standings), moment).await {
+            let claimed = self.claim_all(&line, &encs, (&mut known, &mut standings), moment);
+            if let Err(error) = in_time(self.store.dialect(), claimed).await {
                 // The others need not wait for the database to fail them as well.
                 *self.claims_failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
                 if let Some(times) = self.unclaimed.occurs() {

@@ -137,3 +137,62 @@ async fn what_is_known_to_be_answered_is_told_as_given_when_it_cannot_be_read() 
     assert_eq!(again(&answers, a).await, Some(409));
     assert!(matches!(answers.recall(a, &lock(a), false).await, Some(Claim::Again(_))));
 }
+
+/// The machine of the database loses its power, or a firewall forgets the connections: nothing comes back on them. New ones
+/// are answered, as after a failover. What asks for everybody must not wait for ever on an old one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_falls_silent_is_asked_again_on_other_connections() {
+    let Some(mut database) = mica_service::testing::postgres().await else { return };
+    let silence = silenced(&mut database).await;
+    let store = database.open(&crate::MIGRATOR).await.unwrap();
+    let (clock, limits) = (Clock::manual(1_000), limits(1_000, 1_000_000));
+    let answers = Answers::open(&store, &limits, Steady::new(clock.clone()), UnderWay::new()).await.unwrap();
+    let [a, b, fresh @ ..] = requests::<200>();
+    first(&answers, a).await.leave(response("x")).await;
+    let ticket = first(&answers, b).await;
+    silence.send(()).unwrap();
+    // It is told although nobody can write it down.
+    ticket.leave(response("x")).await;
+    let mut refused = 0;
+    for enc in fresh {
+        match answers.claim(enc, lock(enc), soon()).await {
+            Claim::First(ticket) => {
+                ticket.leave(response("x")).await;
+                break;
+            }
+            Claim::Later(_) => refused += 1,
+            Claim::Again(_) => panic!("nobody has sent it before"),
+        }
+        assert!(refused < 150, "for half a minute and more nobody is served");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(refused > 0, "the connections that were there are silent");
+    let elsewhere = start(&database, &limits, &clock).await;
+    for enc in [a, b] {
+        assert_eq!(again(&elsewhere, enc).await, Some(201), "what was answered is written down in the end");
+    }
+}
+
+/// Puts between `database` and its server what forgets all connections that it has when it is told to, and no others.
+async fn silenced(database: &mut mica_service::testing::TestDatabase) -> tokio::sync::watch::Sender<()> {
+    let (_, behind) = database.url.split_once('@').unwrap();
+    let server = behind.split('/').next().unwrap().to_owned();
+    let between = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    database.url = database.url.replace(&server, &between.local_addr().unwrap().to_string());
+    let (silence, silent) = tokio::sync::watch::channel(());
+    tokio::spawn(async move {
+        loop {
+            let (mut near, _) = between.accept().await.unwrap();
+            let (server, mut silent) = (server.clone(), silent.clone());
+            silent.borrow_and_update();
+            tokio::spawn(async move {
+                let mut far = tokio::net::TcpStream::connect(server).await.unwrap();
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                    _ = silent.changed() => std::future::pending().await,
+                }
+            });
+        }
+    });
+    silence
+}
