@@ -176,7 +176,11 @@ impl HttpClient {
             .http2_keep_alive_interval(PING_INTERVAL)
             .http2_keep_alive_timeout(PING_TIMEOUT)
             .http2_initial_stream_window_size(STREAM_WINDOW)
-            .http2_initial_connection_window_size(CONNECTION_WINDOW);
+            .http2_initial_connection_window_size(CONNECTION_WINDOW)
+            // Answers that are refused are resets of ours, and what is under way of them comes all the same. Whoever counts
+            // these against the connection ends it, with the requests of all others on it.
+            .http2_max_concurrent_reset_streams(RESET_STREAMS)
+            .http2_max_local_error_reset_streams(None);
         let through = |always| GatheringConnector::new(connector.clone(), always);
         let tls = builder.build(through(false));
         let prior = options.h2_prior_knowledge;
@@ -381,5 +385,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// What one connection of HTTP/1.1 reads ahead, which no room counts. The head of an answer is no longer.
 const H1_BUFFER: usize = 16 << 10;
+/// Streams that were given up, for which frames may still come: remembered to be passed over.
+const RESET_STREAMS: usize = 1_024;
 const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;

@@ -259,3 +259,46 @@ fn a_peer_is_an_origin_and_a_path() {
         assert!(Peer::parse(bad).is_err(), "{bad}");
     }
 }
+
+/// A relay drops answers for which it has no room, and what was under way of them still comes.
+#[tokio::test]
+async fn answers_that_are_refused_cost_no_other_request_on_their_connection() {
+    let (arrived, release) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Semaphore::new(0)));
+    let held = {
+        let (arrived, release) = (Arc::clone(&arrived), Arc::clone(&release));
+        move || async move {
+            arrived.notify_one();
+            release.acquire().await.unwrap().forget();
+            "held"
+        }
+    };
+    let router = axum::Router::new()
+        .route("/large", axum::routing::get(|| async { vec![0_u8; 60_000] }))
+        .route("/held", axum::routing::get(held));
+    let listener = mica_service::listener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let limits = mica_service::listener::Limits { max_streams: 1_000, ..Default::default() };
+    let shutdown = mica_service::shutdown::Shutdown::new();
+    tokio::spawn(mica_service::listener::serve(listener, router, limits, shutdown.clone()));
+    let client = HttpClient::new(HttpOptions {
+        h2_prior_knowledge: true,
+        max_response: 1_000,
+        ..HttpOptions::default()
+    });
+    let ask = |path: &str| {
+        let request = Request::get(format!("http://{address}{path}")).body(Bytes::new()).unwrap();
+        let client = client.clone();
+        tokio::spawn(async move { client.send(request).await })
+    };
+    let slow = ask("/held");
+    arrived.notified().await;
+    for _ in 0..20 {
+        let refused: Vec<_> = (0..200).map(|_| ask("/large")).collect();
+        for answer in refused {
+            assert!(answer.await.unwrap().is_err(), "it is too large");
+        }
+    }
+    release.add_permits(1);
+    assert_eq!(slow.await.unwrap().expect("an answer").body(), "held");
+    shutdown.trigger();
+}

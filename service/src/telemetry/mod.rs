@@ -90,8 +90,12 @@ pub fn subscriber(
         .map_err(|_| TelemetryError::Filter { filter: filter.to_owned() })?
         // The span that names the role must be there whatever the filter leaves out.
         .add_directive(role_directive());
-    let ours_or_serious =
-        filter_fn(|metadata| metadata.target().starts_with("mica") || *metadata.level() <= Level::WARN);
+    let ours_or_serious = filter_fn(|metadata| {
+        let (target, level) = (metadata.target(), *metadata.level());
+        // HTTP/2 warns of each peer that goes too far, as often as peers do.
+        let serious = if target.starts_with("h2::") { Level::ERROR } else { Level::WARN };
+        target.starts_with("mica") || level <= serious
+    });
     let routes = LogRoutes::default();
     let registry = Registry::default().with(levels).with(RoleLayer);
     let writer = Mutex::new(writer);

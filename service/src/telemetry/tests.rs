@@ -77,6 +77,19 @@ fn other_libraries_are_heard_only_when_it_is_serious() {
 }
 
 #[test]
+fn no_peer_writes_lines_by_going_too_far_in_http_2() {
+    let sheet = Sheet::default();
+    let (subscriber, _) = subscriber(LogFormat::Text, "info", sheet.clone()).unwrap();
+    let _second = Dispatch::new(tracing_subscriber::registry());
+    tracing::dispatcher::with_default(&Dispatch::new(subscriber), || {
+        tracing::warn!(target: "h2::proto::streams::recv", "a stranger has gone too far");
+        tracing::error!(target: "h2::proto::connection", "something is wrong here");
+    });
+    let text = sheet.text();
+    assert!(!text.contains("a stranger") && text.contains("something is wrong"), "{text}");
+}
+
+#[test]
 fn a_filter_that_is_none_is_refused() {
     let refused = subscriber(LogFormat::Text, "mica=loud", Sheet::default()).err().unwrap();
     assert!(refused.to_string().starts_with("`mica=loud` is no log filter"), "{refused}");
