@@ -25,11 +25,10 @@ async fn serve(args: &ServerArgs, prepared: Prepared) -> Result<(), Failure> {
     let Prepared { listen, relay, admin, warnings } = prepared;
     let started = server::bind(&listen).await?;
     warnings::log(&warnings);
-    let (changes, shutdown) = (relay.reload(), started.shutdown);
+    let (changes, shutdown) = (relay.reload(), started.shutdown.clone());
     let operating = operations::serve(admin, relay.operations(), shutdown.clone()).await?;
     let hangup = reload::Hangup::new()?;
-    let address = started.listener.local_addr()?;
-    tracing::info!(%address, "listening");
+    started.announce()?;
     let following = reload::at_hangup(hangup, &shutdown, || take_up(args, &changes));
     tokio::join!(relay.run(started.listener, shutdown.clone()), operating, following);
     Ok(())
